@@ -1,0 +1,56 @@
+# Everything a user types. `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/baseline
+ARGS ?=
+COMPETITION := tgs-salt-identification-challenge
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check data train sweep submit report clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: $(BIN)/.installed  ## make .venv and install salt with the tested versions
+
+demo: setup  ## train two folds on generated tiles (about 3 minutes on 2 cores) and show what was written
+	$(BIN)/salt-train experiment=demo
+	$(BIN)/salt-report runs/demo
+
+test: setup  ## run the tests (no network, no GPU)
+	$(BIN)/python -m pytest -n 2
+
+check: setup  ## lint, types, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+data:  ## fetch the TGS archives into data/tgs with Kaggle's command line tool
+	@command -v kaggle >/dev/null || { \
+	  echo "1. Accept the rules: kaggle.com, competition $(COMPETITION), tab Rules"; \
+	  echo "2. pip install kaggle, put your API token where its documentation says, and run 'make data' again;"; \
+	  echo "   or download the archive in the browser and put it into data/tgs as it is."; exit 1; }
+	kaggle competitions download -c $(COMPETITION) -p data/tgs
+
+train: setup  ## salt-train; settings in ARGS="encoder=resnet34 loss=lovasz"
+	$(BIN)/salt-train $(ARGS)
+
+sweep: setup  ## every combination; settings in ARGS="encoder=resnet18,resnet34 loss=bce_dice,lovasz"
+	$(BIN)/salt-train -m $(ARGS)
+
+submit: setup  ## write and check the Kaggle CSV of RUN=runs/NAME again
+	$(BIN)/salt-submit $(RUN)
+
+report: setup  ## scores, files and picture of RUN=runs/NAME
+	$(BIN)/salt-report $(RUN)
+
+clean:  ## remove caches and the virtual environment; runs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,153 @@
+"""What a run is made of: names, types, units and ranges of every setting. Every problem is reported, in one message."""
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Stages = Literal["all"] | list[int]
+
+
+class Section(BaseModel):
+    """Settings that the code knows by name; anything else is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Component(BaseModel):
+    """A choice: the class or function named by `_target_`, with its own hyper-parameters beside it."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, populate_by_name=True)
+
+    target: str = Field(alias="_target_")
+
+    def node(self, *without: str) -> dict[str, Any]:
+        """The plain node to build from, less the keys that the class itself does not take."""
+        return {k: v for k, v in self.model_dump(by_alias=True).items() if k not in without}
+
+
+class Synthetic(Section):
+    """Tiles to generate where the folder does not hold them yet."""
+
+    n_train: int = Field(ge=4)
+    n_test: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
+class Data(Section):
+    """Where the tiles are and how they are divided."""
+
+    root: str  # folder in Kaggle's layout, or Kaggle's outer zip
+    n_folds: int = Field(ge=2)
+    folds_csv: str | None  # a given division (columns id, fold); null: stratified by coverage
+    constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
+    synthetic: Synthetic | None
+
+
+class Encoder(Section):
+    """Which encoder, and where its weights come from."""
+
+    name: str
+    weights: str | None  # imagenet, null (random), or a local .safetensors or .pth file
+
+
+class Attention(Component):
+    """The gate, and the stages it follows."""
+
+    encoder: Stages  # 1 (stride 2) ... 5 (stride 32)
+    decoder: Stages  # 1 (deepest) ... 5
+
+
+class Optimizer(Component):
+    """An optimizer of torch."""
+
+    lr: float = Field(gt=0)
+
+
+class Trainer(Section):
+    """How a fold is trained."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)  # tiles; batch norm needs two
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    compile: bool
+    channels_last: bool
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    workers: int | None = Field(ge=0)  # loader processes; null: 0 on CPU, up to 8 with a GPU
+    ema: float = Field(ge=0, lt=1)  # decay per step of the averaged weights; 0: none
+    clip: float | None = Field(gt=0)  # largest gradient norm; null: no limit
+    validate_every: int = Field(ge=1)  # epochs; the last epoch always
+    tta: bool  # average with the prediction of the mirrored tile
+
+
+class RunConfig(Section):
+    """One run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$")
+    seed: int = Field(ge=0)
+    folds: Stages  # the folds to train: all, or a list such as [0,2]
+    dry_run: bool
+    data: Data
+    input: Component
+    encoder: Encoder
+    attention: Attention
+    center: Component
+    decoder: Component
+    hypercolumn: Component
+    deep_supervision: Component
+    loss: Component
+    augment: Component
+    optimizer: Optimizer
+    schedule: Component
+    trainer: Trainer
+
+    @property
+    def fold_list(self) -> list[int]:
+        """The folds to train, as numbers."""
+        return list(range(self.data.n_folds)) if self.folds == "all" else list(self.folds)
+
+
+def check_config(raw: dict[str, Any]) -> RunConfig:
+    """A typed, frozen config from plain containers.
+
+    Raises:
+        ValueError: all problems together, each with its full key, what was expected and what was found.
+    """
+    problems: list[str] = []
+    config = None
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        problems += [describe(detail) for detail in error.errors()]
+    problems += check_folds(raw.get("folds"), raw.get("data"))
+    if problems or config is None:
+        raise ValueError("the config has " + f"{len(problems)} problem(s):\n  " + "\n  ".join(problems))
+    return config
+
+
+def check_folds(folds: object, data: object) -> list[str]:
+    """Problems between `folds` and `data.n_folds`; wrong types are reported by the types themselves."""
+    n_folds = data.get("n_folds") if isinstance(data, dict) else None
+    if not isinstance(folds, list) or not isinstance(n_folds, int) or not all(isinstance(f, int) for f in folds):
+        return []
+    if not folds or len(set(folds)) < len(folds) or not set(folds) <= set(range(n_folds)):
+        return [f"folds: expected distinct folds of 0..{n_folds - 1} (data.n_folds={n_folds}), found {folds}"]
+    return []
+
+
+def describe(detail: Any) -> str:
+    """One line for one problem found by pydantic."""
+    # pydantic adds the branch of a union ("list[int]") to the key; the user knows only names and list positions
+    key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("list[", "literal[")))
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key{near_keys(detail['loc'])}"
+    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {detail['input']!r}"
+
+
+def near_keys(loc: tuple[str | int, ...]) -> str:
+    """The nearest known key of the section that an unknown key stands in."""
+    section: Any = RunConfig
+    for part in loc[:-1]:
+        section = section.model_fields[part].annotation
+    near = difflib.get_close_matches(str(loc[-1]), getattr(section, "model_fields", {}), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

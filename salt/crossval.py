@@ -1,0 +1,173 @@
+"""A whole run: gates, folds, out-of-fold scores, submission."""
+
+import gc
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from salt import build
+from salt.config import RunConfig
+from salt.data.folds import make_folds, read_folds, write_folds
+from salt.data.synthetic import ensure_synthetic
+from salt.data.tgs import Dataset, Tiles, read_dataset
+from salt.fold import train_fold, write_npz
+from salt.predict import predict
+from salt.rundir import RunDir, write_json, write_text
+from salt.runtime import Runtime, choose_runtime
+from salt.score import score_out_of_fold
+from salt.submission import write_submission
+
+log = logging.getLogger(__name__)
+
+
+def run(config: RunConfig, path: Path) -> float | None:
+    """Do or finish a run in the directory `path`; returns the out-of-fold score (None for a dry run).
+
+    Raises:
+        ValueError: data, config or an existing run directory do not allow it.
+    """
+    runtime = choose_runtime(config.trainer)
+    data = load_data(config)
+    folds = assign_folds(config, data.train)
+    n_parameters = check_build(config, folds)
+    plan(config, data, folds, runtime, n_parameters)
+    if config.dry_run:
+        return None
+
+    directory = RunDir(path)
+    directory.claim(config.model_dump(mode="json", by_alias=True), data.digest())
+    write_folds(path / "folds.csv", data.train.ids, folds)
+    for fold in config.fold_list:
+        if directory.is_done(fold):
+            log.info("fold %d is finished already", fold)
+            continue
+        train_fold(config, fold, data.train, folds, directory.fold(fold), runtime)
+        write_text(directory.fold(fold) / "done", "")
+        free_memory()
+
+    score = write_scores(config, directory, data.train, folds)
+    submit(config, directory, data, score["threshold"], runtime)
+    return float(score["map"])
+
+
+def load_data(config: RunConfig) -> Dataset:
+    """The data set; synthetic tiles are generated where they are not there yet."""
+    root = Path(config.data.root)
+    if config.data.synthetic is not None:
+        ensure_synthetic(root, **config.data.synthetic.model_dump())
+    return read_dataset(root)
+
+
+def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
+    """The fold of each training tile: from the given file as it is, or stratified by coverage."""
+    assert tiles.masks is not None
+    if config.data.folds_csv is not None:
+        folds = read_folds(Path(config.data.folds_csv), tiles.ids, config.data.n_folds)
+    else:
+        folds = make_folds(tiles.masks, config.data.n_folds, config.seed)
+    for fold in config.fold_list:
+        n_train = int((folds != fold).sum())
+        if config.trainer.batch_size > n_train:
+            raise ValueError(f"trainer.batch_size={config.trainer.batch_size} is more than the {n_train} training tiles of fold {fold}")
+    return folds
+
+
+def check_build(config: RunConfig, folds: NDArray[np.int64]) -> int:
+    """Build every part and push one dummy batch through on the CPU; returns the number of parameters."""
+    model = build.build_model(config)
+    loss = build.build_loss(config)
+    build.build_augment(config)
+    optimizer = build.build_optimizer(config, model)
+    build.build_schedule(config, optimizer, len(folds) // config.trainer.batch_size)
+    masks = torch.zeros(2, 1, 101, 101)
+    masks[0, :, 50:] = 1
+    output = model(torch.rand(2, 1, 101, 101))
+    value = model.loss(output, masks, loss)
+    value.backward()
+    if output.logits.shape != masks.shape or not torch.isfinite(value):
+        raise ValueError(f"the network gives logits {tuple(output.logits.shape)} and loss {value.item()} for a dummy batch")
+    return sum(p.numel() for p in model.parameters())
+
+
+def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
+    """Say what is going to happen."""
+    assert data.train.masks is not None
+    empty = 1 - data.train.masks.any(axis=(1, 2)).mean()
+    steps = [int((folds != f).sum()) // config.trainer.batch_size for f in config.fold_list]
+    log.info(
+        "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
+        config.data.root, len(folds), 100 * empty, data.train.constant.sum(), len(data.test.ids),
+    )
+    log.info(
+        "%s with %.1f M parameters on %s in %s; folds %s of %d, %d epochs of %d steps of %d tiles",
+        config.encoder.name, n_parameters / 1e6, runtime.device, str(runtime.dtype).removeprefix("torch."),
+        config.fold_list, config.data.n_folds, config.trainer.epochs, min(steps), config.trainer.batch_size,
+    )
+
+
+def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDArray[np.int64]) -> dict[str, Any]:
+    """Write oof.npz, oof.csv and score.json from all finished folds; returns the content of score.json."""
+    assert tiles.masks is not None
+    done = directory.done_folds(config.data.n_folds)
+    missing = sorted(set(range(config.data.n_folds)) - set(done))
+    index = np.concatenate([np.flatnonzero(folds == fold) for fold in done])
+    parts = [np.load(directory.fold(fold) / "oof.npz") for fold in done]
+    ids = np.concatenate([part["ids"] for part in parts])
+    assert ids.tolist() == [tiles.ids[i] for i in index]
+    probabilities = np.concatenate([part["probabilities"] for part in parts])
+    if config.data.constant_tiles == "empty":
+        probabilities[tiles.constant[index]] = 0
+    write_npz(directory.path / "oof.npz", ids=ids, probabilities=probabilities)
+
+    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.seed)
+    write_text(directory.path / "oof.csv", result.table.to_csv(index=False, lineterminator="\n"))
+    for row in result.summary["folds"]:
+        row |= json.loads((directory.fold(row["fold"]) / "timing.json").read_text())
+    score = result.summary | {"partial": bool(missing), "missing_folds": missing}
+    write_json(directory.path / "score.json", score)
+    log.info("out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %d tiles, threshold %.2f",
+             score["map"], score["map_at_0.5"], score["map_all_empty"], score["n"], score["threshold"])
+    if missing:
+        log.warning("partial: the folds %s are missing; score and submission come from the folds %s alone", missing, done)
+    return score
+
+
+def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float, runtime: Runtime) -> None:
+    """Predict the test tiles by the mean over the finished folds and write submission.csv."""
+    total = np.zeros(data.test.images.shape, dtype=np.float32)
+    done = directory.done_folds(config.data.n_folds)
+    for fold in done:
+        model = load_model(config, directory.fold(fold) / "model.safetensors", runtime)
+        forward = torch.compile(model) if config.trainer.compile else model
+        total += predict(
+            lambda x, f=forward: f(x).logits, model, data.test.images,  # type: ignore[misc]
+            config.trainer.batch_size, runtime, config.trainer.tta, f"test, fold {fold}",
+        )
+    salt = total / len(done) > threshold
+    if config.data.constant_tiles == "empty":
+        salt[data.test.constant] = False
+    write_submission(directory.path / "submission.csv", data.test.ids, salt)
+    log.info("%s: %d test tiles, %.0f %% without salt", directory.path / "submission.csv", len(salt), 100 * (1 - salt.any(axis=(1, 2)).mean()))
+
+
+def load_model(config: RunConfig, file: Path, runtime: Runtime) -> nn.Module:
+    """The trained network of a fold."""
+    encoder = config.encoder.model_copy(update={"weights": None})  # all weights come from the file
+    model = build.build_model(config.model_copy(update={"encoder": encoder}))
+    model.load_state_dict(load_file(file))
+    model = model.to(runtime.device)
+    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model  # type: ignore[call-overload,no-any-return]
+
+
+def free_memory() -> None:
+    """Give the finished fold's memory back; a sweep runs many in one process."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,63 @@
+"""Which fold a training tile is validated in."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+
+def coverage_class(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Class 0 for tiles (N H W) without salt, else 1 ... 10 by tenths of the area covered by salt."""
+    coverage = masks.reshape(len(masks), -1).mean(axis=1)
+    return np.ceil(coverage * 10).astype(np.int64)
+
+
+def make_folds(masks: NDArray[np.uint8], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Assign each tile (N H W) a fold 0 ... n_folds-1, stratified by coverage class.
+
+    Raises:
+        ValueError: there are fewer tiles than folds.
+    """
+    if len(masks) < n_folds:
+        raise ValueError(f"data.n_folds={n_folds} is more than the {len(masks)} training tiles")
+    classes = coverage_class(masks)
+    if np.bincount(classes).max() < n_folds:  # scikit-learn refuses: too few tiles to stratify
+        classes = np.zeros_like(classes)
+    folds = np.empty(len(masks), dtype=np.int64)
+    splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # a rare class that cannot reach every fold is no fault
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for fold, (_, validation) in enumerate(splitter.split(classes, classes)):
+            folds[validation] = fold
+    return folds
+
+
+def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
+    """Read a folds.csv (columns id, fold) for the tiles `ids`, in their order.
+
+    Raises:
+        ValueError: the file does not give each of the ids exactly one fold of 0 ... n_folds-1, each used.
+    """
+    if not path.is_file():
+        raise ValueError(f"data.folds_csv: there is no file {path}")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if not {"id", "fold"} <= set(table.columns):
+        raise ValueError(f"{path}: expected the columns id,fold, found {','.join(table.columns)}")
+    if table["id"].duplicated().any():
+        raise ValueError(f"{path}: id {table['id'][table['id'].duplicated()].iloc[0]} occurs twice")
+    odd = sorted(set(ids) ^ set(table["id"]))
+    if odd:
+        raise ValueError(f"{path}: its ids are not those of the training tiles; {len(odd)} differ, e.g. {odd[:5]}")
+    if set(table["fold"]) != {str(fold) for fold in range(n_folds)}:
+        raise ValueError(
+            f"{path}: expected the folds 0..{n_folds - 1} (data.n_folds={n_folds}), found {sorted(set(table['fold']))[:12]}"
+        )
+    return table.set_index("id")["fold"].loc[ids].to_numpy().astype(np.int64)
+
+
+def write_folds(path: Path, ids: list[str], folds: NDArray[np.int64]) -> None:
+    """Write folds.csv (columns id, fold)."""
+    pd.DataFrame({"id": ids, "fold": folds}).to_csv(path, index=False, lineterminator="\n")

@@ -1,0 +1,158 @@
+"""Seismic-looking tiles with salt bodies in Kaggle's layout, from a seed: for the demo, for tests, for trying things out."""
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from salt import rle
+from salt.data.tgs import SIZE
+
+EMPTY = 0.39  # share of tiles without salt, as in Kaggle's train set
+CONSTANT = 0.02  # share of tiles with one grey value, likewise
+GREY, CONTRAST = 128, 40  # grey value of zero amplitude, grey values per unit of amplitude
+SALT_AMPLITUDE = 0.55  # inside salt, relative to the layers outside
+
+Field = NDArray[np.float64]
+Z, X = np.mgrid[:SIZE, :SIZE].astype(np.float64)  # pixels down, pixels to the right
+
+
+def ensure_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> None:
+    """Write the data set to `root`, unless exactly this one is there.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    wanted = {"n_train": n_train, "n_test": n_test, "seed": seed}
+    marker = root / "synthetic.json"
+    if marker.is_file() and json.loads(marker.read_text()) == wanted:
+        return
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ValueError(f"data.root: {root} holds other files than the synthetic tiles {wanted}; name an empty or new folder")
+    temporary = root.with_name(f".{root.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write_synthetic(temporary, n_train, n_test, seed)
+    (temporary / marker.name).write_text(json.dumps(wanted))
+    if root.exists():
+        root.rmdir()
+    temporary.rename(root)  # whole or not there
+
+
+def write_synthetic(folder: Path, n_train: int, n_test: int, seed: int) -> None:
+    """Write train.zip, test.zip and the three tables; the same seed gives the same bytes."""
+    rng = np.random.default_rng(seed)
+    ids = unique_ids(rng, n_train + n_test)
+    train_ids, test_ids = ids[:n_train], ids[n_train:]
+    images, masks = make_tiles(rng, n_train)
+    test_images, _ = make_tiles(rng, n_test)
+    train_files = {f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(train_ids, images, strict=True)}
+    train_files |= {f"masks/{i}.png": png(mask * 255) for i, mask in zip(train_ids, masks, strict=True)}
+    write_zip(folder / "train.zip", train_files)
+    test_files = {f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(test_ids, test_images, strict=True)}
+    write_zip(folder / "test.zip", test_files)
+    tables = {
+        "train.csv": {"id": train_ids, "rle_mask": [rle.encode(mask) for mask in masks]},
+        "depths.csv": {"id": ids, "z": rng.integers(50, 960, len(ids))},
+        "sample_submission.csv": {"id": test_ids, "rle_mask": ["1 1"] * n_test},
+    }
+    for name, table in tables.items():
+        pd.DataFrame(table).to_csv(folder / name, index=False, lineterminator="\n")
+
+
+def unique_ids(rng: np.random.Generator, n: int) -> list[str]:
+    """n different ids of ten hexadecimal digits."""
+    ids: dict[str, None] = {}
+    while len(ids) < n:
+        ids[rng.bytes(5).hex()] = None
+    return list(ids)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """The bytes of a PNG."""
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> None:
+    """Write a zip whose members have no date of today."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def make_tiles(rng: np.random.Generator, n: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """n images (N H W, grey 0-255) and masks (N H W, 0 or 1), shuffled."""
+    n_constant = round(n * CONSTANT)
+    n_empty = max(round(n * EMPTY), n_constant)
+    kinds = rng.permutation(["constant"] * n_constant + ["layers"] * (n_empty - n_constant) + ["salt"] * (n - n_empty))
+    tiles = [make_tile(rng, kind) for kind in kinds]
+    return np.stack([image for image, _ in tiles]), np.stack([mask for _, mask in tiles])
+
+
+def make_tile(rng: np.random.Generator, kind: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """One image and mask (H W) of kind "constant", "layers" or "salt"."""
+    nothing = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    if kind == "constant":
+        return nothing + np.uint8(rng.integers(0, 200)), nothing
+    amplitude = layers(rng)
+    mask = salt_body(rng) if kind == "salt" else nothing.astype(bool)
+    if mask.any():
+        amplitude = np.where(mask, SALT_AMPLITUDE * noise(rng, rng.uniform(0.9, 1.6)), amplitude)
+        amplitude += top_reflector(rng, mask)
+    amplitude += rng.uniform(0.1, 0.35) * noise(rng, 0.7)
+    image = np.clip(GREY + CONTRAST * rng.uniform(0.7, 1.3) * amplitude, 0, 255).astype(np.uint8)
+    return image, mask.astype(np.uint8)
+
+
+def ricker(t: Field, period: float) -> Field:
+    """Ricker wavelet (Ricker 1953): second derivative of a Gaussian, 1 at t = 0, main frequency 1 / period."""
+    a = (np.pi * t / period) ** 2
+    return (1 - 2 * a) * np.exp(-a)
+
+
+def layers(rng: np.random.Generator) -> Field:
+    """Layered reflectivity convolved with a wavelet, then dipped, folded and faulted; unit spread."""
+    depth = np.arange(-2.0 * SIZE, 3.0 * SIZE)
+    reflectivity = rng.normal(size=depth.size) * (rng.random(depth.size) < 0.25)
+    trace = np.convolve(reflectivity, ricker(np.arange(-15.0, 16.0), rng.uniform(6, 13)), mode="same")
+    dip, bend = rng.normal(0, 0.25), rng.uniform(0, 6)
+    position = Z + dip * X + bend * np.sin(2 * np.pi * (X / rng.uniform(60, 200) + rng.random()))
+    for _ in range(rng.integers(0, 3)):
+        fault = X + rng.normal(0, 0.5) * Z > rng.uniform(0, SIZE)
+        position = position + fault * rng.normal(0, 8)
+    return np.interp(position, depth, trace / trace.std())
+
+
+def salt_body(rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A dome that rises from below, or a closed body; never empty."""
+    wave = sum((rng.normal(0, 5 / k) * np.sin(2 * np.pi * k * X / SIZE + rng.uniform(0, 6.3)) for k in (1, 2, 3)), np.zeros(()))
+    if rng.random() < 0.6:
+        center, width = rng.uniform(0, SIZE), rng.uniform(15, 60)
+        top = rng.uniform(5, 75) + 70 * (1 - np.exp(-(((X - center) / width) ** 2)))
+        body = top + wave < Z
+    else:
+        z, x, radius = rng.uniform(20, 80), rng.uniform(15, 85), rng.uniform(10, 35)
+        body = np.hypot((Z - z) * rng.uniform(0.8, 1.8), X - x) + wave < radius
+    return body if body.any() else salt_body(rng)
+
+
+def top_reflector(rng: np.random.Generator, mask: NDArray[np.bool_]) -> Field:
+    """A strong reflection along the upper boundary of the salt."""
+    distance = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
+    upper = np.cumsum(mask, axis=0) < 8  # the flanks and the base reflect little
+    return np.asarray(rng.uniform(1.5, 3) * ricker(distance, rng.uniform(6, 10)) * upper)
+
+
+def noise(rng: np.random.Generator, blur: float) -> Field:
+    """Noise without direction, blurred by so many pixels; unit spread."""
+    field = ndimage.gaussian_filter(rng.normal(size=(SIZE, SIZE)), blur)
+    return np.asarray(field / field.std())

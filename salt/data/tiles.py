@@ -1,0 +1,79 @@
+"""Batches of training tiles: each sample once an epoch, order and augmentation seeded per (seed, fold, epoch, sample)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from salt.data.augment import Augment
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and masks (N 1 H W, uint8) and the tiles' positions (N) in the training set."""
+
+    images: Tensor
+    masks: Tensor
+    index: Tensor
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory (called by DataLoader)."""
+        return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.index)
+
+
+class TrainTiles(Dataset[tuple[Tensor, Tensor, int]]):
+    """Augmented tiles, asked for by (epoch, position)."""
+
+    def __init__(
+        self, images: NDArray[np.uint8], masks: NDArray[np.uint8], augment: Augment, seed: tuple[int, int]
+    ):
+        self.images, self.masks, self.augment, self.seed = images, masks, augment, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+        epoch, i = key
+        image, mask = self.augment(self.images[i], self.masks[i], (*self.seed, epoch, i))
+        return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], i
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Shuffled full batches of (epoch, position); the loop sets `epoch`. The rest of an epoch is dropped."""
+
+    def __init__(self, positions: NDArray[np.int64], batch_size: int, seed: tuple[int, int]):
+        self.positions, self.batch_size, self.seed, self.epoch = positions, batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.positions) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((*self.seed, self.epoch)).permutation(self.positions)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield [(self.epoch, int(i)) for i in order[start : start + self.batch_size]]
+
+
+def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
+    """Stack samples to a batch."""
+    images, masks, index = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(index))
+
+
+def quiet_worker(_: int) -> None:
+    """Keep OpenCV from starting threads of its own inside each worker process."""
+    cv2.setNumThreads(0)
+
+
+def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_memory: bool) -> "DataLoader[Batch]":
+    """A loader over the sampler's batches; with 0 workers the tiles are made in this process."""
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # torch types the samples, the collate function makes batches of them
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=quiet_worker,
+    )

@@ -1,0 +1,32 @@
+"""Losses on the overlap of two regions."""
+
+from torch import Tensor, nn
+
+
+class Dice(nn.Module):
+    """Soft Dice loss, 1 - (2 * intersection + smooth) / (sum of both areas + smooth).
+
+    With `per_image` it is computed for each image and averaged, so that salt predicted in an empty tile costs;
+    else the batch counts as one region. `smooth` > 0 makes it well defined (0) where both are empty.
+
+    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+
+    Raises:
+        ValueError: smooth is not positive.
+
+    Reference: Milletari, Navab, Ahmadi 2016, "V-Net", arXiv:1606.04797 (with areas, not squared, below).
+    """
+
+    def __init__(self, per_image: bool = True, smooth: float = 1.0):
+        super().__init__()
+        if not smooth > 0:
+            raise ValueError(f"smooth={smooth}, expected > 0")
+        self.per_image, self.smooth = per_image, smooth
+
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Loss of a batch."""
+        pixels = (1, 2, 3) if self.per_image else (0, 1, 2, 3)
+        probabilities = logits.float().sigmoid()
+        intersection = (probabilities * masks).sum(pixels)
+        areas = (probabilities + masks).sum(pixels)
+        return (1 - (2 * intersection + self.smooth) / (areas + self.smooth)).mean()

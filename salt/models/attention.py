@@ -1,0 +1,73 @@
+"""Gates that weigh channels or positions of a feature map (N C H W). N batch, C channels, H W height and width."""
+
+import torch
+from torch import Tensor, nn
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU}
+
+
+class CSE(nn.Module):
+    """Channel gate: global average pool, C to C/r, activation, C/r to C, sigmoid, scale the channels.
+
+    Shape: (N C H W) to the same.
+
+    Raises:
+        ValueError: the reduction leaves no channel, or the activation is unknown.
+
+    Reference: Hu, Shen, Sun 2018, arXiv:1709.01507; as "cSE" in Roy, Navab, Wachinger 2018, arXiv:1803.02579.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, activation: str = "relu"):
+        super().__init__()
+        if not 1 <= reduction <= channels:
+            raise ValueError(f"reduction={reduction} leaves no channel of {channels}")
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"activation={activation!r}, expected one of {', '.join(_ACTIVATIONS)}")
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, channels // reduction, 1),
+            _ACTIVATIONS[activation](),
+            nn.Conv2d(channels // reduction, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gated map."""
+        weights: Tensor = self.gate(x.mean(dim=(2, 3), keepdim=True))
+        return x * torch.sigmoid(weights)
+
+
+class SSE(nn.Module):
+    """Position gate: 1x1 convolution C to 1, sigmoid, scale the positions.
+
+    Shape: (N C H W) to the same.
+
+    Reference: Roy, Navab, Wachinger 2018, arXiv:1803.02579.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gate = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gated map."""
+        return x * torch.sigmoid(self.gate(x))
+
+
+class SCSE(nn.Module):
+    """Both gates side by side: cSE(x) + sSE(x).
+
+    Shape: (N C H W) to the same.
+
+    Raises:
+        ValueError: as `CSE`.
+
+    Reference: Roy, Navab, Wachinger 2018, arXiv:1803.02579.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, activation: str = "relu"):
+        super().__init__()
+        self.cse, self.sse = CSE(channels, reduction, activation), SSE(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gated map."""
+        gated: Tensor = self.cse(x) + self.sse(x)
+        return gated

@@ -1,0 +1,47 @@
+"""Probabilities of tiles from a trained network, averaged over the mirrored tile and over folds."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from salt.runtime import Runtime
+
+
+def to_float(images: Tensor, runtime: Runtime) -> Tensor:
+    """Grey values (N 1 H W, uint8) as [0, 1] on the device."""
+    return images.to(runtime.device, non_blocking=True).float() / 255
+
+
+@torch.no_grad()
+def predict(
+    forward: Callable[[Tensor], Tensor],
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    batch_size: int,
+    runtime: Runtime,
+    tta: bool,
+    title: str,
+) -> NDArray[np.float32]:
+    """Probabilities (N H W) of tiles (N H W, grey 0-255) in eval mode.
+
+    `forward` gives the logits of a batch (it may be compiled); every call has the same batch size, the last one
+    filled up with copies, so that a compiled network is not compiled again.
+    """
+    model.eval()
+    probabilities = np.empty(images.shape, dtype=np.float32)
+    starts = range(0, len(images), batch_size)
+    for start in tqdm(starts, desc=title, unit="batch", disable=None, leave=False):
+        index = np.arange(start, min(start + batch_size, len(images)))
+        filled = np.resize(index, batch_size)
+        batch = to_float(torch.from_numpy(images[filled])[:, None], runtime)
+        with runtime.autocast():
+            result = forward(batch).float().sigmoid()
+            if tta:
+                mirrored = forward(batch.flip(-1)).float().sigmoid()
+                result = (result + mirrored.flip(-1)) / 2
+        probabilities[index] = result[: len(index), 0].cpu().numpy()
+    return probabilities

@@ -1,0 +1,140 @@
+"""A run directory: its paths, which config it belongs to, and writes that are whole or not there."""
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from salt.config import RunConfig, check_config
+
+# May differ when a run goes on: they change where and how a run works, not what it computes.
+FREE_KEYS = ("folds", "dry_run", "data.root", "trainer.device", "trainer.workers")
+RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths below the directory of one run."""
+
+    path: Path
+
+    def fold(self, fold: int) -> Path:
+        """Directory of one fold."""
+        return self.path / f"fold_{fold}"
+
+    def is_done(self, fold: int) -> bool:
+        """Whether a fold is trained and its out-of-fold predictions are written."""
+        return (self.fold(fold) / "done").exists()
+
+    def read_config(self) -> RunConfig:
+        """The config that this directory was trained with.
+
+        Raises:
+            ValueError: this is no run directory; runs below it are named.
+        """
+        file = self.path / "config.yaml"
+        if not file.is_file():
+            below = sorted(str(f.parent) for f in self.path.glob("*/config.yaml"))
+            hint = f"; runs below it: {', '.join(below)}" if below else ""
+            raise ValueError(f"{self.path} is no run directory, it has no config.yaml{hint}")
+        return check_config(yaml.safe_load(file.read_text()))
+
+    def done_folds(self, n_folds: int) -> list[int]:
+        """The finished folds of 0 ... n_folds-1."""
+        return [fold for fold in range(n_folds) if self.is_done(fold)]
+
+    def claim(self, config: dict[str, Any], data_digest: str) -> None:
+        """Take the directory for this config, or make sure that it already belongs to it.
+
+        Raises:
+            ValueError: the directory belongs to another config (the differing keys are named) or to other data.
+        """
+        file = self.path / "config.yaml"
+        record = self.path / "environment.json"
+        if file.exists() and record.exists():
+            differing = differences(yaml.safe_load(file.read_text()), config)
+            if differing:
+                raise ValueError(
+                    f"{self.path} holds a run with another config:\n  " + "\n  ".join(differing)
+                    + "\nChoose another name=..., or delete that folder to start again."
+                )
+            self.check_data(data_digest, config["data"]["root"])
+            return
+        write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_json(record, environment() | {"data_sha256": data_digest})
+
+
+    def check_data(self, digest: str, root: str) -> None:
+        """Make sure that the data is the one that this run was trained on."""
+        if json.loads((self.path / "environment.json").read_text())["data_sha256"] != digest:
+            raise ValueError(f"{self.path} was trained on other data than {root} holds now; choose another name=...")
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines "key: old -> new" for every setting that differs and matters."""
+    a, b = flatten(old), flatten(new)
+    keys = [k for k in {**a, **b} if k not in FREE_KEYS and not k.startswith("folds.")]
+    return [f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}" for k in keys if a.get(k) != b.get(k) or (k in a) != (k in b)]
+
+
+def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dict as {dotted key: value}."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine of a run, without names of people or paths."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "salt": version("salt-segmentation"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu_count": os.cpu_count(),
+        "gpu": device,
+        "packages": {name: version(name) for name in RECORDED},
+    }
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself must survive a power cut too
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(text.encode())
+
+    write_atomic(path, write)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,72 @@
+"""Out-of-fold scores: thresholds without a leak, one row a tile, and the numbers of score.json."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from salt import metrics
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Scored tiles: a table with a row a tile, summary numbers, and the threshold for the test set."""
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+    threshold: float
+
+
+def score_out_of_fold(
+    ids: NDArray[np.str_], probabilities: NDArray[np.floating], masks: NDArray[np.uint8], folds: NDArray[np.int64], seed: int
+) -> OutOfFold:
+    """Score probabilities (N H W) that no tile's own fold has seen, against masks (N H W).
+
+    A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it.
+    """
+    groups = folds
+    if len(np.unique(folds)) == 1:
+        groups = np.random.default_rng(seed).permutation(len(ids)) % 2
+    table = metrics.score_table(probabilities, masks)
+    chosen = metrics.cross_fit(table, groups)
+    everywhere = metrics.best_threshold(table)
+    row = np.arange(len(ids))
+
+    counts = [metrics.count_pixels(probabilities[i : i + 1], masks[i : i + 1], metrics.THRESHOLDS[[c]]) for i, c in enumerate(chosen)]
+    intersection, truth, prediction = (np.concatenate(parts)[:, 0] for parts in zip(*counts, strict=True))
+    frame = pd.DataFrame(
+        {
+            "id": ids,
+            "fold": folds,
+            "coverage": truth / masks[0].size,
+            "iou": metrics.iou(intersection, truth, prediction),
+            "score": table[row, chosen],
+            "threshold": metrics.THRESHOLDS[chosen],
+        }
+    )
+    at_half = table[:, metrics.HALF]
+    threshold = float(metrics.THRESHOLDS[everywhere])
+    summary = {
+        "map": float(frame["score"].mean()),
+        "map_at_0.5": float(at_half.mean()),
+        **metrics.salt_and_empty(intersection, truth, prediction),
+        "threshold": threshold,
+        "n": len(ids),
+        "map_all_empty": float((truth == 0).mean()),
+        "folds": [fold_summary(frame[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
+    }
+    return OutOfFold(frame, summary, threshold)
+
+
+def fold_summary(frame: pd.DataFrame, at_half: NDArray[np.float64], fold: int) -> dict[str, Any]:
+    """The numbers of one fold."""
+    with_salt = frame["iou"][frame["coverage"] > 0]
+    return {
+        "fold": fold,
+        "map": float(frame["score"].mean()),
+        "map_at_0.5": float(at_half.mean()),
+        "iou": float(with_salt.mean()) if len(with_salt) else None,
+        "n": len(frame),
+    }

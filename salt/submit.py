@@ -1,0 +1,53 @@
+"""The command `salt-submit RUN`: write and check the submission of a finished run again."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from salt.rundir import RunDir
+
+
+def main() -> None:
+    """Predict the test tiles with the run's folds and write RUN/submission.csv; exit code 1 and one message if it fails."""
+    parser = argparse.ArgumentParser(description="Write and check RUN/submission.csv from the folds of a run.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+    parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        submit(arguments.run, arguments.root, arguments.device)
+    except ValueError as error:
+        sys.exit(f"salt-submit: {error}")
+
+
+def submit(path: Path, root: str | None, device: str) -> None:
+    """Write the submission of the run in `path`.
+
+    Raises:
+        ValueError: it is no run with a finished fold, or the data is not what it was trained on.
+    """
+    directory = RunDir(path)
+    config = directory.read_config()
+    score = path / "score.json"
+    if not score.is_file():
+        raise ValueError(f"{path} has no score.json yet: finish the run with the same salt-train command")
+    config = config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"root": root or config.data.root}),
+            "trainer": config.trainer.model_copy(update={"device": device}),
+        }
+    )
+    from salt import crossval
+    from salt.runtime import choose_runtime
+
+    runtime = choose_runtime(config.trainer)
+    data = crossval.load_data(config)
+    directory.check_data(data.digest(), config.data.root)
+    crossval.submit(config, directory, data, json.loads(score.read_text())["threshold"], runtime)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The command `salt-train`: compose the config, check it, and hand over. Heavy imports wait until then."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+if TYPE_CHECKING:
+    from salt.config import RunConfig
+
+PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
+CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
+
+log = logging.getLogger("salt")
+
+
+@hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
+def main(cfg: DictConfig) -> float | None:
+    """One run, or one point of a sweep; returns the out-of-fold score."""
+    path = Path(HydraConfig.get().runtime.output_dir)
+    with messages(path):
+        config = typed(cfg)
+        if config.dry_run:
+            print(OmegaConf.to_yaml(cfg, resolve=True))
+        from salt import crossval  # torch is imported from here on
+
+        with log_to(None if config.dry_run else path / "train.log"):
+            return crossval.run(config, path)
+
+
+def typed(cfg: DictConfig) -> "RunConfig":
+    """The composed config as typed, frozen settings."""
+    from salt.config import check_config
+
+    try:
+        raw: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"config: {error}") from None
+    return check_config(raw)
+
+
+@contextmanager
+def messages(path: Path) -> Iterator[None]:
+    """Turn what a user can cause into one message without traceback; the traceback goes to error.txt."""
+    (path / "error.txt").unlink(missing_ok=True)
+    try:
+        yield
+    except ValueError as error:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "error.txt").write_text(traceback.format_exc())
+        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
+            log.error("%s: %s", path, error)  # Hydra shows the first failure only, at the end
+        raise HydraException(f"{error}\n(details: {path / 'error.txt'})") from None
+    except BaseException:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "error.txt").write_text(traceback.format_exc())
+        raise
+
+
+@contextmanager
+def log_to(file: Path | None) -> Iterator[None]:
+    """Log to the terminal above the progress bars, and to the run's train.log."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(file))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        with logging_redirect_tqdm([log]):
+            yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+
+
+if __name__ == "__main__":
+    main()
