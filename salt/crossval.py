@@ -72,10 +72,13 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
         folds = read_folds(Path(config.data.folds_csv), tiles.ids, config.data.n_folds)
     else:
         folds = make_folds(tiles.masks, config.data.n_folds, config.seed)
+    batch_size = config.trainer.batch_size
     for fold in config.fold_list:
         n_train = int((folds != fold).sum())
-        if config.trainer.batch_size > n_train:
-            raise ValueError(f"trainer.batch_size={config.trainer.batch_size} is more than the {n_train} training tiles of fold {fold}")
+        if batch_size > n_train:
+            raise ValueError(
+                f"trainer.batch_size={batch_size} is more than the {n_train} training tiles of fold {fold}"
+            )
     return folds
 
 
@@ -92,7 +95,9 @@ def check_build(config: RunConfig, folds: NDArray[np.int64]) -> int:
     value = model.loss(output, masks, loss)
     value.backward()
     if output.logits.shape != masks.shape or not torch.isfinite(value):
-        raise ValueError(f"the network gives logits {tuple(output.logits.shape)} and loss {value.item()} for a dummy batch")
+        raise ValueError(
+            f"the network gives logits {tuple(output.logits.shape)} and loss {value.item()} for a dummy batch"
+        )
     return sum(p.numel() for p in model.parameters())
 
 
@@ -103,12 +108,23 @@ def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Ru
     steps = [int((folds != f).sum()) // config.trainer.batch_size for f in config.fold_list]
     log.info(
         "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
-        config.data.root, len(folds), 100 * empty, data.train.constant.sum(), len(data.test.ids),
+        config.data.root,
+        len(folds),
+        100 * empty,
+        data.train.constant.sum(),
+        len(data.test.ids),
     )
     log.info(
         "%s with %.1f M parameters on %s in %s; folds %s of %d, %d epochs of %d steps of %d tiles",
-        config.encoder.name, n_parameters / 1e6, runtime.device, str(runtime.dtype).removeprefix("torch."),
-        config.fold_list, config.data.n_folds, config.trainer.epochs, min(steps), config.trainer.batch_size,
+        config.encoder.name,
+        n_parameters / 1e6,
+        runtime.device,
+        str(runtime.dtype).removeprefix("torch."),
+        config.fold_list,
+        config.data.n_folds,
+        config.trainer.epochs,
+        min(steps),
+        config.trainer.batch_size,
     )
 
 
@@ -132,10 +148,20 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
         row |= json.loads((directory.fold(row["fold"]) / "timing.json").read_text())
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}
     write_json(directory.path / "score.json", score)
-    log.info("out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %d tiles, threshold %.2f",
-             score["map"], score["map_at_0.5"], score["map_all_empty"], score["n"], score["threshold"])
+    log.info(
+        "out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %d tiles, threshold %.2f",
+        score["map"],
+        score["map_at_0.5"],
+        score["map_all_empty"],
+        score["n"],
+        score["threshold"],
+    )
     if missing:
-        log.warning("partial: the folds %s are missing; score and submission come from the folds %s alone", missing, done)
+        log.warning(
+            "partial: the folds %s are missing; score and submission come from the folds %s alone",
+            missing,
+            done,
+        )
     return score
 
 
@@ -146,15 +172,18 @@ def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float
     for fold in done:
         model = load_model(config, directory.fold(fold) / "model.safetensors", runtime)
         forward = torch.compile(model) if config.trainer.compile else model
-        total += predict(
-            lambda x, f=forward: f(x).logits, model, data.test.images,  # type: ignore[misc]
-            config.trainer.batch_size, runtime, config.trainer.tta, f"test, fold {fold}",
-        )
+        batch_size, tta = config.trainer.batch_size, config.trainer.tta
+        total += predict(forward, model, data.test.images, batch_size, runtime, tta, f"test, fold {fold}")
     salt = total / len(done) > threshold
     if config.data.constant_tiles == "empty":
         salt[data.test.constant] = False
     write_submission(directory.path / "submission.csv", data.test.ids, salt)
-    log.info("%s: %d test tiles, %.0f %% without salt", directory.path / "submission.csv", len(salt), 100 * (1 - salt.any(axis=(1, 2)).mean()))
+    log.info(
+        "%s: %d test tiles, %.0f %% without salt",
+        directory.path / "submission.csv",
+        len(salt),
+        100 * (1 - salt.any(axis=(1, 2)).mean()),
+    )
 
 
 def load_model(config: RunConfig, file: Path, runtime: Runtime) -> nn.Module:
@@ -163,7 +192,7 @@ def load_model(config: RunConfig, file: Path, runtime: Runtime) -> nn.Module:
     model = build.build_model(config.model_copy(update={"encoder": encoder}))
     model.load_state_dict(load_file(file))
     model = model.to(runtime.device)
-    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
 def free_memory() -> None:

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
 FORMAT = 1  # of last.pt
 
+Row = dict[str, float | int | None]  # of metrics.csv
+NOT_VALIDATED: Row = {"map_at_0.5": None, "iou": None, "empty": None}
+
 
 @dataclass
 class Clock:
@@ -62,7 +65,7 @@ class State:
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
     epoch: int = 0  # epochs done
-    rows: list[dict[str, float | int | None]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     clock: Clock = field(default_factory=Clock)
 
     def parts(self) -> dict[str, Any]:
@@ -93,7 +96,11 @@ def train_fold(
 
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
-        initial=state.epoch, total=config.trainer.epochs, desc=f"fold {fold}", unit="epoch", disable=None,
+        initial=state.epoch,
+        total=config.trainer.epochs,
+        desc=f"fold {fold}",
+        unit="epoch",
+        disable=None,
     )
     steps_in_process = 0
     for epoch in epochs:
@@ -101,11 +108,11 @@ def train_fold(
         seed_all(config.seed, fold, epoch)
         batches.epoch = epoch
         set_progress(loss, epoch / config.trainer.epochs)
-        row: dict[str, float | int | None] = {"epoch": epoch + 1, "lr": state.schedule.get_last_lr()[0]}
+        row: Row = {"epoch": epoch + 1, "lr": float(state.schedule.get_last_lr()[0])}
         row["loss"] = train_epoch(config, state, forward, loss, loader, tiles.ids, runtime, steps_in_process)
         steps_in_process += len(batches)
         last = epoch + 1 == config.trainer.epochs
-        scores = validate(state, forward) if last or (epoch + 1) % config.trainer.validate_every == 0 else Validation.NONE
+        scores = validate(state, forward) if last or (epoch + 1) % config.trainer.validate_every == 0 else NOT_VALIDATED
         state.rows.append(row | scores)
         state.epoch = epoch + 1
         state.clock.seconds += time.perf_counter() - began
@@ -126,7 +133,7 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
     """A fresh state, or the one in `last.pt`."""
     model = build.build_model(config).to(runtime.device)
     if config.trainer.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     optimizer = build.build_optimizer(config, model)
     state = State(
         model=model,
@@ -141,11 +148,14 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
     return state
 
 
-def ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
+
+def ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Exponential moving average with a warm-up: after n steps it remembers about n / 10, at most 1 / (1 - decay)."""
 
     @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], n_averaged: Tensor | int) -> None:
+    def update(averages: Tensors, current: Tensors, n_averaged: Tensor | int) -> None:
         n = int(n_averaged)
         weight = 1 - min(decay, (1 + n) / (10 + n))
         if torch.is_floating_point(averages[0]):
@@ -185,10 +195,8 @@ def train_epoch(
         if steps_before + step >= WARMUP_STEPS:
             state.clock.train_seconds += now - clock
             state.clock.train_images += len(batch.index)
-        bar.set_postfix_str(
-            f"loss {value:.4f}, lr {state.schedule.get_last_lr()[0]:.2e}, {len(batch.index) / (now - clock):.0f} images/s",
-            refresh=False,
-        )
+        lr, rate = state.schedule.get_last_lr()[0], len(batch.index) / (now - clock)
+        bar.set_postfix_str(f"loss {value:.4f}, lr {lr:.2e}, {rate:.0f} images/s", refresh=False)
         clock = now
     return total / len(loader)
 
@@ -222,12 +230,10 @@ def train_step(
 class Validation:
     """Scores of the averaged weights on the tiles that the fold does not train on."""
 
-    NONE: dict[str, float | int | None] = {"map_at_0.5": None, "iou": None, "empty": None}
-
     def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], config: RunConfig, runtime: Runtime):
         self.images, self.masks, self.config, self.runtime = images, masks, config, runtime
 
-    def __call__(self, state: State, forward: Callable[[Tensor], Output]) -> dict[str, float | int | None]:
+    def __call__(self, state: State, forward: Callable[[Tensor], Output]) -> Row:
         """Score at threshold 0.5, IoU of tiles with salt, and accuracy on tiles without, not mirrored."""
         with averaged_weights(state):
             probabilities = self.predict(state, forward, tta=False)
@@ -240,9 +246,7 @@ class Validation:
     def predict(self, state: State, forward: Callable[[Tensor], Output], tta: bool) -> NDArray[np.float32]:
         """Probabilities (N H W) of the held-out tiles with the weights that the model has now."""
         batch_size = self.config.trainer.batch_size
-        return predict(
-            lambda x: forward(x).logits, state.model, self.images, batch_size, self.runtime, tta, "validate"
-        )
+        return predict(forward, state.model, self.images, batch_size, self.runtime, tta, "validate")
 
 
 class averaged_weights:
@@ -263,15 +267,15 @@ class averaged_weights:
 
 
 def save(state: State, path: Path) -> None:
-    """Write last.pt and metrics.csv, each atomically; last.pt is first and counts."""
-    content = {name: part.state_dict() for name, part in state.parts().items()}
-    content |= {"format": FORMAT, "epoch": state.epoch, "rows": state.rows, "clock": vars(state.clock)}
-    write_atomic(path / "last.pt", lambda temporary: torch.save(content, temporary))
+    """Write metrics.csv, then last.pt, each atomically; a table ahead of last.pt is written again on resuming."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(state.rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(state.rows)
     write_text(path / "metrics.csv", text.getvalue())
+    content = {name: part.state_dict() for name, part in state.parts().items()}
+    content |= {"format": FORMAT, "epoch": state.epoch, "rows": state.rows, "clock": vars(state.clock)}
+    write_atomic(path / "last.pt", lambda temporary: torch.save(content, temporary))
 
 
 def load(state: State, file: Path) -> None:
@@ -287,7 +291,9 @@ def load(state: State, file: Path) -> None:
         for name, part in state.parts().items():
             part.load_state_dict(content[name])
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]} Delete it to train this fold again.") from error
+        raise ValueError(
+            f"{file} cannot be used: {str(error).splitlines()[0]} Delete it to train this fold again."
+        ) from error
     state.epoch, state.rows, state.clock = content["epoch"], content["rows"], Clock(**content["clock"])
 
 

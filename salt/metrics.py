@@ -24,7 +24,9 @@ def score_counts(
 
 
 def count_pixels(
-    probabilities: NDArray[np.floating], masks: NDArray[np.uint8], thresholds: NDArray[np.float64] = THRESHOLDS
+    probabilities: NDArray[np.floating],
+    masks: NDArray[np.uint8],
+    thresholds: NDArray[np.float64] = THRESHOLDS,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Count intersection (N T), truth (N 1) and predicted pixels (N T) of N tiles at T ascending thresholds.
 
@@ -47,7 +49,9 @@ def score_table(probabilities: NDArray[np.floating], masks: NDArray[np.uint8]) -
     return np.concatenate(rows) if rows else np.empty((0, len(THRESHOLDS)))
 
 
-def iou(intersection: NDArray[np.int64], truth: NDArray[np.int64], prediction: NDArray[np.int64]) -> NDArray[np.float64]:
+def iou(
+    intersection: NDArray[np.int64], truth: NDArray[np.int64], prediction: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Intersection over union from pixel counts; 1 where both are empty."""
     union = truth + prediction - intersection
     return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
@@ -79,8 +83,11 @@ def cross_fit(table: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[
 def salt_and_empty(
     intersection: NDArray[np.int64], truth: NDArray[np.int64], prediction: NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """Mean IoU of the tiles with salt, and the share of tiles without salt that are predicted empty; None if no such tile."""
+    """Mean IoU of the tiles with salt, and the share of those without predicted empty; None if there is none."""
     has_salt = truth > 0
     ious = iou(intersection, truth, prediction)[has_salt]
     empty = (prediction == 0)[~has_salt]
-    return {"iou": float(ious.mean()) if ious.size else None, "empty": float(empty.mean()) if empty.size else None}
+    return {
+        "iou": float(ious.mean()) if ious.size else None,
+        "empty": float(empty.mean()) if empty.size else None,
+    }

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from salt.models.segmenter import Output
 from salt.runtime import Runtime
 
 
@@ -18,7 +19,7 @@ def to_float(images: Tensor, runtime: Runtime) -> Tensor:
 
 @torch.no_grad()
 def predict(
-    forward: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor], Output],
     model: nn.Module,
     images: NDArray[np.uint8],
     batch_size: int,
@@ -28,7 +29,7 @@ def predict(
 ) -> NDArray[np.float32]:
     """Probabilities (N H W) of tiles (N H W, grey 0-255) in eval mode.
 
-    `forward` gives the logits of a batch (it may be compiled); every call has the same batch size, the last one
+    `forward` is the network (it may be compiled); every call has the same batch size, the last one
     filled up with copies, so that a compiled network is not compiled again.
     """
     model.eval()
@@ -39,9 +40,9 @@ def predict(
         filled = np.resize(index, batch_size)
         batch = to_float(torch.from_numpy(images[filled])[:, None], runtime)
         with runtime.autocast():
-            result = forward(batch).float().sigmoid()
+            result = forward(batch).logits.float().sigmoid()
             if tta:
-                mirrored = forward(batch.flip(-1)).float().sigmoid()
+                mirrored = forward(batch.flip(-1)).logits.float().sigmoid()
                 result = (result + mirrored.flip(-1)) / 2
         probabilities[index] = result[: len(index), 0].cpu().numpy()
     return probabilities

@@ -83,7 +83,10 @@ def print_scores(score: dict[str, Any]) -> None:
 
 
 def draw(
-    table: pd.DataFrame, images: NDArray[np.uint8], masks: NDArray[np.uint8], probabilities: NDArray[np.float32]
+    table: pd.DataFrame,
+    images: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
 ) -> NDArray[np.uint8]:
     """Columns of tile, truth, probability and prediction, from the worst to the best of the tiles with salt.
 

@@ -61,14 +61,14 @@ class RunDir:
             differing = differences(yaml.safe_load(file.read_text()), config)
             if differing:
                 raise ValueError(
-                    f"{self.path} holds a run with another config:\n  " + "\n  ".join(differing)
+                    f"{self.path} holds a run with another config:\n  "
+                    + "\n  ".join(differing)
                     + "\nChoose another name=..., or delete that folder to start again."
                 )
             self.check_data(data_digest, config["data"]["root"])
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_json(record, environment() | {"data_sha256": data_digest})
-
 
     def check_data(self, digest: str, root: str) -> None:
         """Make sure that the data is the one that this run was trained on."""
@@ -80,7 +80,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
     keys = [k for k in {**a, **b} if k not in FREE_KEYS and not k.startswith("folds.")]
-    return [f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}" for k in keys if a.get(k) != b.get(k) or (k in a) != (k in b)]
+    return [
+        f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}"
+        for k in keys
+        if a.get(k) != b.get(k) or (k in a) != (k in b)
+    ]
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -129,6 +133,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
+
     def write(temporary: Path) -> None:
         temporary.write_bytes(text.encode())
 

@@ -14,7 +14,7 @@ def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup_epoch
     """Linear warm-up, then half a cosine from the learning rate down to `final` (absolute, per step).
 
     Raises:
-        ValueError: the warm-up leaves no step for the cosine.
+        ValueError: warmup_epochs is negative.
 
     Reference: Loshchilov, Hutter 2017, "SGDR", arXiv:1608.03983.
     """
@@ -29,7 +29,7 @@ def cosine_restarts(
     """Linear warm-up, then `cycles` half cosines of equal length, each from the learning rate down to `final`.
 
     Raises:
-        ValueError: the warm-up leaves no step, or there are fewer epochs than cycles.
+        ValueError: warmup_epochs is negative, or there are fewer epochs than cycles.
 
     Reference: Loshchilov, Hutter 2017, "SGDR", arXiv:1608.03983.
     """

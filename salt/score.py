@@ -20,7 +20,11 @@ class OutOfFold:
 
 
 def score_out_of_fold(
-    ids: NDArray[np.str_], probabilities: NDArray[np.floating], masks: NDArray[np.uint8], folds: NDArray[np.int64], seed: int
+    ids: NDArray[np.str_],
+    probabilities: NDArray[np.floating],
+    masks: NDArray[np.uint8],
+    folds: NDArray[np.int64],
+    seed: int,
 ) -> OutOfFold:
     """Score probabilities (N H W) that no tile's own fold has seen, against masks (N H W).
 
@@ -34,7 +38,10 @@ def score_out_of_fold(
     everywhere = metrics.best_threshold(table)
     row = np.arange(len(ids))
 
-    counts = [metrics.count_pixels(probabilities[i : i + 1], masks[i : i + 1], metrics.THRESHOLDS[[c]]) for i, c in enumerate(chosen)]
+    counts = [
+        metrics.count_pixels(probabilities[i : i + 1], masks[i : i + 1], metrics.THRESHOLDS[[c]])
+        for i, c in enumerate(chosen)
+    ]
     intersection, truth, prediction = (np.concatenate(parts)[:, 0] for parts in zip(*counts, strict=True))
     frame = pd.DataFrame(
         {

@@ -13,7 +13,9 @@ from salt.rundir import write_text
 
 def write_submission(path: Path, ids: list[str], masks: NDArray[np.bool_]) -> None:
     """Write the masks (N H W) of the test tiles as id,rle_mask, in the order of sample_submission.csv."""
-    text = pd.DataFrame({"id": ids, "rle_mask": [rle.encode(m) for m in masks]}).to_csv(index=False, lineterminator="\n")
+    text = pd.DataFrame({"id": ids, "rle_mask": [rle.encode(m) for m in masks]}).to_csv(
+        index=False, lineterminator="\n"
+    )
     check_submission(text, ids, masks)
     write_text(path, text)
 
@@ -29,7 +31,9 @@ def check_submission(text: str, ids: list[str], masks: NDArray[np.bool_]) -> Non
         raise ValueError(f"submission: expected the columns id,rle_mask, found {','.join(table.columns)}")
     if list(table["id"]) != ids:
         odd = sorted(set(ids) ^ set(table["id"]))
-        raise ValueError(f"submission: its ids are not those of sample_submission.csv, each once, in order; differing: {odd[:5]}")
+        raise ValueError(
+            f"submission: its ids are not those of sample_submission.csv, each once, in order; differing: {odd[:5]}"
+        )
     for tile_id, text_rle, mask in zip(ids, table["rle_mask"], masks, strict=True):
         try:
             decoded = rle.decode(text_rle, mask.shape)

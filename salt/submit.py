@@ -10,7 +10,7 @@ from salt.rundir import RunDir
 
 
 def main() -> None:
-    """Predict the test tiles with the run's folds and write RUN/submission.csv; exit code 1 and one message if it fails."""
+    """Predict the test tiles and write RUN/submission.csv; exit code 1 and one message if it fails."""
     parser = argparse.ArgumentParser(description="Write and check RUN/submission.csv from the folds of a run.")
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
     parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")

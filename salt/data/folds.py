@@ -51,10 +51,9 @@ def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
     odd = sorted(set(ids) ^ set(table["id"]))
     if odd:
         raise ValueError(f"{path}: its ids are not those of the training tiles; {len(odd)} differ, e.g. {odd[:5]}")
-    if set(table["fold"]) != {str(fold) for fold in range(n_folds)}:
-        raise ValueError(
-            f"{path}: expected the folds 0..{n_folds - 1} (data.n_folds={n_folds}), found {sorted(set(table['fold']))[:12]}"
-        )
+    found = sorted(set(table["fold"]))
+    if set(found) != {str(fold) for fold in range(n_folds)}:
+        raise ValueError(f"{path}: expected the folds 0..{n_folds - 1} (data.n_folds={n_folds}), found {found[:12]}")
     return table.set_index("id")["fold"].loc[ids].to_numpy().astype(np.int64)
 
 

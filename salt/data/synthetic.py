@@ -1,12 +1,11 @@
-"""Seismic-looking tiles with salt bodies in Kaggle's layout, from a seed: for the demo, for tests, for trying things out."""
+"""Seismic-looking tiles with salt bodies in Kaggle's layout, from a seed: for the demo, tests and first tries."""
 
-import io
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,7 +36,9 @@ def ensure_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> None:
     if marker.is_file() and json.loads(marker.read_text()) == wanted:
         return
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ValueError(f"data.root: {root} holds other files than the synthetic tiles {wanted}; name an empty or new folder")
+        raise ValueError(
+            f"data.root: {root} holds other files than the synthetic tiles {wanted}; name an empty or new folder"
+        )
     temporary = root.with_name(f".{root.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -58,9 +59,11 @@ def write_synthetic(folder: Path, n_train: int, n_test: int, seed: int) -> None:
     train_files = {f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(train_ids, images, strict=True)}
     train_files |= {f"masks/{i}.png": png(mask * 255) for i, mask in zip(train_ids, masks, strict=True)}
     write_zip(folder / "train.zip", train_files)
-    test_files = {f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(test_ids, test_images, strict=True)}
+    test_files = {
+        f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(test_ids, test_images, strict=True)
+    }
     write_zip(folder / "test.zip", test_files)
-    tables = {
+    tables: dict[str, dict[str, Any]] = {
         "train.csv": {"id": train_ids, "rle_mask": [rle.encode(mask) for mask in masks]},
         "depths.csv": {"id": ids, "z": rng.integers(50, 960, len(ids))},
         "sample_submission.csv": {"id": test_ids, "rle_mask": ["1 1"] * n_test},
@@ -134,7 +137,10 @@ def layers(rng: np.random.Generator) -> Field:
 
 def salt_body(rng: np.random.Generator) -> NDArray[np.bool_]:
     """A dome that rises from below, or a closed body; never empty."""
-    wave = sum((rng.normal(0, 5 / k) * np.sin(2 * np.pi * k * X / SIZE + rng.uniform(0, 6.3)) for k in (1, 2, 3)), np.zeros(()))
+    wave = sum(
+        (rng.normal(0, 5 / k) * np.sin(2 * np.pi * k * X / SIZE + rng.uniform(0, 6.3)) for k in (1, 2, 3)),
+        np.zeros(()),
+    )
     if rng.random() < 0.6:
         center, width = rng.uniform(0, SIZE), rng.uniform(15, 60)
         top = rng.uniform(5, 75) + 70 * (1 - np.exp(-(((X - center) / width) ** 2)))

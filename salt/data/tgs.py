@@ -174,7 +174,9 @@ def read_table(source: Source, name: str, columns: list[str]) -> pd.DataFrame:
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{label}: cannot be read as a CSV: {error}") from None
     if list(table.columns) != columns:
-        raise ValueError(f"{label}: expected the columns {','.join(columns)}, found {','.join(map(str, table.columns))}")
+        raise ValueError(
+            f"{label}: expected the columns {','.join(columns)}, found {','.join(map(str, table.columns))}"
+        )
     twice = table["id"][table["id"].duplicated()].unique()
     if len(twice):
         raise ValueError(f"{label}: {len(twice)} ids occur more than once, e.g. {list(twice[:SHOWN])}")
@@ -224,7 +226,14 @@ def decode_all(
             raise ValueError(f"{files.label}/{name}: {error}") from None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in tqdm(pool.map(work, range(len(ids))), total=len(ids), desc=title, unit="tile", disable=None, leave=False):
+        for _ in tqdm(
+            pool.map(work, range(len(ids))),
+            total=len(ids),
+            desc=title,
+            unit="tile",
+            disable=None,
+            leave=False,
+        ):
             pass
     return tiles
 

@@ -1,4 +1,4 @@
-"""Batches of training tiles: each sample once an epoch, order and augmentation seeded per (seed, fold, epoch, sample)."""
+"""Batches of training tiles: each sample at most once an epoch, all seeded per (seed, fold, epoch, sample)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,9 +29,7 @@ class Batch:
 class TrainTiles(Dataset[tuple[Tensor, Tensor, int]]):
     """Augmented tiles, asked for by (epoch, position)."""
 
-    def __init__(
-        self, images: NDArray[np.uint8], masks: NDArray[np.uint8], augment: Augment, seed: tuple[int, int]
-    ):
+    def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], augment: Augment, seed: tuple[int, int]):
         self.images, self.masks, self.augment, self.seed = images, masks, augment, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:

@@ -35,7 +35,7 @@ class Encoder(nn.Module):
     def __init__(self, name: str, weights: str | None, gate: Gate = nn.Identity, gated_stages: Sequence[int] = ()):
         super().__init__()
         self.body = load_body(name, weights)
-        self.channels: list[int] = list(self.body.out_channels)
+        self.channels: list[int] = list(self.body.out_channels)  # type: ignore[arg-type]
         self.gates = nn.ModuleDict()
         for stage in gated_stages:
             if not 1 <= stage <= N_STAGES:
@@ -59,7 +59,9 @@ def load_body(name: str, weights: str | None) -> nn.Module:
     """An encoder with one input channel: random (None), "imagenet", or from a local .safetensors or .pth file."""
     if not name.startswith("tu-") and name not in get_encoder_names():
         near = difflib.get_close_matches(name, get_encoder_names(), n=5, cutoff=0.4)
-        raise ValueError(f"encoder.name={name} is no encoder of segmentation-models-pytorch; near names: {', '.join(near)}")
+        raise ValueError(
+            f"encoder.name={name} is no encoder of segmentation-models-pytorch; near names: {', '.join(near)}"
+        )
     if weights is None:
         return get_encoder(name, in_channels=1, weights=None)
     if weights != "imagenet":
@@ -73,11 +75,19 @@ def load_body(name: str, weights: str | None) -> nn.Module:
 def load_local(name: str, path: Path) -> nn.Module:
     """An encoder with the weights of a file: smp's or torchvision's ResNet keys, for three channels or one."""
     if not path.is_file():
-        raise ValueError(f"encoder.weights: there is no file {path}; expected imagenet, null, or a .safetensors or .pth file")
+        raise ValueError(
+            f"encoder.weights: there is no file {path}; expected imagenet, null, or a .safetensors or .pth file"
+        )
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # the readers raise many kinds for a damaged or foreign file
-        raise ValueError(f"encoder.weights: {path} cannot be read as plain weights: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"encoder.weights: {path} cannot be read as plain weights: {str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"encoder.weights: {path} is no plain state dict of tensors")
     first = next((v for v in state.values() if v.ndim == 4), None)

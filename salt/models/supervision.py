@@ -30,7 +30,8 @@ class Multiscale(nn.Module):
     """A 1x1 head on every decoder stage; each one's loss is added with its own weight.
 
     `compare="logits"` upsamples the logits and takes the tile's window out of them, as for the final logits;
-    `compare="masks"` pads the mask like the image and reduces it to the head's size (salt where half the area or more is).
+    `compare="masks"` pads the mask like the image and reduces it to the head's size (salt where half
+    of the area or more is).
 
     Shape: list of (N C_j H_j W_j), deep first, to as many logits (N 1 H_j W_j).
 

@@ -35,7 +35,9 @@ class UNetDecoder(nn.Module):
         if len(channels) != n_stages or min(channels) < 1:
             raise ValueError(f"channels={list(channels)}, expected {n_stages} positive numbers, deep stage first")
         if not set(gated_stages) <= set(range(1, n_stages + 1)):
-            raise ValueError(f"attention.decoder={list(gated_stages)}, expected stages of 1..{n_stages} (1 is the deepest)")
+            raise ValueError(
+                f"attention.decoder={list(gated_stages)}, expected stages of 1..{n_stages} (1 is the deepest)"
+            )
         self.channels = list(channels)
         skips = [*encoder_channels[-2:0:-1], 0]
         inputs = [encoder_channels[-1], *channels[:-1]]

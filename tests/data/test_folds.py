@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from salt.data.folds import coverage_class, make_folds, read_folds, write_folds
+
+
+def masks(coverages):
+    result = np.zeros((len(coverages), 10, 10), np.uint8)
+    for mask, coverage in zip(result, coverages, strict=True):
+        mask.ravel()[: round(coverage * 100)] = 1
+    return result
+
+
+def test_coverage_class():
+    assert coverage_class(masks([0, 0.01, 0.1, 0.11, 0.95, 1.0])).tolist() == [0, 1, 1, 2, 10, 10]
+
+
+def test_every_fold_has_its_share_of_every_class():
+    coverages = [0] * 40 + [0.05] * 20 + [0.5] * 15 + [1.0] * 5
+    folds = make_folds(masks(coverages), 5, seed=0)
+    for start, stop, share in ((0, 40, 8), (40, 60, 4), (60, 75, 3), (75, 80, 1)):
+        assert np.bincount(folds[start:stop], minlength=5).tolist() == [share] * 5
+
+
+def test_the_seed_decides():
+    m = masks(np.linspace(0, 1, 50))
+    assert (make_folds(m, 5, 1) == make_folds(m, 5, 1)).all()
+    assert (make_folds(m, 5, 1) != make_folds(m, 5, 2)).any()
+
+
+def test_rare_classes_are_no_fault_and_too_few_tiles_are():
+    assert sorted(make_folds(masks([0, 0.2, 0.4, 0.6]), 4, 0)) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match=r"data\.n_folds=5 is more than the 4"):
+        make_folds(masks([0, 0, 1, 1]), 5, 0)
+
+
+def test_a_given_file_is_used_as_it_is(tmp_path):
+    write_folds(tmp_path / "folds.csv", ["b", "123e456789", "a"], np.array([1, 0, 1]))
+    assert read_folds(tmp_path / "folds.csv", ["a", "b", "123e456789"], 2).tolist() == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,fold\na,0\nb,1\nb,0\n", "id b occurs twice"),
+        ("id,fold\na,0\n", r"1 differ, e.g. \['b'\]"),
+        ("id,fold\na,0\nb,2\n", r"expected the folds 0..1 .* found \['0', '2'\]"),
+        ("id,fold\na,0\nb,\n", "expected the folds"),
+        ("tile,fold\na,0\nb,1\n", "expected the columns id,fold"),
+    ],
+)
+def test_refused(tmp_path, text, message):
+    (tmp_path / "folds.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_folds(tmp_path / "folds.csv", ["a", "b"], 2)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ValueError, match="there is no file"):
+        read_folds(tmp_path / "folds.csv", ["a"], 2)

@@ -1,0 +1,44 @@
+import json
+
+import numpy as np
+import pytest
+
+from salt import metrics
+from salt.data.synthetic import ensure_synthetic, make_tiles
+from salt.data.tgs import read_dataset
+
+
+def test_the_seed_decides_every_byte(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        ensure_synthetic(tmp_path / name, n_train=8, n_test=2, seed=seed)
+    contents = [{file.name: file.read_bytes() for file in (tmp_path / n).iterdir()} for n in "abc"]
+    assert contents[0] == contents[1]
+    assert contents[0]["train.zip"] != contents[2]["train.zip"]
+
+
+def test_shares_of_empty_and_constant_tiles(tmp_path):
+    ensure_synthetic(tmp_path / "a", n_train=200, n_test=2, seed=0)
+    train = read_dataset(tmp_path / "a").train
+    assert (~train.masks.any(axis=(1, 2))).sum() == 78
+    assert train.constant.sum() == 4
+    assert not train.masks[train.constant].any()
+    assert train.masks.any(axis=(1, 2)).sum() == 122
+
+
+def test_no_threshold_on_the_grey_value_finds_the_salt():
+    images, masks = make_tiles(np.random.default_rng(0), 150)
+    empty = (~masks.any(axis=(1, 2))).mean()
+    for values in (images / 255, 1 - images / 255, 1 - np.abs(images / 127.5 - 1)):
+        assert metrics.score_table(values.astype(np.float32), masks).mean(axis=0).max() <= empty + 0.02
+
+
+def test_what_is_there_is_kept_and_anything_else_refused(tmp_path):
+    root = tmp_path / "a"
+    ensure_synthetic(root, n_train=4, n_test=1, seed=0)
+    before = (root / "train.zip").stat().st_mtime_ns
+    ensure_synthetic(root, n_train=4, n_test=1, seed=0)
+    assert (root / "train.zip").stat().st_mtime_ns == before
+    assert json.loads((root / "synthetic.json").read_text())["n_train"] == 4
+    with pytest.raises(ValueError, match="holds other files"):
+        ensure_synthetic(root, n_train=5, n_test=1, seed=0)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a"]

@@ -1,0 +1,48 @@
+"""Who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import salt
+
+ROOT = Path(salt.__file__).parent
+FILES = {".".join(file.relative_to(ROOT.parent).with_suffix("").parts): file for file in ROOT.rglob("*.py")}
+
+
+def imports(file: Path, top_only: bool = False) -> set[str]:
+    tree = ast.parse(file.read_text())
+    found = set()
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def test_models_losses_and_metrics_stand_alone():
+    for name, file in FILES.items():
+        for folder in ("salt.models", "salt.losses", "salt.metrics", "salt.rle"):
+            if name.startswith(folder):
+                outside = {
+                    i for i in imports(file) if i.startswith("salt") and not (i == "salt" or i.startswith(folder))
+                }
+                assert not outside, f"{name} imports {outside}"
+
+
+def test_hydra_stays_in_train_and_build():
+    users = {
+        name for name, file in FILES.items() if any(i.split(".")[0] in ("hydra", "omegaconf") for i in imports(file))
+    }
+    assert users <= {"salt.train", "salt.build"}
+
+
+def test_the_unet_receives_its_parts():
+    assert not {"salt.models.attention", "salt.models.center"} & imports(FILES["salt.models.unet"])
+
+
+def test_command_and_config_do_not_import_torch():
+    code = "import sys, salt.train, salt.config, salt.submit, salt.rundir; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

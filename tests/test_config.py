@@ -1,0 +1,34 @@
+import pytest
+from conftest import raw_config
+
+from salt.config import check_config
+
+
+def test_the_default_config_is_valid():
+    config = check_config(raw_config())
+    assert config.encoder.weights == "imagenet"
+    assert config.fold_list == [0, 1, 2, 3, 4]
+
+
+def test_all_problems_come_in_one_message():
+    raw = raw_config("optimizer.lr=-1", "trainer.epochs=many", "folds=[0,7]", "trainer.precision=fp8", "seed=1.5")
+    raw["trainer"]["bach_size"] = 3
+    with pytest.raises(ValueError) as error:
+        check_config(raw)
+    message = str(error.value)
+    assert "6 problem(s)" in message
+    assert "optimizer.lr: input should be greater than 0, found -1" in message
+    assert "trainer.epochs: input should be a valid integer, found 'many'" in message
+    assert "folds: expected distinct folds of 0..4 (data.n_folds=5), found [0, 7]" in message
+    assert "trainer.precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 'fp8'" in message
+    assert "seed: input should be a valid integer" in message
+    assert "trainer.bach_size: unknown key; did you mean batch_size?" in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["name=../x", "name=a/b", "folds=[]", "folds=[1,1]", "folds=some", "trainer.device=gpu", "trainer.ema=1"],
+)
+def test_refused(override):
+    with pytest.raises(ValueError, match=override.split("=")[0]):
+        check_config(raw_config(override))

@@ -1,0 +1,136 @@
+"""Training: repeats bit for bit, goes on as if never stopped, and never keeps a broken state."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from salt import fold as fold_module
+from salt.crossval import assign_folds, load_data
+from salt.fold import ema, train_fold
+from salt.runtime import choose_runtime
+
+
+def train(config, path):
+    data = load_data(config)
+    folds = assign_folds(config, data.train)
+    train_fold(config, 0, data.train, folds, path, choose_runtime(config.trainer))
+    return data, folds
+
+
+def files(path):
+    return {name: (path / name).read_bytes() for name in ("model.safetensors", "oof.npz", "metrics.csv")}
+
+
+@pytest.fixture
+def config(tiny):
+    return tiny(
+        "loss=bce_then_lovasz",
+        "hypercolumn=concat",
+        "deep-supervision=multiscale",
+        "trainer.epochs=3",
+        "folds=[0]",
+    )
+
+
+def test_two_runs_are_the_same_to_the_byte(config, tmp_path):
+    train(config, tmp_path / "a")
+    torch.rand(7)  # what other runs of the process drew does not matter
+    train(config, tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monkeypatch, after):
+    train(config, tmp_path / "a")
+    save = fold_module.save
+
+    def stop(state, path):
+        save(state, path)
+        if state.epoch == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fold_module, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "b")
+    monkeypatch.setattr(fold_module, "save", save)
+    assert not (tmp_path / "b" / "model.safetensors").exists()
+    train(config, tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_out_of_fold_tiles_are_the_ones_held_out(config, tmp_path):
+    data, folds = train(config, tmp_path)
+    with np.load(tmp_path / "oof.npz", allow_pickle=False) as oof:
+        assert oof["ids"].tolist() == [i for i, f in zip(data.train.ids, folds, strict=True) if f == 0]
+        assert oof["probabilities"].shape == (12, 101, 101) and oof["probabilities"].dtype == np.float16
+        assert 0 <= oof["probabilities"].min() < oof["probabilities"].max() <= 1
+
+
+def test_the_table_of_metrics(config, tmp_path):
+    train(
+        config.model_copy(update={"trainer": config.trainer.model_copy(update={"validate_every": 2})}),
+        tmp_path,
+    )
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert rows[0]["map_at_0.5"] == "" and float(rows[1]["map_at_0.5"]) >= 0 and float(rows[2]["iou"]) >= 0
+
+
+def test_every_file_loads_without_pickle(config, tmp_path):
+    train(config, tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 3
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "model.safetensors").values())
+
+
+def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_checkpoint(config, tmp_path, monkeypatch):
+    class Broken(torch.nn.Module):
+        calls = 0
+
+        def forward(self, logits, masks):
+            Broken.calls += 1
+            return logits.float().mean() * (float("nan") if Broken.calls > 30 else 1)
+
+    monkeypatch.setattr(fold_module.build, "build_loss", lambda config: Broken())
+    with pytest.raises(
+        ValueError, match=r"the loss is nan in epoch 2, step \d; tiles of the batch: [0-9a-f]{10}, "
+    ) as error:
+        train(config, tmp_path)
+    assert len(str(error.value).split("batch: ")[1].split(". ")[0].split(", ")) == 4
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert state["epoch"] == 1 and all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+def test_a_damaged_checkpoint_is_refused(config, tmp_path):
+    train(config, tmp_path)
+    data = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"last.pt cannot be used"):
+        train(config, tmp_path)
+
+
+def test_ema_remembers_more_with_time_and_at_most_its_decay():
+    average, value = [torch.zeros(1)], [torch.ones(1)]
+    ema(0.9)(average, value, 1)
+    assert average[0].item() == pytest.approx(9 / 11)
+    average = [torch.zeros(1)]
+    ema(0.9)(average, value, 10_000)
+    assert average[0].item() == pytest.approx(0.1)
+    average = [torch.zeros(1)]
+    ema(0.0)(average, value, 10_000)
+    assert average[0].item() == 1
+
+
+@pytest.mark.parametrize("option", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "cosine_restarts"])
+def test_optimizers_and_schedules_train(tiny, tmp_path, option, schedule):
+    extra = ["schedule.cycles=2"] if schedule == "cosine_restarts" else []
+    train(tiny(f"optimizer={option}", f"schedule={schedule}", "trainer.clip=1.0", *extra), tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_precisions_train(tiny, tmp_path, precision):
+    train(tiny(f"trainer.precision={precision}", "trainer.epochs=1"), tmp_path)
+    assert (tmp_path / "model.safetensors").exists()

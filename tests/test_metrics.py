@@ -1,0 +1,71 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salt import metrics
+
+
+def score_by_definition(truth: np.ndarray, prediction: np.ndarray) -> float:
+    if not truth.any() and not prediction.any():
+        return 1.0
+    if not truth.any() or not prediction.any():
+        return 0.0
+    iou = Fraction(int((truth & prediction).sum()), int((truth | prediction).sum()))
+    return sum(iou > Fraction(k, 20) for k in range(10, 20)) / 10
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_table_equals_the_definition_at_every_threshold(seed):
+    rng = np.random.default_rng(seed)
+    masks = (rng.random((4, 6, 5)) < rng.choice([0, 0.1, 0.7, 1], size=(4, 1, 1))).astype(np.uint8)
+    noise = rng.random((4, 6, 5))
+    probabilities = np.where(masks, 1 - noise * rng.random(), noise * rng.random()).astype(np.float16)
+    probabilities.flat[:3] = metrics.THRESHOLDS[rng.integers(0, 31, 3)]  # values on a threshold are not above it
+    table = metrics.score_table(probabilities, masks)
+    for j, threshold in enumerate(metrics.THRESHOLDS):
+        prediction = probabilities.astype(np.float64) > threshold
+        assert table[:, j].tolist() == [score_by_definition(m == 1, p) for m, p in zip(masks, prediction, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("intersection", "expected"), [(10, 0.0), (11, 0.1), (19, 0.9), (20, 1.0), (15, 0.5), (0, 0.0)]
+)
+def test_iou_on_an_edge_does_not_pass_it(intersection, expected):
+    truth, prediction = 20, intersection  # the prediction lies inside the truth: IoU = intersection / 20
+    assert metrics.score_counts(np.array(intersection), np.array(truth), np.array(prediction)) == expected
+
+
+def test_threshold_half_is_a_candidate():
+    assert metrics.THRESHOLDS[metrics.HALF] == 0.5
+    assert len(metrics.THRESHOLDS) == 31
+
+
+def test_best_threshold_breaks_ties_towards_half():
+    table = np.zeros((3, 31))
+    table[:, [2, 12, 29]] = 0.3
+    assert metrics.best_threshold(table) == 12
+
+
+def test_a_group_has_no_say_in_its_own_threshold():
+    rng = np.random.default_rng(0)
+    table, groups = rng.random((60, 31)), np.arange(60) % 3
+    before = metrics.cross_fit(table, groups)
+    table[groups == 1] = rng.random((20, 31))
+    assert (metrics.cross_fit(table, groups)[groups == 1] == before[groups == 1]).all()
+    for group in range(3):
+        others = table[groups != group].mean(axis=0)
+        assert (metrics.cross_fit(table, groups)[groups == group] == others.argmax()).all()
+
+
+def test_cross_fit_needs_two_groups():
+    with pytest.raises(ValueError, match="two or more groups"):
+        metrics.cross_fit(np.zeros((3, 31)), np.zeros(3))
+
+
+def test_salt_and_empty():
+    counts = np.array([5, 0, 0]), np.array([10, 0, 0]), np.array([5, 0, 7])
+    assert metrics.salt_and_empty(*counts) == {"iou": 0.5, "empty": 0.5}
+    assert metrics.salt_and_empty(*(c[:1] for c in counts))["empty"] is None

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from salt.rundir import RunDir, write_atomic, write_json
+
+
+def test_claim_writes_once_and_accepts_the_same(tmp_path):
+    run, config = (
+        RunDir(tmp_path),
+        {"name": "a", "folds": "all", "data": {"root": "a"}, "trainer": {"epochs": 2, "device": "cpu"}},
+    )
+    run.claim(config, "digest")
+    run.claim(config | {"folds": [0], "trainer": {"epochs": 2, "device": "cuda"}}, "digest")
+    assert json.loads((tmp_path / "environment.json").read_text())["data_sha256"] == "digest"
+
+
+def test_claim_refuses_another_config_and_names_the_keys(tmp_path):
+    run = RunDir(tmp_path)
+    run.claim({"seed": 0, "trainer": {"epochs": 2}, "loss": {"at": 0.5}}, "digest")
+    with pytest.raises(
+        ValueError, match=r"trainer.epochs: 2 -> 3\n  loss.at: 0.5 -> \(none\)\n  loss.phi: \(none\) -> relu"
+    ):
+        run.claim({"seed": 0, "trainer": {"epochs": 3}, "loss": {"phi": "relu"}}, "digest")
+
+
+def test_claim_refuses_other_data(tmp_path):
+    config = {"data": {"root": "somewhere"}}
+    RunDir(tmp_path).claim(config, "digest")
+    with pytest.raises(ValueError, match="other data than somewhere"):
+        RunDir(tmp_path).claim(config, "another")
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"x": 1})
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(file, fail)
+    assert json.loads(file.read_text()) == {"x": 1}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_read_config_names_the_runs_below(tmp_path):
+    (tmp_path / "loss=bce").mkdir()
+    (tmp_path / "loss=bce" / "config.yaml").write_text("")
+    with pytest.raises(ValueError, match=r"no run directory.*runs below it: .*loss=bce"):
+        RunDir(tmp_path).read_config()
