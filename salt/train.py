@@ -4,13 +4,14 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -54,16 +55,24 @@ def messages(path: Path) -> Iterator[None]:
     (path / "error.txt").unlink(missing_ok=True)
     try:
         yield
-    except ValueError as error:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "error.txt").write_text(traceback.format_exc())
-        if HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN:
-            log.error("%s: %s", path, error)  # Hydra shows the first failure only, at the end
-        raise HydraException(f"{error}\n(details: {path / 'error.txt'})") from None
-    except BaseException:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "error.txt").write_text(traceback.format_exc())
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        write_error(path)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            print(f"{path}: {error}", file=sys.stderr)  # Hydra shows the first failure only, at the end
+        raise CompactHydraException(str(error)) from None
+    except Exception:
+        write_error(path)
         raise
+
+
+def write_error(path: Path) -> None:
+    """Keep the traceback in the run directory; a finished run is not marked by a later command that was refused."""
+    if not (path / "score.json").exists():
+        with suppress(OSError):  # the disk itself may be what failed
+            (path / "error.txt").write_text(traceback.format_exc())
 
 
 @contextmanager

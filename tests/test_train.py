@@ -79,6 +79,7 @@ def test_another_config_is_refused_and_nothing_is_lost(finished, synthetic_root)
     result = salt(finished, *TINY, f"data.root={synthetic_root}", "name=a", "optimizer.lr=0.5")
     assert result.returncode == 1 and "optimizer.lr: 0.001 -> 0.5" in result.stderr and "Traceback" not in result.stderr
     assert all(f.read_bytes() == content for f, content in before.items())
+    assert not (finished / "runs/a/error.txt").exists()
 
 
 def test_submit_and_report(finished):
