@@ -58,12 +58,13 @@ class Dataset:
 
 
 class Folder:
-    """The files below a folder, by their name relative to it."""
+    """The files of a folder and those two levels down in train/ and test/, by their name relative to it."""
 
     def __init__(self, path: Path):
         self.label = str(path)
         self._path = path
-        files = (p for p in path.rglob("*") if p.is_file())
+        # not rglob: a user may name a folder that holds much else
+        files = [p for p in (*path.glob("*"), *path.glob("train/*/*"), *path.glob("test/*/*")) if p.is_file()]
         self.names = {p.relative_to(path).as_posix() for p in files}
 
     def read(self, name: str) -> bytes:
@@ -136,15 +137,12 @@ def open_root(root: Path) -> Folder | Zip:
     """Open the data folder, or the outer zip (given itself, or lying alone in the folder)."""
     if root.is_dir() and not (root / "train.csv").exists() and (root / OUTER_ZIP).is_file():
         root = root / OUTER_ZIP
-    if root.is_file():
-        source: Folder | Zip = Zip(root, str(root))
-    elif root.is_dir():
-        source = Folder(root)
-    else:
+    if not root.exists():
         raise ValueError(
             f"data.root: there is no folder {root}. `make data` explains the download; "
             "data.root=FOLDER (or SALT_DATA) names another place; data=synthetic needs no download."
         )
+    source = Zip(root, str(root)) if root.is_file() else Folder(root)
     if "train.csv" not in source.names:
         raise ValueError(
             f"data.root: {root} has no train.csv. Expected train.csv, depths.csv, sample_submission.csv, "
@@ -183,7 +181,7 @@ def read_table(source: Source, name: str, columns: list[str]) -> pd.DataFrame:
     bad = [i for i in table["id"] if not i or PurePosixPath(i).name != i or i.startswith(("=", "+", "-", "@", "."))]
     if bad:
         raise ValueError(f"{label}: an id must be a plain file name, found {bad[:SHOWN]}")
-    if table.empty and name != "sample_submission.csv":
+    if table.empty:
         raise ValueError(f"{label}: has no rows")
     return table.set_index("id")
 
