@@ -1,0 +1,60 @@
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from salt.crossval import assign_folds, load_data, write_scores
+from salt.data.folds import write_folds
+from salt.fold import write_npz
+from salt.rundir import RunDir, write_json, write_text
+
+
+@pytest.fixture
+def tiles(tiny):
+    train = load_data(tiny()).train
+    images = train.images.copy()
+    images[5] = 77  # a tile of one grey value
+    return dataclasses.replace(train, images=images)
+
+
+def pretend_trained(directory, fold, tiles, folds):
+    index = np.flatnonzero(folds == fold)
+    probabilities = np.clip(tiles.masks[index] * 0.5 + 0.3, 0, 1).astype(np.float16)
+    path = directory.fold(fold)
+    write_npz(path / "oof.npz", ids=np.array([tiles.ids[i] for i in index]), probabilities=probabilities)
+    write_json(path / "timing.json", {"epochs": 1, "seconds": 1.0, "images_per_second": 2.0})
+    write_text(path / "done", "")
+
+
+@pytest.mark.parametrize("policy", ["empty", "model"])
+def test_constant_tiles_follow_the_setting_and_count(tiny, tiles, tmp_path, policy):
+    config, directory = tiny(f"data.constant_tiles={policy}"), RunDir(tmp_path)
+    folds = assign_folds(config, tiles)
+    for fold in (0, 1):
+        pretend_trained(directory, fold, tiles, folds)
+    score = write_scores(config, directory, tiles, folds)
+    assert score["n"] == 24
+    with np.load(tmp_path / "oof.npz") as oof:
+        constant = oof["probabilities"][oof["ids"].tolist().index(tiles.ids[5])]
+    assert constant.any() == (policy == "model")
+
+
+def test_missing_folds_are_named_and_the_rest_scored(tiny, tiles, tmp_path):
+    config, directory = tiny("data.n_folds=3", "data.constant_tiles=model"), RunDir(tmp_path)
+    folds = assign_folds(config, tiles)
+    for fold in (0, 2):
+        pretend_trained(directory, fold, tiles, folds)
+    write_scores(config, directory, tiles, folds)
+    score = json.loads((tmp_path / "score.json").read_text())
+    assert score["partial"] is True and score["missing_folds"] == [1]
+    assert [row["fold"] for row in score["folds"]] == [0, 2] and score["n"] == 16
+    assert set(pd.read_csv(tmp_path / "oof.csv")["fold"]) == {0, 2}
+    assert score["map"] == 1.0  # 0.8 on salt, 0.3 elsewhere: every threshold between finds the truth
+
+
+def test_given_folds_are_used_as_they_are(tiny, tiles, tmp_path):
+    given = np.arange(24) % 2
+    write_folds(tmp_path / "folds.csv", tiles.ids, given)
+    assert (assign_folds(tiny(f"data.folds_csv={tmp_path / 'folds.csv'}"), tiles) == given).all()
