@@ -66,6 +66,11 @@ def build_model(config: RunConfig) -> Segmenter:
     )
 
 
+def without_weights(config: RunConfig) -> RunConfig:
+    """The same config with a random encoder, for where all weights come from a file of the run."""
+    return config.model_copy(update={"encoder": config.encoder.model_copy(update={"weights": None})})
+
+
 def stages(setting: Stages) -> list[int]:
     """The stages of an encoder or decoder that a setting names."""
     return list(range(1, N_STAGES + 1)) if setting == "all" else list(setting)

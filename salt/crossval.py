@@ -3,12 +3,14 @@
 import gc
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -16,8 +18,10 @@ from salt import build
 from salt.config import RunConfig
 from salt.data.folds import make_folds, read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic
-from salt.data.tgs import Dataset, Tiles, read_dataset
+from salt.data.tgs import SIZE, Dataset, Tiles, read_dataset
 from salt.fold import train_fold, write_npz
+from salt.losses.combine import set_progress
+from salt.models.segmenter import Segmenter
 from salt.predict import predict
 from salt.rundir import RunDir, write_json, write_text
 from salt.runtime import Runtime, choose_runtime
@@ -36,24 +40,26 @@ def run(config: RunConfig, path: Path) -> float | None:
     runtime = choose_runtime(config.trainer)
     data = load_data(config)
     folds = assign_folds(config, data.train)
-    n_parameters = check_build(config, folds)
+    directory = RunDir(path)
+    n_parameters = check_build(config if directory.needs_weights(config.fold_list) else build.without_weights(config))
     plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
         return None
 
-    directory = RunDir(path)
     directory.claim(config.model_dump(mode="json", by_alias=True), data.digest())
-    write_folds(path / "folds.csv", data.train.ids, folds)
-    for fold in config.fold_list:
-        if directory.is_done(fold):
-            log.info("fold %d is finished already", fold)
-            continue
-        train_fold(config, fold, data.train, folds, directory.fold(fold), runtime)
-        write_text(directory.fold(fold) / "done", "")
-        free_memory()
-
-    score = write_scores(config, directory, data.train, folds)
-    submit(config, directory, data, score["threshold"], runtime)
+    with directory.errors_kept():
+        keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
+        for fold in config.fold_list:
+            if directory.is_done(fold):
+                log.info("fold %d is finished already", fold)
+                continue
+            try:
+                train_fold(config, fold, data.train, folds, directory.fold(fold), runtime)
+            finally:
+                free_memory()
+            write_text(directory.fold(fold) / "done", "")
+        score = write_scores(config, directory, data.train, folds)
+        submit(config, directory, data, score["threshold"], runtime)
     return float(score["map"])
 
 
@@ -82,23 +88,59 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
     return folds
 
 
-def check_build(config: RunConfig, folds: NDArray[np.int64]) -> int:
-    """Build every part and push one dummy batch through on the CPU; returns the number of parameters."""
-    model = build.build_model(config)
-    loss = build.build_loss(config)
-    build.build_augment(config)
-    optimizer = build.build_optimizer(config, model)
-    build.build_schedule(config, optimizer, len(folds) // config.trainer.batch_size)
-    masks = torch.zeros(2, 1, 101, 101)
-    masks[0, :, 50:] = 1
-    output = model(torch.rand(2, 1, 101, 101))
-    value = model.loss(output, masks, loss)
-    value.backward()
-    if output.logits.shape != masks.shape or not torch.isfinite(value):
-        raise ValueError(
-            f"the network gives logits {tuple(output.logits.shape)} and loss {value.item()} for a dummy batch"
-        )
+def keep_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
+    """Write folds.csv once; a run that goes on must have the same folds, else tiles leak between them.
+
+    Raises:
+        ValueError: the run was begun with other folds.
+    """
+    if not file.exists():
+        write_folds(file, ids, folds)
+    elif not np.array_equal(read_folds(file, ids, n_folds), folds):
+        raise ValueError(f"{file} differs from the folds of now (another data.folds_csv?); choose another name=...")
+
+
+def check_build(config: RunConfig) -> int:
+    """Build every part and push one dummy batch through on the CPU; returns the number of parameters.
+
+    Raises:
+        ValueError: all parts that cannot be built, in one message.
+    """
+    problems: list[str] = []
+
+    def attempt(make: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return make(config, *arguments)
+        except ValueError as error:
+            problems.append(str(error))
+
+    model, loss = attempt(build.build_model), attempt(build.build_loss)
+    attempt(build.build_augment)
+    optimizer = attempt(build.build_optimizer, model or nn.Conv2d(1, 1, 1))
+    if optimizer is not None:
+        attempt(build.build_schedule, optimizer, 10)
+    if problems:
+        raise ValueError("\n".join(problems))
+    for progress in (0.0, 0.999):
+        set_progress(loss, progress)
+        check_dummy_batch(config, model, loss)
     return sum(p.numel() for p in model.parameters())
+
+
+def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> None:
+    """One training step's forward and backward on two made-up tiles."""
+    masks = torch.zeros(2, 1, SIZE, SIZE)
+    masks[0, :, 50:] = 1
+    try:
+        output = model(torch.rand(2, 1, SIZE, SIZE))
+        value = model.loss(output, masks, loss)
+        value.backward()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"encoder.name={config.encoder.name} with these options cannot take a tile: {error}"
+        ) from error
+    if output.logits.shape != masks.shape or not torch.isfinite(value):
+        raise ValueError(f"a dummy batch gives logits {tuple(output.logits.shape)} and loss {value.item()}")
 
 
 def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
@@ -115,8 +157,9 @@ def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Ru
         len(data.test.ids),
     )
     log.info(
-        "%s with %.1f M parameters on %s in %s; folds %s of %d, %d epochs of %d steps of %d tiles",
+        "%s (weights: %s) with %.1f M parameters on %s in %s; folds %s of %d, %d epochs of %d steps of %d tiles",
         config.encoder.name,
+        config.encoder.weights or "random",
         n_parameters / 1e6,
         runtime.device,
         str(runtime.dtype).removeprefix("torch."),
@@ -188,9 +231,11 @@ def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float
 
 def load_model(config: RunConfig, file: Path, runtime: Runtime) -> nn.Module:
     """The trained network of a fold."""
-    encoder = config.encoder.model_copy(update={"weights": None})  # all weights come from the file
-    model = build.build_model(config.model_copy(update={"encoder": encoder}))
-    model.load_state_dict(load_file(file))
+    model = build.build_model(build.without_weights(config))  # all weights come from the file
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]}") from error
     model = model.to(runtime.device)
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
@@ -198,5 +243,6 @@ def load_model(config: RunConfig, file: Path, runtime: Runtime) -> nn.Module:
 def free_memory() -> None:
     """Give the finished fold's memory back; a sweep runs many in one process."""
     gc.collect()
+    torch.compiler.reset()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

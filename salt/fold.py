@@ -48,11 +48,24 @@ class Clock:
     seconds: float = 0.0
     train_seconds: float = 0.0
     train_images: int = 0
+    warmup_seconds: float = 0.0
+    warmup_images: int = 0
+
+    def count_step(self, seconds: float, n_images: int, warmup: bool) -> None:
+        """Add one training step."""
+        if warmup:
+            self.warmup_seconds += seconds
+            self.warmup_images += n_images
+        else:
+            self.train_seconds += seconds
+            self.train_images += n_images
 
     @property
-    def images_per_second(self) -> float | None:
-        """Training throughput, data loading included; None before the first counted step."""
-        return self.train_images / self.train_seconds if self.train_seconds else None
+    def images_per_second(self) -> float:
+        """Training throughput, data loading included; of the warm-up, if a fold is so short that there is no more."""
+        if self.train_seconds:
+            return self.train_images / self.train_seconds
+        return self.warmup_images / self.warmup_seconds if self.warmup_seconds else 0.0
 
 
 @dataclass
@@ -115,6 +128,7 @@ def train_fold(
         scores = validate(state, forward) if last or (epoch + 1) % config.trainer.validate_every == 0 else NOT_VALIDATED
         state.rows.append(row | scores)
         state.epoch = epoch + 1
+        check_finite(state)
         state.clock.seconds += time.perf_counter() - began
         save(state, path)
         log.info("fold %d: %s", fold, summary(state))
@@ -131,7 +145,8 @@ def train_fold(
 
 def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime) -> State:
     """A fresh state, or the one in `last.pt`."""
-    model = build.build_model(config).to(runtime.device)
+    resumed = (path / "last.pt").exists()
+    model = build.build_model(build.without_weights(config) if resumed else config).to(runtime.device)
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
     optimizer = build.build_optimizer(config, model)
@@ -142,7 +157,7 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
         schedule=build.build_schedule(config, optimizer, steps_per_epoch),
         scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16),
     )
-    if (path / "last.pt").exists():
+    if resumed:
         load(state, path / "last.pt")
         log.info("%s goes on after epoch %d", path, state.epoch)
     return state
@@ -192,9 +207,7 @@ def train_epoch(
             )
         total += value
         now = time.perf_counter()
-        if steps_before + step >= WARMUP_STEPS:
-            state.clock.train_seconds += now - clock
-            state.clock.train_images += len(batch.index)
+        state.clock.count_step(now - clock, len(batch.index), warmup=steps_before + step < WARMUP_STEPS)
         lr, rate = state.schedule.get_last_lr()[0], len(batch.index) / (now - clock)
         bar.set_postfix_str(f"loss {value:.4f}, lr {lr:.2e}, {rate:.0f} images/s", refresh=False)
         clock = now
@@ -225,6 +238,16 @@ def train_step(
     state.average.update_parameters(state.model)
     state.schedule.step()
     return float(value.item())
+
+
+def check_finite(state: State) -> None:
+    """Refuse to keep weights that a gradient without bounds has spoiled after the last finite loss."""
+    for name, value in state.average.module.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise ValueError(
+                f"{name} is not finite after epoch {state.epoch}; the checkpoint of the epoch before is kept. "
+                "A lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32 may help, under another name."
+            )
 
 
 class Validation:
@@ -289,7 +312,8 @@ def load(state: State, file: Path) -> None:
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']}, this version reads {FORMAT}")
         for name, part in state.parts().items():
-            part.load_state_dict(content[name])
+            if content[name]:  # a scaler that was not in use (another precision) has no state
+                part.load_state_dict(content[name])
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ValueError(
             f"{file} cannot be used: {str(error).splitlines()[0]} Delete it to train this fold again."
@@ -311,5 +335,4 @@ def summary(state: State) -> str:
     """One line about the newest epoch."""
     row = state.rows[-1]
     numbers = [f"{k} {v:.4g}" for k, v in row.items() if v is not None and k != "epoch"]
-    rate = state.clock.images_per_second
-    return f"epoch {row['epoch']}, " + ", ".join(numbers) + (f", {rate:.1f} images/s" if rate else "")
+    return f"epoch {row['epoch']}, " + ", ".join(numbers) + f", {state.clock.images_per_second:.1f} images/s"

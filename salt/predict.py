@@ -45,4 +45,8 @@ def predict(
                 mirrored = forward(batch.flip(-1)).logits.float().sigmoid()
                 result = (result + mirrored.flip(-1)) / 2
         probabilities[index] = result[: len(index), 0].cpu().numpy()
+    if not np.isfinite(probabilities).all():
+        raise ValueError(
+            f"{title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"
+        )
     return probabilities

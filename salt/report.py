@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
     try:
         report(parser.parse_args().run)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"salt-report: {error}")
 
 
@@ -68,7 +68,8 @@ def report(path: Path) -> None:
     print_scores(json.loads((path / "score.json").read_text()))
     print(f"\nwritten in {path}:")
     for name, meaning in FILES.items():
-        print(f"  {name:<18}{meaning}")
+        if (path / name).exists():
+            print(f"  {name:<18}{meaning}")
     print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, last.pt, oof.npz, timing.json")
 
 

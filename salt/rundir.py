@@ -3,7 +3,9 @@
 import json
 import os
 import platform
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import yaml
 
+import salt
 from salt.config import RunConfig, check_config
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
@@ -49,6 +52,21 @@ class RunDir:
         """The finished folds of 0 ... n_folds-1."""
         return [fold for fold in range(n_folds) if self.is_done(fold)]
 
+    def needs_weights(self, folds: list[int]) -> bool:
+        """Whether one of the folds is still to begin, so that the encoder's own weights are needed."""
+        return any(not (self.is_done(fold) or (self.fold(fold) / "last.pt").exists()) for fold in folds)
+
+    @contextmanager
+    def errors_kept(self) -> Iterator[None]:
+        """Within this context the traceback of a failure is written to error.txt; an old one is removed."""
+        (self.path / "error.txt").unlink(missing_ok=True)
+        try:
+            yield
+        except Exception:
+            with suppress(OSError):  # the disk itself may be what failed
+                (self.path / "error.txt").write_text(traceback.format_exc())
+            raise
+
     def claim(self, config: dict[str, Any], data_digest: str) -> None:
         """Take the directory for this config, or make sure that it already belongs to it.
 
@@ -57,6 +75,10 @@ class RunDir:
         """
         file = self.path / "config.yaml"
         record = self.path / "environment.json"
+        if list(self.path.glob("fold_*")) and not (file.exists() and record.exists()):
+            raise ValueError(
+                f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
+            )
         if file.exists() and record.exists():
             differing = differences(yaml.safe_load(file.read_text()), config)
             if differing:
@@ -104,7 +126,7 @@ def environment() -> dict[str, Any]:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "salt": version("salt-segmentation"),
+        "salt": salt.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu_count": os.cpu_count(),

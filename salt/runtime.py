@@ -23,11 +23,6 @@ class Runtime:
         """Mixed precision for the forward pass; nothing in float32."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
-    def synchronize(self) -> None:
-        """Wait until the device is done, so that clocks mean something."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
 
 def choose_runtime(trainer: Trainer) -> Runtime:
     """Resolve the `auto` settings on this machine.
@@ -39,6 +34,8 @@ def choose_runtime(trainer: Trainer) -> Runtime:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # pinned memory and records speak of the current device
     if trainer.workers is not None:
         workers = trainer.workers
     else:

@@ -12,11 +12,10 @@ from salt import metrics
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Scored tiles: a table with a row a tile, summary numbers, and the threshold for the test set."""
+    """Scored tiles: a table with a row a tile, and the numbers of score.json."""
 
     table: pd.DataFrame
     summary: dict[str, Any]
-    threshold: float
 
 
 def score_out_of_fold(
@@ -26,7 +25,7 @@ def score_out_of_fold(
     folds: NDArray[np.int64],
     seed: int,
 ) -> OutOfFold:
-    """Score probabilities (N H W) that no tile's own fold has seen, against masks (N H W).
+    """Score probabilities (N H W), each from a network that did not train on the tile, against masks (N H W).
 
     A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it.
     """
@@ -64,7 +63,7 @@ def score_out_of_fold(
         "map_all_empty": float((truth == 0).mean()),
         "folds": [fold_summary(frame[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
     }
-    return OutOfFold(frame, summary, threshold)
+    return OutOfFold(frame, summary)
 
 
 def fold_summary(frame: pd.DataFrame, at_half: NDArray[np.float64], fold: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+from salt.config import check_config
 from salt.rundir import RunDir
 
 
@@ -19,7 +20,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         submit(arguments.run, arguments.root, arguments.device)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"salt-submit: {error}")
 
 
@@ -31,22 +32,19 @@ def submit(path: Path, root: str | None, device: str) -> None:
     """
     directory = RunDir(path)
     config = directory.read_config()
-    score = path / "score.json"
-    if not score.is_file():
+    if not (path / "score.json").is_file():
         raise ValueError(f"{path} has no score.json yet: finish the run with the same salt-train command")
-    config = config.model_copy(
-        update={
-            "data": config.data.model_copy(update={"root": root or config.data.root}),
-            "trainer": config.trainer.model_copy(update={"device": device}),
-        }
-    )
+    raw = config.model_dump(by_alias=True)
+    raw["data"]["root"] = root or config.data.root
+    raw["trainer"]["device"] = device
+    config = check_config(raw)
     from salt import crossval
     from salt.runtime import choose_runtime
 
     runtime = choose_runtime(config.trainer)
     data = crossval.load_data(config)
     directory.check_data(data.digest(), config.data.root)
-    crossval.submit(config, directory, data, json.loads(score.read_text())["threshold"], runtime)
+    crossval.submit(config, directory, data, json.loads((path / "score.json").read_text())["threshold"], runtime)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,28 +51,18 @@ def typed(cfg: DictConfig) -> "RunConfig":
 
 @contextmanager
 def messages(path: Path) -> Iterator[None]:
-    """Turn what a user can cause into one message without traceback; the traceback goes to error.txt."""
-    (path / "error.txt").unlink(missing_ok=True)
+    """Turn what a user can cause into one message without traceback; a sweep goes on with its next point."""
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
-        write_error(path)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             print(f"{path}: {error}", file=sys.stderr)  # Hydra shows the first failure only, at the end
+            if not (path / "config.yaml").exists():  # refused before it began: nothing else would tell
+                (path / "error.txt").write_text(traceback.format_exc())
         raise CompactHydraException(str(error)) from None
-    except Exception:
-        write_error(path)
-        raise
-
-
-def write_error(path: Path) -> None:
-    """Keep the traceback in the run directory; a finished run is not marked by a later command that was refused."""
-    if not (path / "score.json").exists():
-        with suppress(OSError):  # the disk itself may be what failed
-            (path / "error.txt").write_text(traceback.format_exc())
 
 
 @contextmanager

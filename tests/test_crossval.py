@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from salt.crossval import assign_folds, load_data, write_scores
+from salt.crossval import assign_folds, keep_folds, load_data, write_scores
 from salt.data.folds import write_folds
 from salt.fold import write_npz
 from salt.rundir import RunDir, write_json, write_text
@@ -58,3 +58,10 @@ def test_given_folds_are_used_as_they_are(tiny, tiles, tmp_path):
     given = np.arange(24) % 2
     write_folds(tmp_path / "folds.csv", tiles.ids, given)
     assert (assign_folds(tiny(f"data.folds_csv={tmp_path / 'folds.csv'}"), tiles) == given).all()
+
+
+def test_other_folds_than_the_run_began_with_are_refused(tiles, tmp_path):
+    keep_folds(tmp_path / "folds.csv", tiles.ids, np.arange(24) % 2, 2)
+    keep_folds(tmp_path / "folds.csv", tiles.ids, np.arange(24) % 2, 2)
+    with pytest.raises(ValueError, match=r"folds.csv differs from the folds of now"):
+        keep_folds(tmp_path / "folds.csv", tiles.ids, 1 - np.arange(24) % 2, 2)

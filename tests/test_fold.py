@@ -104,6 +104,22 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_checkpoint(conf
     assert state["epoch"] == 1 and all(torch.isfinite(v).all() for v in state["model"].values())
 
 
+def test_weights_that_are_not_finite_are_never_kept(config, tmp_path, monkeypatch):
+    step, calls = fold_module.train_step, []
+
+    def spoil(config, state, *rest):
+        value = step(config, state, *rest)
+        calls.append(1)
+        if len(calls) == 6:  # the last step of the second epoch: its loss was finite, its gradient was not
+            next(state.average.module.parameters()).data.fill_(float("nan"))
+        return value
+
+    monkeypatch.setattr(fold_module, "train_step", spoil)
+    with pytest.raises(ValueError, match=r"not finite|no numbers"):
+        train(config, tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
+
+
 def test_a_damaged_checkpoint_is_refused(config, tmp_path):
     train(config, tmp_path)
     data = (tmp_path / "last.pt").read_bytes()

@@ -50,3 +50,18 @@ def test_read_config_names_the_runs_below(tmp_path):
     (tmp_path / "loss=bce" / "config.yaml").write_text("")
     with pytest.raises(ValueError, match=r"no run directory.*runs below it: .*loss=bce"):
         RunDir(tmp_path).read_config()
+
+
+def test_folds_without_their_config_are_not_adopted(tmp_path):
+    (tmp_path / "fold_0").mkdir()
+    with pytest.raises(ValueError, match=r"has folds but lacks config.yaml"):
+        RunDir(tmp_path).claim({"data": {"root": "a"}}, "digest")
+
+
+def test_a_failure_is_kept_until_the_next_start(tmp_path):
+    run = RunDir(tmp_path)
+    with pytest.raises(KeyError), run.errors_kept():
+        raise KeyError("x")
+    assert "KeyError: 'x'" in (tmp_path / "error.txt").read_text()
+    with run.errors_kept():
+        assert not (tmp_path / "error.txt").exists()

@@ -92,6 +92,8 @@ def test_submit_and_report(finished):
     result = salt(finished, "runs/a", module="salt.report")
     assert result.returncode == 0 and "out-of-fold map" in result.stdout
     assert (finished / "runs/a/report.png").read_bytes()[:4] == b"\x89PNG"
+    result = salt(finished, "runs/a", "--device", "gpu", module="salt.submit")
+    assert result.returncode == 1 and "trainer.device" in result.stderr and "Traceback" not in result.stderr
     for module in ("salt.submit", "salt.report"):
         result = salt(finished, "runs/b", module=module)
         assert result.returncode == 1 and "is no run directory" in result.stderr and "Traceback" not in result.stderr
@@ -120,10 +122,11 @@ def test_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, synthetic_r
 
 
 def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
+    tiny = [override for override in TINY if override != "data=synthetic" and "data.synthetic" not in override]
     result = salt(
         tmp_path,
         "-m",
-        *TINY,
+        *tiny,
         f"data.root={synthetic_root}",
         "name=s",
         "loss=bce,lovasz",
@@ -135,7 +138,7 @@ def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
     result = salt(
         tmp_path,
         "-m",
-        *TINY,
+        *tiny,
         f"data.root={synthetic_root}",
         "name=s",
         "folds=[0]",
@@ -158,12 +161,21 @@ def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
         (["+trainer.epoch=3"], "trainer.epoch: unknown key; did you mean epochs?"),
         (["loss=lovas"], "lovasz"),
         (
-            ["data=synthetic", "trainer.batch_size=900", "encoder.weights=null"],
+            ["data=synthetic", "trainer.batch_size=900"],
             "more than the 800 training tiles of fold 0",
         ),
         (["encoder.name=resnet43"], "near names: resnet"),
         (["encoder.weights=nowhere.pth"], "there is no file nowhere.pth"),
         (["trainer.device=cuda:7"], "this machine has"),
+        (["encoder.name=tu-resnet181", "encoder.weights=null"], "near names: tu-resnet18"),
+        (
+            ["encoder.weights=null", "loss=bce_then_lovasz", "loss.at=2", "center=dblock", "center.dilations=[]"],
+            "loss: c",
+        ),
+        (
+            ["encoder.weights=null", "loss=bce_then_lovasz", "loss.at=2", "center=dblock", "center.dilations=[]"],
+            "center: c",
+        ),
     ],
 )
 def test_bad_input_gets_one_message(tmp_path, synthetic_root, arguments, message):

@@ -26,7 +26,6 @@ def test_the_wheel_works_from_another_directory(tmp_path):
     command = [
         str(tmp_path / "venv" / "bin" / "salt-train"),
         "data=synthetic",
-        "encoder.weights=null",
         "dry_run=true",
     ]
     result = run(*command, cwd=tmp_path, env=environment)

@@ -8,6 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
+from salt.rundir import write_text
+
 
 def coverage_class(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Class 0 for tiles (N H W) without salt, else 1 ... 10 by tenths of the area covered by salt."""
@@ -58,5 +60,5 @@ def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
 
 
 def write_folds(path: Path, ids: list[str], folds: NDArray[np.int64]) -> None:
-    """Write folds.csv (columns id, fold)."""
-    pd.DataFrame({"id": ids, "fold": folds}).to_csv(path, index=False, lineterminator="\n")
+    """Write folds.csv (columns id, fold) atomically."""
+    write_text(path, pd.DataFrame({"id": ids, "fold": folds}).to_csv(index=False, lineterminator="\n"))

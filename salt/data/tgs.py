@@ -3,6 +3,7 @@
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Zip:
         """The bytes of one member."""
         try:
             return self._zip.read(name)
-        except (zipfile.BadZipFile, EOFError, RuntimeError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
             raise ValueError(f"{self.label}: member {name} cannot be read: {error}") from None
 
 

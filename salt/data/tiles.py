@@ -72,6 +72,7 @@ def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_m
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
+        generator=torch.Generator(),  # else each iterator would draw from the global one, by which dropout is seeded
         persistent_workers=workers > 0,
         worker_init_fn=quiet_worker,
     )

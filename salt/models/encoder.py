@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlparse
 
+import timm
 import torch
 from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
@@ -37,7 +38,7 @@ class Encoder(nn.Module):
         self.body = load_body(name, weights)
         self.channels: list[int] = list(self.body.out_channels)  # type: ignore[arg-type]
         self.gates = nn.ModuleDict()
-        for stage in gated_stages:
+        for stage in sorted(set(gated_stages)):
             if not 1 <= stage <= N_STAGES:
                 raise ValueError(f"attention.encoder has stage {stage}, expected stages of 1..{N_STAGES}")
             module = gate(self.channels[stage])
@@ -62,14 +63,17 @@ def load_body(name: str, weights: str | None) -> nn.Module:
         raise ValueError(
             f"encoder.name={name} is no encoder of segmentation-models-pytorch; near names: {', '.join(near)}"
         )
-    if weights is None:
-        return get_encoder(name, in_channels=1, weights=None)
-    if weights != "imagenet":
-        return load_local(name, Path(weights))
     try:
-        return with_hub(lambda: get_encoder(name, in_channels=1, weights="imagenet"))
+        if weights is None:
+            return get_encoder(name, in_channels=1, weights=None)
+        if weights == "imagenet":
+            return with_hub(lambda: get_encoder(name, in_channels=1, weights="imagenet"))
+        return load_local(name, Path(weights))
     except KeyError as error:
-        raise ValueError(f"encoder.weights=imagenet: {error.args[0]}") from None
+        raise ValueError(f"encoder.weights={weights}: {error.args[0]}") from None
+    except RuntimeError as error:  # timm's word for an unknown model, or for one without weights
+        near = [f"tu-{m}" for m in difflib.get_close_matches(name[3:], timm.list_models(), n=5, cutoff=0.4)]
+        raise ValueError(f"encoder.name={name}: {error}; near names: {', '.join(near)}") from None
 
 
 def load_local(name: str, path: Path) -> nn.Module:
@@ -90,9 +94,11 @@ def load_local(name: str, path: Path) -> nn.Module:
         ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"encoder.weights: {path} is no plain state dict of tensors")
-    first = next((v for v in state.values() if v.ndim == 4), None)
-    in_channels = 3 if first is None else int(first.shape[1])
-    encoder = get_encoder(name, in_channels=in_channels, weights=None)
+    encoder = get_encoder(name, in_channels=3, weights=None)
+    first = next(key for key, value in encoder.named_parameters() if value.ndim == 4)
+    in_channels = int(state[first].shape[1]) if first in state else 3
+    if in_channels == 1:
+        encoder = get_encoder(name, in_channels=1, weights=None)
     try:
         encoder.load_state_dict(dict(state))
     except RuntimeError as error:
@@ -112,10 +118,11 @@ def with_hub(load: Callable[[], nn.Module]) -> nn.Module:
     try:
         constants.HF_HUB_OFFLINE = was_offline or not reachable(constants.ENDPOINT)  # no 20 s of retries
         return load()
-    except (LocalEntryNotFoundError, OSError):
+    except (LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             "encoder.weights=imagenet: the weights are not in the local cache and the hub cannot be reached. "
-            "Use encoder.weights=FILE (.safetensors or .pth) or encoder.weights=null (random weights)."
+            "Use encoder.weights=FILE (.safetensors or .pth) or encoder.weights=null (random weights). "
+            f"({type(error).__name__})"
         ) from None
     finally:
         constants.HF_HUB_OFFLINE = was_offline

@@ -152,10 +152,14 @@ def test_a_truncated_zip(synthetic_root, tmp_path):
         read_dataset(root)
 
 
-def test_a_damaged_member(synthetic_root, tmp_path):
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_member(synthetic_root, tmp_path, compression):
     root = shutil.copytree(synthetic_root, tmp_path / "broken")
+    with zipfile.ZipFile(synthetic_root / "train.zip") as old, zipfile.ZipFile(root / "train.zip", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name), compression)
     data = bytearray((root / "train.zip").read_bytes())
-    data[200:260] = bytes(60)
+    data[100:160] = bytes(60)
     (root / "train.zip").write_bytes(data)
     with pytest.raises(ValueError, match=r"train.zip.*png"):
         read_dataset(root)

@@ -34,6 +34,12 @@ def test_a_file_with_torchvisions_classifier_fits(tmp_path, three_channels):
     encoder.load_body("resnet18", str(tmp_path / "w.pth"))
 
 
+def test_a_file_whose_first_tensor_is_not_the_first_layer_fits(tmp_path):
+    state = get_encoder("efficientnet-b0", in_channels=3, weights=None).state_dict()
+    save_file(state, tmp_path / "w.safetensors")  # sorted by name: a depthwise kernel, of one channel, comes first
+    encoder.load_body("efficientnet-b0", str(tmp_path / "w.safetensors"))
+
+
 def test_a_file_of_one_channel_fits(tmp_path):
     torch.save(get_encoder("resnet18", in_channels=1, weights=None).state_dict(), tmp_path / "w.pth")
     assert encoder.load_body("resnet18", str(tmp_path / "w.pth")).conv1.weight.shape[1] == 1
