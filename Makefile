@@ -7,7 +7,7 @@ ARGS ?=
 COMPETITION := tgs-salt-identification-challenge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check data train sweep submit report clean
+.PHONY: help setup demo test check wheel data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +31,15 @@ check: setup  ## lint, types, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+wheel: setup  ## build the wheel and try it with its own dependencies in a clean venv, from another directory
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --wheel
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	mkdir -p build/elsewhere
+	cd build/elsewhere && ../wheel/bin/salt-train data=synthetic dry_run=true
+	rm -rf build/wheel build/elsewhere
 
 data:  ## fetch the TGS archives into data/tgs with Kaggle's command line tool
 	@command -v kaggle >/dev/null || { \
