@@ -1,5 +1,6 @@
 """The only place where a node of the config becomes an object."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,11 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from salt.averaging import Last
 from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
-from salt.models.encoder import N_STAGES, Encoder
+from salt.models.encoder import Encoder, NoEncoder
+from salt.models.inputs import Channels
 from salt.models.segmenter import Segmenter
 
 
@@ -27,7 +30,11 @@ def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
         cause: BaseException = error
         while isinstance(cause, HydraException) and cause.__cause__ is not None:
             cause = cause.__cause__
-        raise ValueError(f"{group}: cannot build {node['_target_']}: {type(cause).__name__}: {cause}") from error
+        text = f"{group}: cannot build {node['_target_']}: {type(cause).__name__}: {cause}"
+        if isinstance(cause, TypeError):  # Python names the unknown or missing argument; name the others too
+            known = inspect.signature(get_target(group, node["_target_"])).parameters
+            text += f"; its settings: {', '.join(k for k in known if k not in runtime) or 'none'}"
+        raise ValueError(text) from error
 
 
 def factory(group: str, component: Component, *without: str) -> Callable[[int], nn.Module]:
@@ -47,8 +54,9 @@ def get_target(group: str, target: str) -> Any:
 
 def build_model(config: RunConfig) -> Segmenter:
     """The whole network in float32 on the CPU, with random or loaded encoder weights."""
+    channels = Channels(config.input.channels)
     gate = factory("attention", config.attention, "encoder", "decoder")
-    encoder = Encoder(config.encoder.name, config.encoder.weights, gate, stages(config.attention.encoder))
+    encoder = build_encoder(config, gate, channels.n_channels)
     decoder = build(
         "decoder",
         config.decoder.node(),
@@ -56,14 +64,43 @@ def build_model(config: RunConfig) -> Segmenter:
         gate=gate,
         gated_stages=stages(config.attention.decoder),
     )
+    deepest = None if isinstance(encoder, NoEncoder) else encoder.channels[-1]
+    context = get_target("deep-supervision", config.deep_supervision.target).n_context
+    head = build("hypercolumn", config.hypercolumn.node(), channels=decoder.channels, context=context)
     return Segmenter(
-        window=build("input", config.input.node()),
+        channels=channels,
+        window=build("input", config.input.node("channels")),
         encoder=encoder,
-        center=factory("center", config.center)(encoder.channels[-1]),
+        center=build_center(config, deepest),
         decoder=decoder,
-        head=build("hypercolumn", config.hypercolumn.node(), channels=decoder.channels),
-        supervision=build("deep-supervision", config.deep_supervision.node(), channels=decoder.channels),
+        head=head,
+        supervision=build(
+            "deep-supervision",
+            config.deep_supervision.node(),
+            deepest=deepest,
+            channels=decoder.channels,
+            width=head.width,
+        ),
     )
+
+
+def build_encoder(config: RunConfig, gate: Callable[[int], nn.Module], in_channels: int) -> Encoder | NoEncoder:
+    """The encoder, or what stands for it where the decoder brings its own."""
+    name, weights, stem = config.encoder.name, config.encoder.weights, config.encoder.stem
+    gated_stages = stages(config.attention.encoder)
+    if name is None:
+        return NoEncoder(in_channels, weights, stem, gated_stages)
+    return Encoder(name, weights, gate, gated_stages, in_channels, stem)
+
+
+def build_center(config: RunConfig, channels: int | None) -> nn.Module:
+    """The context block for an encoder's last map."""
+    make = factory("center", config.center)
+    if channels is not None:
+        return make(channels)
+    if get_target("center", config.center.target) is not nn.Identity:
+        raise ValueError(f"center: {config.center.target} works on an encoder's last map; expected center=none")
+    return nn.Identity()
 
 
 def without_weights(config: RunConfig) -> RunConfig:
@@ -71,9 +108,9 @@ def without_weights(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"encoder": config.encoder.model_copy(update={"weights": None})})
 
 
-def stages(setting: Stages) -> list[int]:
-    """The stages of an encoder or decoder that a setting names."""
-    return list(range(1, N_STAGES + 1)) if setting == "all" else list(setting)
+def stages(setting: Stages) -> list[int] | None:
+    """The stages of an encoder or decoder that a setting names; None: all that there are."""
+    return None if setting == "all" else list(setting)
 
 
 def build_loss(config: RunConfig) -> nn.Module:
@@ -107,3 +144,9 @@ def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int
         steps_per_epoch=steps_per_epoch,
     )
     return schedule
+
+
+def build_averaging(config: RunConfig, model: nn.Module) -> Last:
+    """The averaged copy of the network whose weights are the result."""
+    average: Last = build("averaging", config.averaging.node(), model=model)
+    return average

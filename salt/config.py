@@ -39,16 +39,24 @@ class Data(Section):
 
     root: str  # folder in Kaggle's layout, or Kaggle's outer zip
     n_folds: int = Field(ge=2)
+    fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
     folds_csv: str | None  # a given division (columns id, fold); null: stratified by coverage
     constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
     synthetic: Synthetic | None
 
 
-class Encoder(Section):
-    """Which encoder, and where its weights come from."""
+class Input(Component):
+    """How a tile becomes the network's input."""
 
-    name: str
+    channels: Literal["image", "depth", "depth_z"]
+
+
+class Encoder(Section):
+    """Which encoder, where its weights come from, and how its first layers work."""
+
+    name: str | None  # null: the decoder brings its own
     weights: str | None  # imagenet, null (random), or a local .safetensors or .pth file
+    stem: str
 
 
 class Attention(Component):
@@ -74,7 +82,6 @@ class Trainer(Section):
     channels_last: bool
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     workers: int | None = Field(ge=0)  # loader processes; null: 0 on CPU, up to 8 with a GPU
-    ema: float = Field(ge=0, lt=1)  # decay per step of the averaged weights; 0: none
     clip: float | None = Field(gt=0)  # largest gradient norm; null: no limit
     validate_every: int = Field(ge=1)  # epochs; the last epoch always
     tta: bool  # average with the prediction of the mirrored tile
@@ -88,7 +95,7 @@ class RunConfig(Section):
     folds: Stages  # the folds to train: all, or a list such as [0,2]
     dry_run: bool
     data: Data
-    input: Component
+    input: Input
     encoder: Encoder
     attention: Attention
     center: Component
@@ -99,6 +106,7 @@ class RunConfig(Section):
     augment: Component
     optimizer: Optimizer
     schedule: Component
+    averaging: Component
     trainer: Trainer
 
     @property

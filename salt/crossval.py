@@ -23,7 +23,7 @@ from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
 from salt.predict import predict
-from salt.rundir import RunDir, write_json, write_text
+from salt.rundir import RunDir, weight_files, write_json, write_text
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
 from salt.submission import write_submission
@@ -77,7 +77,7 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
     if config.data.folds_csv is not None:
         folds = read_folds(Path(config.data.folds_csv), tiles.ids, config.data.n_folds)
     else:
-        folds = make_folds(tiles.masks, config.data.n_folds, config.seed)
+        folds = make_folds(tiles.masks, config.data.n_folds, config.data.fold_seed)
     batch_size = config.trainer.batch_size
     for fold in config.fold_list:
         n_train = int((folds != fold).sum())
@@ -116,7 +116,9 @@ def check_build(config: RunConfig) -> int:
 
     model, loss = attempt(build.build_model), attempt(build.build_loss)
     attempt(build.build_augment)
-    optimizer = attempt(build.build_optimizer, model or nn.Conv2d(1, 1, 1))
+    stand_in = model or nn.Conv2d(1, 1, 1)
+    attempt(build.build_averaging, stand_in)
+    optimizer = attempt(build.build_optimizer, stand_in)
     if optimizer is not None:
         attempt(build.build_schedule, optimizer, 10)
     if problems:
@@ -132,7 +134,7 @@ def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> N
     masks = torch.zeros(2, 1, SIZE, SIZE)
     masks[0, :, 50:] = 1
     try:
-        output = model(torch.rand(2, 1, SIZE, SIZE))
+        output = model(torch.rand(2, 1, SIZE, SIZE), torch.rand(2))
         value = model.loss(output, masks, loss)
         value.backward()
     except (RuntimeError, AssertionError) as error:
@@ -158,7 +160,7 @@ def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Ru
     )
     log.info(
         "%s (weights: %s) with %.1f M parameters on %s in %s; folds %s of %d, %d epochs of %d steps of %d tiles",
-        config.encoder.name,
+        config.encoder.name or config.decoder.target.rpartition(".")[2],
         config.encoder.weights or "random",
         n_parameters / 1e6,
         runtime.device,
@@ -185,7 +187,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
         probabilities[tiles.constant[index]] = 0
     write_npz(directory.path / "oof.npz", ids=ids, probabilities=probabilities)
 
-    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.seed)
+    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
     write_text(directory.path / "oof.csv", result.table.to_csv(index=False, lineterminator="\n"))
     for row in result.summary["folds"]:
         row |= json.loads((directory.fold(row["fold"]) / "timing.json").read_text())
@@ -209,15 +211,16 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
 
 
 def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float, runtime: Runtime) -> None:
-    """Predict the test tiles by the mean over the finished folds and write submission.csv."""
+    """Predict the test tiles by the mean over the finished folds (and their snapshots) and write submission.csv."""
     total = np.zeros(data.test.images.shape, dtype=np.float32)
     done = directory.done_folds(config.data.n_folds)
-    for fold in done:
-        model = load_model(config, directory.fold(fold) / "model.safetensors", runtime)
+    files = [(fold, file) for fold in done for file in weight_files(directory.fold(fold))]
+    for fold, file in files:
+        model = load_model(config, file, runtime)
         forward = torch.compile(model) if config.trainer.compile else model
         batch_size, tta = config.trainer.batch_size, config.trainer.tta
-        total += predict(forward, model, data.test.images, batch_size, runtime, tta, f"test, fold {fold}")
-    salt = total / len(done) > threshold
+        total += predict(forward, model, data.test, batch_size, runtime, tta, f"test, fold {fold}")
+    salt = total / len(files) > threshold
     if config.data.constant_tiles == "empty":
         salt[data.test.constant] = False
     write_submission(directory.path / "submission.csv", data.test.ids, salt)

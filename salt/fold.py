@@ -8,7 +8,8 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from salt import build, metrics
+from salt.averaging import Last, recompute_norms
 from salt.config import RunConfig
+from salt.data.mix import CutMix, MixUp, NoMix
 from salt.data.tgs import Tiles
 from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
 from salt.losses.combine import set_progress
-from salt.models.segmenter import Output, Segmenter
-from salt.predict import predict, to_float
-from salt.rundir import write_atomic, write_json, write_text
+from salt.models.segmenter import Segmenter
+from salt.predict import Forward, inputs, predict, to_float
+from salt.rundir import weight_files, write_atomic, write_json, write_text
 from salt.runtime import Runtime, seed_all
+from salt.schedule import end_epoch, snapshot_epochs
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +53,12 @@ class Clock:
     train_images: int = 0
     warmup_seconds: float = 0.0
     warmup_images: int = 0
+    steps: int = 0  # of this process: the first ones are slow
 
-    def count_step(self, seconds: float, n_images: int, warmup: bool) -> None:
+    def count_step(self, seconds: float, n_images: int) -> None:
         """Add one training step."""
-        if warmup:
+        self.steps += 1
+        if self.steps <= WARMUP_STEPS:
             self.warmup_seconds += seconds
             self.warmup_images += n_images
         else:
@@ -73,7 +78,7 @@ class State:
     """All that changes in training; `last.pt` holds just this."""
 
     model: Segmenter
-    average: AveragedModel
+    average: Last
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
@@ -87,60 +92,83 @@ class State:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True)
+class Fold:
+    """What one fold works with and never changes."""
+
+    config: RunConfig
+    number: int
+    path: Path
+    runtime: Runtime
+    training: Tiles
+    held_out: Tiles
+    forward: Forward  # the network as it is called: compiled, or itself
+    loss: nn.Module
+    mix: NoMix | MixUp | CutMix
+
+
 def train_fold(
-    config: RunConfig, fold: int, tiles: Tiles, folds: NDArray[np.int64], path: Path, runtime: Runtime
+    config: RunConfig, number: int, tiles: Tiles, folds: NDArray[np.int64], path: Path, runtime: Runtime
 ) -> None:
     """Train one fold to its end and write model.safetensors, metrics.csv, oof.npz and timing.json into `path`.
 
     Raises:
-        ValueError: the batch is larger than the fold, the loss is not finite, or last.pt cannot be used.
+        ValueError: the loss is not finite, or last.pt cannot be used.
     """
-    assert tiles.masks is not None
-    training, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-    batches = EpochBatches(training, config.trainer.batch_size, (config.seed, fold))
-    dataset = TrainTiles(tiles.images, tiles.masks, build.build_augment(config), (config.seed, fold))
+    training, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+    batches = EpochBatches(training, config.trainer.batch_size, (config.seed, number))
+    augment = build.build_augment(config)
+    dataset = TrainTiles(tiles, augment, (config.seed, number))
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
 
-    seed_all(config.seed, fold)
+    seed_all(config.seed, number)
     state = start(config, len(batches), path, runtime)
-    loss = build.build_loss(config).to(runtime.device)
     forward = torch.compile(state.model) if config.trainer.compile else state.model
-    validate = Validation(tiles.images[held_out], tiles.masks[held_out], config, runtime)
+    loss = build.build_loss(config).to(runtime.device)
+    fold = Fold(config, number, path, runtime, tiles[training], tiles[held_out], forward, loss, augment.mix)
 
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
         initial=state.epoch,
         total=config.trainer.epochs,
-        desc=f"fold {fold}",
+        desc=f"fold {number}",
         unit="epoch",
         disable=None,
     )
-    steps_in_process = 0
     for epoch in epochs:
         began = time.perf_counter()
-        seed_all(config.seed, fold, epoch)
+        seed_all(config.seed, number, epoch)
         batches.epoch = epoch
         set_progress(loss, epoch / config.trainer.epochs)
         row: Row = {"epoch": epoch + 1, "lr": float(state.schedule.get_last_lr()[0])}
-        row["loss"] = train_epoch(config, state, forward, loss, loader, tiles.ids, runtime, steps_in_process)
-        steps_in_process += len(batches)
-        last = epoch + 1 == config.trainer.epochs
-        scores = validate(state, forward) if last or (epoch + 1) % config.trainer.validate_every == 0 else NOT_VALIDATED
-        state.rows.append(row | scores)
+        row["loss"] = mean_loss = train_epoch(fold, state, loader, tiles.ids)
         state.epoch = epoch + 1
+        state.average.after_epoch(state.model, state.epoch / config.trainer.epochs)
+        end_epoch(state.schedule, mean_loss)
+        state.rows.append(row | validate(fold, state))
         check_finite(state)
+        if state.epoch in snapshot_epochs(state.schedule):
+            with result_weights(fold, state):
+                save_weights(state.model, path / f"snapshot_{state.epoch:04d}.safetensors")
         state.clock.seconds += time.perf_counter() - began
         save(state, path)
-        log.info("fold %d: %s", fold, summary(state))
+        log.info("fold %d: %s", number, summary(state))
+    finish(fold, state)
 
-    with averaged_weights(state):
-        weights = {k: v.detach().cpu().contiguous() for k, v in state.model.state_dict().items()}
-        write_atomic(path / "model.safetensors", lambda temporary: save_file(weights, temporary))
-        probabilities = validate.predict(state, forward, tta=config.trainer.tta)
-    ids = np.array([tiles.ids[i] for i in held_out])
-    write_npz(path / "oof.npz", ids=ids, probabilities=probabilities.astype(np.float16))
+
+def finish(fold: Fold, state: State) -> None:
+    """Write the result: weights, out-of-fold probabilities (the mean over snapshots, where there are any), times."""
+    with result_weights(fold, state):
+        save_weights(state.model, fold.path / "model.safetensors")
+        total = np.zeros(fold.held_out.images.shape, dtype=np.float32)
+        files = weight_files(fold.path)
+        for file in files:
+            state.model.load_state_dict(load_file(file))
+            total += predict_held_out(fold, state, fold.config.trainer.tta)
+    probabilities = (total / len(files)).astype(np.float16)
+    write_npz(fold.path / "oof.npz", ids=np.array(fold.held_out.ids), probabilities=probabilities)
     rate, seconds = state.clock.images_per_second, state.clock.seconds
-    write_json(path / "timing.json", {"epochs": state.epoch, "seconds": seconds, "images_per_second": rate})
+    write_json(fold.path / "timing.json", {"epochs": state.epoch, "seconds": seconds, "images_per_second": rate})
 
 
 def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime) -> State:
@@ -152,7 +180,7 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
     optimizer = build.build_optimizer(config, model)
     state = State(
         model=model,
-        average=AveragedModel(model, multi_avg_fn=ema(config.trainer.ema), use_buffers=True),
+        average=build.build_averaging(config, model),
         optimizer=optimizer,
         schedule=build.build_schedule(config, optimizer, steps_per_epoch),
         scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16),
@@ -163,42 +191,14 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
     return state
 
 
-Tensors = list[Tensor] | tuple[Tensor, ...]
-
-
-def ema(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Exponential moving average with a warm-up: after n steps it remembers about n / 10, at most 1 / (1 - decay)."""
-
-    @torch.no_grad()
-    def update(averages: Tensors, current: Tensors, n_averaged: Tensor | int) -> None:
-        n = int(n_averaged)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        if torch.is_floating_point(averages[0]):
-            torch._foreach_lerp_(averages, current, weight)
-        else:  # counters of batch norm
-            for average, value in zip(averages, current, strict=True):
-                average.copy_(value)
-
-    return update
-
-
-def train_epoch(
-    config: RunConfig,
-    state: State,
-    forward: Callable[[Tensor], Output],
-    loss: nn.Module,
-    loader: "DataLoader[Batch]",
-    ids: list[str],
-    runtime: Runtime,
-    steps_before: int,
-) -> float:
+def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> float:
     """One pass over the training tiles; returns the mean loss."""
     state.model.train()
     total = 0.0
     bar = tqdm(loader, desc=f"epoch {state.epoch + 1}", unit="step", disable=None, leave=False)
     clock = time.perf_counter()
     for step, batch in enumerate(bar):
-        value = train_step(config, state, forward, loss, batch, runtime)
+        value = train_step(fold, state, batch)
         if not math.isfinite(value):
             raise ValueError(
                 f"the loss is {value} in epoch {state.epoch + 1}, step {step + 1}; tiles of the batch: "
@@ -207,35 +207,30 @@ def train_epoch(
             )
         total += value
         now = time.perf_counter()
-        state.clock.count_step(now - clock, len(batch.index), warmup=steps_before + step < WARMUP_STEPS)
+        state.clock.count_step(now - clock, len(batch.index))
         lr, rate = state.schedule.get_last_lr()[0], len(batch.index) / (now - clock)
         bar.set_postfix_str(f"loss {value:.4f}, lr {lr:.2e}, {rate:.0f} images/s", refresh=False)
         clock = now
     return total / len(loader)
 
 
-def train_step(
-    config: RunConfig,
-    state: State,
-    forward: Callable[[Tensor], Output],
-    loss: nn.Module,
-    batch: Batch,
-    runtime: Runtime,
-) -> float:
+def train_step(fold: Fold, state: State, batch: Batch) -> float:
     """Forward, loss in float32, backward, and one step of optimizer, average and learning rate."""
-    images = to_float(batch.images, runtime)
-    masks = batch.masks.to(runtime.device, non_blocking=True).float()
-    with runtime.autocast():
-        output = forward(images)
-    value = state.model.loss(output, masks, loss)
+    device = fold.runtime.device
+    masks, depths = (t.to(device, non_blocking=True).float() for t in (batch.masks, batch.depths))
+    mixed = fold.mix(to_float(batch.images, fold.runtime), masks, depths)
+    with fold.runtime.autocast():
+        output = fold.forward(mixed.images, mixed.depths)
+    terms = [weight * state.model.loss(output, target, fold.loss) for weight, target in mixed.targets]
+    value = torch.stack(terms).sum()
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(value).backward()
-    if config.trainer.clip is not None:
+    if fold.config.trainer.clip is not None:
         state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.trainer.clip)
+        nn.utils.clip_grad_norm_(state.model.parameters(), fold.config.trainer.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.average.update_parameters(state.model)
+    state.average.after_step(state.model)
     state.schedule.step()
     return float(value.item())
 
@@ -250,43 +245,52 @@ def check_finite(state: State) -> None:
             )
 
 
-class Validation:
-    """Scores of the averaged weights on the tiles that the fold does not train on."""
-
-    def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], config: RunConfig, runtime: Runtime):
-        self.images, self.masks, self.config, self.runtime = images, masks, config, runtime
-
-    def __call__(self, state: State, forward: Callable[[Tensor], Output]) -> Row:
-        """Score at threshold 0.5, IoU of tiles with salt, and accuracy on tiles without, not mirrored."""
-        with averaged_weights(state):
-            probabilities = self.predict(state, forward, tta=False)
-        counts = metrics.count_pixels(probabilities, self.masks, np.array([0.5]))
-        return {
-            "map_at_0.5": float(metrics.score_counts(*counts).mean()),
-            **metrics.salt_and_empty(*counts),
-        }
-
-    def predict(self, state: State, forward: Callable[[Tensor], Output], tta: bool) -> NDArray[np.float32]:
-        """Probabilities (N H W) of the held-out tiles with the weights that the model has now."""
-        batch_size = self.config.trainer.batch_size
-        return predict(forward, state.model, self.images, batch_size, self.runtime, tta, "validate")
+def validate(fold: Fold, state: State) -> Row:
+    """Score at threshold 0.5, IoU of tiles with salt, and accuracy on tiles without, not mirrored; if it is time to."""
+    assert fold.held_out.masks is not None
+    if state.epoch < fold.config.trainer.epochs and state.epoch % fold.config.trainer.validate_every:
+        return NOT_VALIDATED
+    with result_weights(fold, state):
+        probabilities = predict_held_out(fold, state, tta=False)
+    counts = metrics.count_pixels(probabilities, fold.held_out.masks, np.array([0.5]))
+    return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
 
 
-class averaged_weights:
-    """Within this context the model has the averaged weights; afterwards its own again.
+def predict_held_out(fold: Fold, state: State, tta: bool) -> NDArray[np.float32]:
+    """Probabilities (N H W) of the held-out tiles with the weights that the model has now."""
+    batch_size = fold.config.trainer.batch_size
+    return predict(fold.forward, state.model, fold.held_out, batch_size, fold.runtime, tta, "validate")
+
+
+@contextmanager
+def result_weights(fold: Fold, state: State) -> Iterator[None]:
+    """Within this context the model has the weights that count as the result now; afterwards its own again.
 
     The weights change place instead of the models, so that a compiled network serves both.
     """
+    own = {k: v.clone() for k, v in state.model.state_dict().items()}
+    state.model.load_state_dict(state.average.module.state_dict())
+    try:
+        if state.average.stale_norms:
+            seed_all(fold.config.seed, fold.number, state.epoch)  # of dropout
+            with fold.runtime.autocast():
+                recompute_norms(state.model, fold.forward, clean_batches(fold))
+        yield
+    finally:
+        state.model.load_state_dict(own)
 
-    def __init__(self, state: State):
-        self.model, self.average = state.model, state.average.module
 
-    def __enter__(self) -> None:
-        self.own = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.state_dict())
+def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and depths of the fold's training tiles as they are, in full batches."""
+    size = fold.config.trainer.batch_size
+    for start in range(0, len(fold.training.ids) - size + 1, size):
+        yield inputs(fold.training, np.arange(start, start + size), fold.runtime)
 
-    def __exit__(self, *_: object) -> None:
-        self.model.load_state_dict(self.own)
+
+def save_weights(model: nn.Module, file: Path) -> None:
+    """Write a network's weights, atomically."""
+    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    write_atomic(file, lambda temporary: save_file(weights, temporary))
 
 
 def save(state: State, path: Path) -> None:
@@ -297,7 +301,8 @@ def save(state: State, path: Path) -> None:
     writer.writerows(state.rows)
     write_text(path / "metrics.csv", text.getvalue())
     content = {name: part.state_dict() for name, part in state.parts().items()}
-    content |= {"format": FORMAT, "epoch": state.epoch, "rows": state.rows, "clock": vars(state.clock)}
+    clock = vars(state.clock) | {"steps": 0}
+    content |= {"format": FORMAT, "epoch": state.epoch, "rows": state.rows, "clock": clock}
     write_atomic(path / "last.pt", lambda temporary: torch.save(content, temporary))
 
 

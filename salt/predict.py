@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from salt.data.tgs import Tiles
 from salt.models.segmenter import Output
 from salt.runtime import Runtime
+
+Forward = Callable[[Tensor, Tensor], Output]  # the network, it may be compiled
 
 
 def to_float(images: Tensor, runtime: Runtime) -> Tensor:
@@ -17,32 +20,37 @@ def to_float(images: Tensor, runtime: Runtime) -> Tensor:
     return images.to(runtime.device, non_blocking=True).float() / 255
 
 
+def inputs(tiles: Tiles, index: NDArray[np.int64], runtime: Runtime) -> tuple[Tensor, Tensor]:
+    """Images (N 1 H W) in [0, 1] and survey depths (N, feet) of some tiles on the device."""
+    depths = torch.from_numpy(tiles.depths[index]).float()
+    return to_float(torch.from_numpy(tiles.images[index])[:, None], runtime), depths.to(runtime.device)
+
+
 @torch.no_grad()
 def predict(
-    forward: Callable[[Tensor], Output],
+    forward: Forward,
     model: nn.Module,
-    images: NDArray[np.uint8],
+    tiles: Tiles,
     batch_size: int,
     runtime: Runtime,
     tta: bool,
     title: str,
 ) -> NDArray[np.float32]:
-    """Probabilities (N H W) of tiles (N H W, grey 0-255) in eval mode.
+    """Probabilities (N H W) of tiles in eval mode.
 
     `forward` is the network (it may be compiled); every call has the same batch size, the last one
     filled up with copies, so that a compiled network is not compiled again.
     """
     model.eval()
-    probabilities = np.empty(images.shape, dtype=np.float32)
-    starts = range(0, len(images), batch_size)
+    probabilities = np.empty(tiles.images.shape, dtype=np.float32)
+    starts = range(0, len(tiles.ids), batch_size)
     for start in tqdm(starts, desc=title, unit="batch", disable=None, leave=False):
-        index = np.arange(start, min(start + batch_size, len(images)))
-        filled = np.resize(index, batch_size)
-        batch = to_float(torch.from_numpy(images[filled])[:, None], runtime)
+        index = np.arange(start, min(start + batch_size, len(tiles.ids)))
+        batch, depths = inputs(tiles, np.resize(index, batch_size), runtime)
         with runtime.autocast():
-            result = forward(batch).logits.float().sigmoid()
+            result = forward(batch, depths).logits.float().sigmoid()
             if tta:
-                mirrored = forward(batch.flip(-1)).logits.float().sigmoid()
+                mirrored = forward(batch.flip(-1), depths).logits.float().sigmoid()
                 result = (result + mirrored.flip(-1)) / 2
         probabilities[index] = result[: len(index), 0].cpu().numpy()
     if not np.isfinite(probabilities).all():

@@ -98,6 +98,11 @@ class RunDir:
             raise ValueError(f"{self.path} was trained on other data than {root} holds now; choose another name=...")
 
 
+def weight_files(fold: Path) -> list[Path]:
+    """The weights whose probabilities a fold's prediction averages: its snapshots, if there are any, and the last."""
+    return [*sorted(fold.glob("snapshot_*.safetensors")), fold / "model.safetensors"]
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)

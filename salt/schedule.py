@@ -1,4 +1,4 @@
-"""Learning rate over the steps of a fold, by torch's schedulers."""
+"""Learning rate over the steps of a fold, by torch's schedulers. Chosen by the group `schedule`."""
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -6,6 +6,9 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingWarmRestarts,
     LinearLR,
     LRScheduler,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
     SequentialLR,
 )
 
@@ -23,22 +26,98 @@ def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup_epoch
     return after_warmup(optimizer, body, warmup)
 
 
-def cosine_restarts(
-    optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup_epochs: float, final: float, cycles: int
-) -> LRScheduler:
-    """Linear warm-up, then `cycles` half cosines of equal length, each from the learning rate down to `final`.
+class CosineRestarts(CosineAnnealingWarmRestarts):
+    """`cycles` half cosines of whole epochs, each from the learning rate down to `final`, and a snapshot ensemble.
+
+    The weights at the end of the last `snapshots` cycles are kept, and prediction averages their probabilities.
 
     Raises:
-        ValueError: warmup_epochs is negative, or there are fewer epochs than cycles.
+        ValueError: the epochs are no multiple of cycles, or there are more snapshots than cycles.
 
-    Reference: Loshchilov, Hutter 2017, "SGDR", arXiv:1608.03983.
+    Reference: Loshchilov, Hutter 2017, "SGDR", arXiv:1608.03983; Huang, Li, Pleiss, Liu, Hopcroft, Weinberger 2017,
+    "Snapshot Ensembles", arXiv:1704.00109.
     """
-    if not 1 <= cycles <= epochs:
-        raise ValueError(f"cycles={cycles}, expected 1..trainer.epochs={epochs}")
+
+    def __init__(
+        self, optimizer: Optimizer, epochs: int, steps_per_epoch: int, final: float, cycles: int, snapshots: int
+    ):
+        if cycles < 1 or epochs % cycles:
+            raise ValueError(f"cycles={cycles}, expected a divisor of trainer.epochs={epochs}")
+        if not 1 <= snapshots <= cycles:
+            raise ValueError(f"snapshots={snapshots}, expected 1..cycles={cycles}")
+        length = epochs // cycles
+        self.snapshot_epochs = [length * i for i in range(cycles - snapshots + 1, cycles)]  # and the last epoch
+        super().__init__(optimizer, T_0=length * steps_per_epoch, eta_min=final)
+
+
+def onecycle(
+    optimizer: Optimizer, epochs: int, steps_per_epoch: int, rise: float, start: float, final: float
+) -> LRScheduler:
+    """A cosine up over the fraction `rise` of the steps, then one down to `final` times the rate, from `start` times.
+
+    Raises:
+        ValueError: rise is not between 0 and 1, or start or final is not positive.
+
+    Reference: Smith, Topin 2018, "Super-Convergence", arXiv:1708.07120.
+    """
+    if not 0 < rise < 1 or start <= 0 or final <= 0:
+        raise ValueError(f"rise={rise}, start={start}, final={final}, expected 0 < rise < 1, start > 0 and final > 0")
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=epochs * steps_per_epoch,
+        pct_start=rise,
+        div_factor=1 / start,
+        final_div_factor=start / final,
+        cycle_momentum=False,
+    )
+
+
+def poly(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup_epochs: float, power: float) -> LRScheduler:
+    """Linear warm-up, then the learning rate times (1 - step / steps) ^ power.
+
+    Raises:
+        ValueError: warmup_epochs or power is negative.
+
+    Reference: Chen, Papandreou, Kokkinos, Murphy, Yuille 2017, "DeepLab", arXiv:1606.00915.
+    """
+    if power < 0:
+        raise ValueError(f"power={power}, expected >= 0")
     warmup = warmup_steps(epochs, steps_per_epoch, warmup_epochs)
-    # rounded up: the last cycle may end a few steps short, but no new one begins
-    length = -(-(epochs * steps_per_epoch - warmup) // cycles)
-    return after_warmup(optimizer, CosineAnnealingWarmRestarts(optimizer, T_0=length, eta_min=final), warmup)
+    return after_warmup(optimizer, PolynomialLR(optimizer, epochs * steps_per_epoch - warmup, power), warmup)
+
+
+class Plateau(ReduceLROnPlateau):
+    """The learning rate times `factor` whenever the mean training loss has not fallen for `patience` epochs.
+
+    It watches the training loss, because a rate that follows the held-out tiles would learn from them.
+
+    Raises:
+        ValueError: factor is not between 0 and 1, or patience is negative.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, epochs: int, steps_per_epoch: int, factor: float, patience: int, final: float
+    ):
+        if not 0 < factor < 1 or patience < 0:
+            raise ValueError(f"factor={factor}, patience={patience}, expected 0 < factor < 1 and patience >= 0")
+        super().__init__(optimizer, factor=factor, patience=patience, min_lr=final)
+
+    def step(self, metrics: float | None = None, epoch: int | None = None) -> None:  # type: ignore[override]
+        """Called with the loss after each epoch; nothing changes at a single training step."""
+        if metrics is not None:
+            super().step(metrics)
+
+
+def end_epoch(schedule: LRScheduler, loss: float) -> None:
+    """Tell a schedule that follows the loss about the epoch's mean."""
+    if isinstance(schedule, Plateau):
+        schedule.step(loss)
+
+
+def snapshot_epochs(schedule: LRScheduler) -> list[int]:
+    """Epochs (counted from 1) before the last one whose weights join the prediction."""
+    return schedule.snapshot_epochs if isinstance(schedule, CosineRestarts) else []
 
 
 def warmup_steps(epochs: int, steps_per_epoch: int, warmup_epochs: float) -> int:

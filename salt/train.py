@@ -15,17 +15,33 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from salt.sweep import Sweep
+
 if TYPE_CHECKING:
     from salt.config import RunConfig
 
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
 CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 
+INTERRUPTED = 130  # exit code after Ctrl-C, by the shells' convention
+
 log = logging.getLogger("salt")
 
 
+def main() -> None:
+    """One run or a sweep, as the command line says; a sweep ends with the table of its points."""
+    code: Any = 0
+    try:
+        run()
+    except SystemExit as ended:
+        code = ended.code
+    if Sweep.running is not None and code != INTERRUPTED:
+        Sweep.running.compare()
+    sys.exit(code)
+
+
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
-def main(cfg: DictConfig) -> float | None:
+def run(cfg: DictConfig) -> float | None:
     """One run, or one point of a sweep; returns the out-of-fold score."""
     path = Path(HydraConfig.get().runtime.output_dir)
     with messages(path):
@@ -56,7 +72,7 @@ def messages(path: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except (ValueError, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             print(f"{path}: {error}", file=sys.stderr)  # Hydra shows the first failure only, at the end

@@ -3,7 +3,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may touch the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel processes
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,33 @@ def raw_config(*overrides: str) -> dict:
 
 def options(group: str) -> list[str]:
     return sorted(file.stem for file in (CONFIGS / group).glob("*.yaml"))
+
+
+def flat(node: object, prefix: str = "") -> dict[str, object]:
+    """The leaves of nested settings by their dotted key; a list of plain values is one leaf."""
+    if isinstance(node, dict):
+        return {k: v for key, part in node.items() for k, v in flat(part, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): node}
+
+
+def perturbed(value: object, refusal: Callable[[object], str]) -> Iterator[object]:
+    """Other values that a setting might have; words are taken from the message that refuses a wrong one."""
+    if value == "all":
+        yield [2]
+    elif isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int | float):
+        kind = type(value)
+        yield from (v for v in (kind(value * 0.5), kind(value + 1), kind(value + 2), 1, 5, 67, 0.5) if v != value)
+    elif isinstance(value, str):
+        message = refusal("no-such-choice")
+        words = re.search(r"(?:expected|should be)(?: one of)? ([\w', ]+)", message)
+        assert words, message
+        choices = re.findall(r"\w+", words[1])
+        yield from (word for word in choices if word not in (value, "or"))
+    elif isinstance(value, list) and value and not isinstance(value[0], list | dict | str):
+        yield [value[0] * 2, *value[1:]]
+        yield [value[0] + 2, *value[1:]]
 
 
 @pytest.fixture(scope="session")

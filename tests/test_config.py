@@ -27,7 +27,7 @@ def test_all_problems_come_in_one_message():
 
 @pytest.mark.parametrize(
     "override",
-    ["name=../x", "name=a/b", "folds=[]", "folds=[1,1]", "folds=some", "trainer.device=gpu", "trainer.ema=1"],
+    ["name=../x", "name=a/b", "folds=[]", "folds=[1,1]", "folds=some", "trainer.device=gpu", "trainer.clip=0"],
 )
 def test_refused(override):
     with pytest.raises(ValueError, match=override.split("=")[0]):

@@ -5,12 +5,16 @@ import csv
 import numpy as np
 import pytest
 import torch
+from conftest import options
 from safetensors.torch import load_file
 
 from salt import fold as fold_module
+from salt.build import build_model
 from salt.crossval import assign_folds, load_data
-from salt.fold import ema, train_fold
+from salt.fold import train_fold
 from salt.models.segmenter import Output
+from salt.predict import predict
+from salt.rundir import weight_files
 from salt.runtime import choose_runtime
 
 
@@ -107,8 +111,8 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_checkpoint(conf
 def test_weights_that_are_not_finite_are_never_kept(config, tmp_path, monkeypatch):
     step, calls = fold_module.train_step, []
 
-    def spoil(config, state, *rest):
-        value = step(config, state, *rest)
+    def spoil(fold, state, batch):
+        value = step(fold, state, batch)
         calls.append(1)
         if len(calls) == 6:  # the last step of the second epoch: its loss was finite, its gradient was not
             next(state.average.module.parameters()).data.fill_(float("nan"))
@@ -128,23 +132,82 @@ def test_a_damaged_checkpoint_is_refused(config, tmp_path):
         train(config, tmp_path)
 
 
-def test_ema_remembers_more_with_time_and_at_most_its_decay():
-    average, value = [torch.zeros(1)], [torch.ones(1)]
-    ema(0.9)(average, value, 1)
-    assert average[0].item() == pytest.approx(9 / 11)
-    average = [torch.zeros(1)]
-    ema(0.9)(average, value, 10_000)
-    assert average[0].item() == pytest.approx(0.1)
-    average = [torch.zeros(1)]
-    ema(0.0)(average, value, 10_000)
-    assert average[0].item() == 1
+@pytest.mark.parametrize(
+    ("schedule", "averaging", "augment"),
+    [
+        ("cosine_restarts", "ema", "mixup"),
+        ("onecycle", "swa", "cutmix"),
+        ("plateau", "none", "heavy"),
+        ("poly", "swa", "none"),
+    ],
+)
+def test_an_interrupted_run_of_other_options_ends_like_an_undisturbed_one(
+    tiny, tmp_path, monkeypatch, schedule, averaging, augment
+):
+    overrides = [f"schedule={schedule}", f"averaging={averaging}", f"augment={augment}", "hypercolumn=concat"]
+    extra = ["schedule.cycles=4", "schedule.snapshots=3"] if schedule == "cosine_restarts" else []
+    config = tiny(*overrides, *extra, "optimizer=sgd", "trainer.clip=1.0", "trainer.epochs=4")
+    train(config, tmp_path / "a")
+    save = fold_module.save
+
+    def stop(state, path):
+        save(state, path)
+        if state.epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fold_module, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "b")
+    monkeypatch.setattr(fold_module, "save", save)
+    train(config, tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny, tmp_path):
+    config = tiny("schedule=cosine_restarts", "schedule.cycles=3", "schedule.snapshots=2", "trainer.epochs=6")
+    data, folds = train(config, tmp_path)
+    names = [file.name for file in weight_files(tmp_path)]
+    assert names == ["snapshot_0004.safetensors", "model.safetensors"]
+    runtime, held_out = choose_runtime(config.trainer), data.train[np.flatnonzero(folds == 0)]
+    parts = []
+    for name in names:
+        model = build_model(config)
+        model.load_state_dict(load_file(tmp_path / name))
+        parts.append(predict(model, model, held_out, 4, runtime, True, ""))
+    assert np.abs(parts[0] - parts[1]).max() > 1e-4
+    with np.load(tmp_path / "oof.npz") as oof:
+        np.testing.assert_allclose(oof["probabilities"], (parts[0] + parts[1]) / 2, atol=1e-3)
+
+
+def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, monkeypatch):
+    config = tiny("averaging=swa", "averaging.start=0.0", "trainer.epochs=2", "augment=none")
+    seen = []
+    recompute = fold_module.recompute_norms
+
+    def spy(model, forward, batches):
+        batches = list(batches)
+        seen.append(torch.cat([images for images, _ in batches]))
+        recompute(model, forward, batches)
+
+    monkeypatch.setattr(fold_module, "recompute_norms", spy)
+    data, folds = train(config, tmp_path)
+    expected = data.train.images[folds != 0][:, None].astype(np.float32) / 255
+    assert len(seen) == 3 and all(np.array_equal(images.numpy(), expected) for images in seen)
+    # the first batch norm of the encoder, by hand: mean over batches of the mean over pixels
+    model = build_model(config)
+    model.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    means = []
+    with torch.no_grad():
+        for images in seen[-1].split(4):
+            x = model.window.prepare(model.channels(images, torch.zeros(4)))
+            means.append(model.encoder.body.conv1(x).mean((0, 2, 3)))
+    torch.testing.assert_close(model.encoder.body.bn1.running_mean, torch.stack(means).mean(0))
 
 
 @pytest.mark.parametrize("option", ["adamw", "sgd"])
-@pytest.mark.parametrize("schedule", ["cosine", "cosine_restarts"])
+@pytest.mark.parametrize("schedule", options("schedule"))
 def test_optimizers_and_schedules_train(tiny, tmp_path, option, schedule):
-    extra = ["schedule.cycles=2"] if schedule == "cosine_restarts" else []
-    train(tiny(f"optimizer={option}", f"schedule={schedule}", "trainer.clip=1.0", *extra), tmp_path)
+    train(tiny(f"optimizer={option}", f"schedule={schedule}", "trainer.clip=1.0"), tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -159,7 +222,7 @@ def test_float16_trains_with_a_scaled_loss(tiny, tmp_path, monkeypatch):
             super().__init__()
             self.conv = torch.nn.Conv2d(1, 1, 3, padding=1)
 
-        def forward(self, images):
+        def forward(self, images, depths):
             return Output(self.conv(images), [])
 
         def loss(self, output, masks, loss):

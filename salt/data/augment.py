@@ -1,4 +1,4 @@
-"""Augmentation of one tile by albumentations, seeded per sample."""
+"""Augmentation of one tile by albumentations, seeded per sample; what mixes whole tiles is in mix.py."""
 
 import os
 import random
@@ -10,9 +10,13 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
+from salt.data.mix import CutMix, MixUp, NoMix
+
 
 class Augment:
     """A list of albumentations transforms for an image (H W) and its mask (H W), both uint8.
+
+    `mix` is for batches: the training step calls it on the device.
 
     Raises:
         ValueError: a transform was given an argument that it does not have.
@@ -20,8 +24,11 @@ class Augment:
     Reference: Buslaev et al. 2020, "Albumentations: Fast and Flexible Image Augmentations", arXiv:1809.06839.
     """
 
-    def __init__(self, transforms: Sequence[A.BasicTransform | A.BaseCompose]):
+    def __init__(
+        self, transforms: Sequence[A.BasicTransform | A.BaseCompose], mix: NoMix | MixUp | CutMix | None = None
+    ):
         self.compose = A.Compose(list(transforms), strict=True)
+        self.mix = mix or NoMix()
 
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]

@@ -32,6 +32,11 @@ class Tiles:
     masks: NDArray[np.uint8] | None
     depths: NDArray[np.float64]
 
+    def __getitem__(self, index: NDArray[np.int64]) -> "Tiles":
+        """Some of the tiles."""
+        masks = None if self.masks is None else self.masks[index]
+        return Tiles([self.ids[i] for i in index], self.images[index], masks, self.depths[index])
+
     @property
     def constant(self) -> NDArray[np.bool_]:
         """Which tiles (N) hold one single grey value: nothing can be seen in them."""
@@ -39,9 +44,9 @@ class Tiles:
         return np.asarray(flat.min(axis=1, initial=255) == flat.max(axis=1, initial=0))
 
     def digest(self) -> str:
-        """SHA-256 of ids, images and masks, to recognise changed data."""
+        """SHA-256 of ids, images, masks and depths, to recognise changed data."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
-        for array in (self.images, self.masks):
+        for array in (self.images, self.masks, self.depths):
             digest.update(b"" if array is None else np.ascontiguousarray(array).data)
         return digest.hexdigest()
 

@@ -11,31 +11,38 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from salt.data.augment import Augment
+from salt.data.tgs import Tiles
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and masks (N 1 H W, uint8) and the tiles' positions (N) in the training set."""
+    """Images and masks (N 1 H W, uint8), survey depths (N, feet) and the tiles' positions (N) in the training set."""
 
     images: Tensor
     masks: Tensor
+    depths: Tensor
     index: Tensor
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory (called by DataLoader)."""
-        return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.index)
+        return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.depths.pin_memory(), self.index)
 
 
-class TrainTiles(Dataset[tuple[Tensor, Tensor, int]]):
+Sample = tuple[Tensor, Tensor, float, int]  # image and mask (1 H W, uint8), depth, position
+
+
+class TrainTiles(Dataset[Sample]):
     """Augmented tiles, asked for by (epoch, position)."""
 
-    def __init__(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], augment: Augment, seed: tuple[int, int]):
-        self.images, self.masks, self.augment, self.seed = images, masks, augment, seed
+    def __init__(self, tiles: Tiles, augment: Augment, seed: tuple[int, int]):
+        assert tiles.masks is not None
+        self.images, self.masks, self.depths = tiles.images, tiles.masks, tiles.depths
+        self.augment, self.seed = augment, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, i = key
         image, mask = self.augment(self.images[i], self.masks[i], (*self.seed, epoch, i))
-        return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], i
+        return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], float(self.depths[i]), i
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -53,10 +60,10 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             yield [(self.epoch, int(i)) for i in order[start : start + self.batch_size]]
 
 
-def collate(samples: list[tuple[Tensor, Tensor, int]]) -> Batch:
+def collate(samples: list[Sample]) -> Batch:
     """Stack samples to a batch."""
-    images, masks, index = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(index))
+    images, masks, depths, index = zip(*samples, strict=True)
+    return Batch(torch.stack(images), torch.stack(masks), torch.tensor(depths), torch.tensor(index))
 
 
 def quiet_worker(_: int) -> None:

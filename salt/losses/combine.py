@@ -1,4 +1,4 @@
-"""Losses made of losses: a weighted sum, and a change by epoch."""
+"""Losses made of losses: a weighted sum, and two that change by epoch."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 class WeightedSum(nn.Module):
     """Sum of weight * loss.
+
+    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
 
     Raises:
         ValueError: the numbers of losses and weights differ, or a weight is negative.
@@ -24,27 +26,70 @@ class WeightedSum(nn.Module):
         return sum(terms[1:], start=terms[0])
 
 
-class Step(nn.Module):
+class Change(nn.Module):
+    """`first` at the beginning and `then` at the end of a run; `progress` is the fraction of the epochs that is done.
+
+    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    """
+
+    def __init__(self, first: nn.Module, then: nn.Module):
+        super().__init__()
+        self.first, self.then, self.progress = first, then, 0.0
+
+    def weight(self) -> float:
+        """Weight of `then`, from 0 to 1; that of `first` is the rest."""
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Loss of a batch."""
+        weight = self.weight()
+        if weight in (0, 1):  # the other one is not even computed
+            return (self.first if weight == 0 else self.then)(logits, masks)
+        return (1 - weight) * self.first(logits, masks) + weight * self.then(logits, masks)
+
+
+class Step(Change):
     """`first` until the fraction `at` of the epochs is done, `then` from there on.
+
+    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
 
     Raises:
         ValueError: at is not between 0 and 1.
     """
 
     def __init__(self, first: nn.Module, then: nn.Module, at: float):
-        super().__init__()
+        super().__init__(first, then)
         if not 0 < at < 1:
             raise ValueError(f"at={at}, expected a fraction of the epochs between 0 and 1")
-        self.first, self.then, self.at, self.progress = first, then, at, 0.0
+        self.at = at
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Loss of a batch."""
-        loss: Tensor = (self.first if self.progress < self.at else self.then)(logits, masks)
-        return loss
+    def weight(self) -> float:
+        """0 or 1."""
+        return 1.0 if self.progress >= self.at else 0.0
+
+
+class Linear(Change):
+    """`first` until the fraction `start` of the epochs is done, `then` from `end` on, a linear hand-over between.
+
+    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+
+    Raises:
+        ValueError: start and end are not fractions in this order.
+    """
+
+    def __init__(self, first: nn.Module, then: nn.Module, start: float, end: float):
+        super().__init__(first, then)
+        if not 0 <= start < end <= 1:
+            raise ValueError(f"start={start}, end={end}, expected fractions of the epochs, 0 <= start < end <= 1")
+        self.start, self.end = start, end
+
+    def weight(self) -> float:
+        """From 0 at `start` to 1 at `end`."""
+        return min(max((self.progress - self.start) / (self.end - self.start), 0.0), 1.0)
 
 
 def set_progress(loss: nn.Module, progress: float) -> None:
     """Tell every loss inside `loss` that changes by epoch which fraction of the epochs is done."""
     for module in loss.modules():
-        if isinstance(module, Step):
+        if isinstance(module, Change):
             module.progress = progress

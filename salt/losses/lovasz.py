@@ -16,10 +16,11 @@ def jaccard_gradient(sorted_labels: Tensor) -> Tensor:
 
 
 class LovaszHinge(nn.Module):
-    """Lovász hinge per image, one sort for the whole batch.
+    """Lovász hinge, one sort for the whole batch.
 
     `phi` maps the errors 1 - logit * sign: "relu" is the paper's hinge; "elu_plus_one" (elu(e) + 1) keeps a small
-    gradient on pixels that are right by a margin, as several of the challenge's best solutions did.
+    gradient on pixels that are right by a margin, as several of the challenge's best solutions did. With `per_image`
+    it is computed for each image and averaged, as the challenge scores; else the batch counts as one image.
 
     Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
 
@@ -29,17 +30,41 @@ class LovaszHinge(nn.Module):
     Reference: Berman, Rannen Triki, Blaschko 2018, "The Lovász-Softmax loss", arXiv:1705.08790.
     """
 
-    def __init__(self, phi: str = "elu_plus_one"):
+    def __init__(self, phi: str = "elu_plus_one", per_image: bool = True):
         super().__init__()
         if phi not in ("relu", "elu_plus_one"):
             raise ValueError(f"phi={phi!r}, expected relu or elu_plus_one")
-        self.phi = phi
+        self.phi, self.per_image = phi, per_image
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Loss of a batch."""
-        logits, labels = logits.float().flatten(1), masks.float().flatten(1)
+        n_rows = len(logits) if self.per_image else 1
+        logits, labels = logits.float().reshape(n_rows, -1), masks.float().reshape(n_rows, -1)
         errors = 1 - logits * (2 * labels - 1)
         errors, order = errors.sort(dim=1, descending=True)
-        gradient = jaccard_gradient(labels.gather(1, order))
+        gradient = self.gradient(labels.gather(1, order))
         cost = F.relu(errors) if self.phi == "relu" else F.elu(errors) + 1
         return (cost * gradient).sum(dim=1).mean()
+
+    def gradient(self, sorted_labels: Tensor) -> Tensor:
+        """Weight of each error (N P), largest error first."""
+        return jaccard_gradient(sorted_labels)
+
+
+class LovaszSymmetric(LovaszHinge):
+    """Lovász hinge of the salt and of the background, 1/2 [L(logits, masks) + L(-logits, 1 - masks)].
+
+    In an empty image the plain hinge sees the worst pixel alone; here the background's half reaches all of them. Both
+    halves have the same errors in the same order, so that one sort serves both.
+
+    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+
+    Raises:
+        ValueError: phi is unknown.
+
+    Reference: Berman, Rannen Triki, Blaschko 2018, "The Lovász-Softmax loss", arXiv:1705.08790 (the mean over classes).
+    """
+
+    def gradient(self, sorted_labels: Tensor) -> Tensor:
+        """Weight of each error (N P), largest error first: the mean over the two classes."""
+        return (jaccard_gradient(sorted_labels) + jaccard_gradient(1 - sorted_labels)) / 2

@@ -26,7 +26,7 @@ class Dice(nn.Module):
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Loss of a batch."""
         pixels = (1, 2, 3) if self.per_image else (0, 1, 2, 3)
-        probabilities = logits.float().sigmoid()
-        intersection = (probabilities * masks).sum(pixels)
-        areas = (probabilities + masks).sum(pixels)
+        probabilities, labels = logits.float().sigmoid(), masks.float()
+        intersection = (probabilities * labels).sum(pixels)
+        areas = (probabilities + labels).sum(pixels)
         return (1 - (2 * intersection + self.smooth) / (areas + self.smooth)).mean()

@@ -53,21 +53,24 @@ class SSE(nn.Module):
 
 
 class SCSE(nn.Module):
-    """Both gates side by side: cSE(x) + sSE(x).
+    """Both gates side by side: cSE(x) + sSE(x), or the larger of the two for each value.
 
     Shape: (N C H W) to the same.
 
     Raises:
-        ValueError: as `CSE`.
+        ValueError: as `CSE`, or combine is neither of the two.
 
     Reference: Roy, Navab, Wachinger 2018, arXiv:1803.02579.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, activation: str = "relu"):
+    def __init__(self, channels: int, reduction: int = 16, activation: str = "relu", combine: str = "sum"):
         super().__init__()
+        if combine not in ("sum", "max"):
+            raise ValueError(f"combine={combine!r}, expected sum or max")
+        self.combine = combine
         self.cse, self.sse = CSE(channels, reduction, activation), SSE(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gated map."""
-        gated: Tensor = self.cse(x) + self.sse(x)
-        return gated
+        channels, positions = self.cse(x), self.sse(x)
+        return channels + positions if self.combine == "sum" else torch.maximum(channels, positions)

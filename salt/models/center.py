@@ -1,7 +1,11 @@
-"""Context blocks between encoder and decoder; each keeps the shape of the deepest feature map (N C H W)."""
+"""Context blocks between encoder and decoder; each keeps the shape of the deepest feature map (N C H W).
+
+Those with attention are in ocnet.py.
+"""
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,8 +37,7 @@ class DBlock(nn.Module):
 
     def __init__(self, channels: int, dilations: Sequence[int] = (1, 2, 4)):
         super().__init__()
-        if not dilations or min(dilations) < 1:
-            raise ValueError(f"dilations={list(dilations)}, expected at least one, each >= 1")
+        check_dilations(dilations)
         self.stages = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=d, dilation=d) for d in dilations)
         for stage in self.stages:
             assert isinstance(stage, nn.Conv2d) and stage.bias is not None
@@ -47,3 +50,100 @@ class DBlock(nn.Module):
             x = F.relu(stage(x))
             total = total + x
         return total
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: 1x1, dilated 3x3s and the map's mean side by side, fused by a 1x1 convolution.
+
+    The branch of the mean has no batch norm: it has one value a channel and tile, too few for statistics.
+
+    Shape: (N C H W) to the same.
+
+    Raises:
+        ValueError: dilations is empty or has one below 1, the reduction leaves no channel, dropout is not in [0, 1).
+
+    Reference: Chen, Papandreou, Schroff, Adam 2017, arXiv:1706.05587.
+    """
+
+    def __init__(self, channels: int, dilations: Sequence[int], reduction: int, dropout: float):
+        super().__init__()
+        check_dilations(dilations)
+        check_dropout(dropout)
+        width = reduced(channels, reduction)
+        self.point = conv_bn_relu(channels, width, size=1)
+        self.dilated = nn.ModuleList(conv_bn_relu(channels, width, dilation=d) for d in dilations)
+        self.mean = nn.Conv2d(channels, width, 1)
+        self.fuse = nn.Sequential(conv_bn_relu((2 + len(dilations)) * width, channels, size=1), nn.Dropout2d(dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map with context."""
+        mean = F.relu(self.mean(x.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, *x.shape[-2:])
+        fused: Tensor = self.fuse(torch.cat([self.point(x), *(d(x) for d in self.dilated), mean], dim=1))
+        return fused
+
+
+class FPA(nn.Module):
+    """Feature pyramid attention: a pyramid of large convolutions weighs the map, plus the mean of the map.
+
+    Going down, each level halves the map with a convolution of its size and convolves it once more; going up, the
+    levels are summed. The sum, at the map's size and channels, is multiplied with a 1x1 convolution of the map.
+
+    Shape: (N C H W) to the same.
+
+    Raises:
+        ValueError: sizes is empty or has one that is not odd, or the reduction leaves no channel.
+
+    Reference: Li, Xiong, An, Wang 2018, "Pyramid Attention Network", arXiv:1805.10180.
+    """
+
+    def __init__(self, channels: int, sizes: Sequence[int], reduction: int):
+        super().__init__()
+        if not sizes or any(size < 1 or size % 2 == 0 for size in sizes):
+            raise ValueError(f"sizes={list(sizes)}, expected at least one, each odd")
+        width = reduced(channels, reduction)
+        inputs = [channels, *[width] * (len(sizes) - 1)]
+        self.down = nn.ModuleList(conv_bn_relu(c, width, k, stride=2) for c, k in zip(inputs, sizes, strict=True))
+        self.level = nn.ModuleList(conv_bn_relu(width, width, k) for k in sizes)
+        self.weights = nn.Conv2d(width, channels, 1)
+        self.point = conv_bn_relu(channels, channels, size=1)
+        self.mean = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Weighed map."""
+        maps = [x]
+        for down in self.down:
+            maps.append(down(maps[-1]))
+        total = self.level[-1](maps[-1])
+        for level, y in zip(reversed(self.level[:-1]), reversed(maps[1:-1]), strict=True):
+            total = level(y) + resized(total, y)
+        mean = self.mean(x.mean(dim=(2, 3), keepdim=True))
+        weighed: Tensor = self.point(x) * self.weights(resized(total, x)) + mean
+        return weighed
+
+
+def resized(x: Tensor, like: Tensor) -> Tensor:
+    """A map at the size of another one."""
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def reduced(channels: int, reduction: int) -> int:
+    """channels / reduction.
+
+    Raises:
+        ValueError: that leaves none.
+    """
+    if not 1 <= reduction <= channels:
+        raise ValueError(f"reduction={reduction} leaves no channel of {channels}, expected 1..{channels}")
+    return channels // reduction
+
+
+def check_dilations(dilations: Sequence[int]) -> None:
+    """Raises ValueError for an empty list or a dilation below 1."""
+    if not dilations or min(dilations) < 1:
+        raise ValueError(f"dilations={list(dilations)}, expected at least one, each >= 1")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raises ValueError for a share outside [0, 1)."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout}, expected 0 <= dropout < 1")

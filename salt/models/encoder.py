@@ -1,4 +1,4 @@
-"""Encoders of segmentation-models-pytorch with one input channel, local or ImageNet weights, and attention gates."""
+"""Encoders of segmentation-models-pytorch for grey tiles: local or ImageNet weights, stem, and attention gates."""
 
 import difflib
 import os
@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from torch import Tensor, nn
 
-N_STAGES = 5  # feature maps at strides 2, 4, 8, 16, 32
+N_STAGES = 5  # feature maps, at strides 2, 4, 8, 16, 32 unless the stem is changed
+STEMS = ("default", "no_maxpool", "stride1")
 Gate = Callable[[int], nn.Module]  # makes a gate for a number of channels
 
 # Modules of the ResNet and SENet families whose output is the feature map of stage 1 ... 5.
@@ -25,25 +26,41 @@ class Encoder(nn.Module):
     """Feature maps of an encoder at strides 1 (the input itself), 2, 4 ... 32, gated after the named stages.
 
     In the ResNet and SENet families a gate follows its stage inside the network, so the next stage sees the gated map;
-    other families are closed, there the gate is applied to the map that is handed out.
+    other families are closed, there the gate is applied to the map that is handed out. `gated_stages=None` gates every
+    stage that has channels (some encoders have none at stride 2).
 
-    Shape: (N 1 H W) to a list of 6 maps (N C_i ceil(H / 2^i) ceil(W / 2^i)); `channels` gives C_i.
+    The stem of these two families may keep more resolution: `no_maxpool` leaves the max pool out (strides 2, 2, 4, 8,
+    16), `stride1` lets the first convolution keep the size of the input (1, 2, 4, 8, 16).
+
+    Shape: (N in_channels H W) to a list of 6 maps (N C_i H_i W_i); `channels` gives C_i.
 
     Raises:
-        ValueError: unknown encoder, weights that cannot be had or do not fit, a stage outside 1 ... 5.
+        ValueError: unknown encoder or stem, weights that cannot be had or do not fit, a stage that cannot be gated.
     """
 
-    def __init__(self, name: str, weights: str | None, gate: Gate = nn.Identity, gated_stages: Sequence[int] = ()):
+    def __init__(
+        self,
+        name: str,
+        weights: str | None,
+        gate: Gate = nn.Identity,
+        gated_stages: Sequence[int] | None = (),
+        in_channels: int = 1,
+        stem: str = "default",
+    ):
         super().__init__()
-        self.body = load_body(name, weights)
+        self.body = load_body(name, weights, in_channels)
+        change_stem(self.body, name, stem)
         self.channels: list[int] = list(self.body.out_channels)  # type: ignore[arg-type]
         self.gates = nn.ModuleDict()
+        if gated_stages is None:
+            gated_stages = [stage for stage in range(1, N_STAGES + 1) if self.channels[stage]]
         for stage in sorted(set(gated_stages)):
-            if not 1 <= stage <= N_STAGES:
-                raise ValueError(f"attention.encoder has stage {stage}, expected stages of 1..{N_STAGES}")
+            if not 1 <= stage <= N_STAGES or not self.channels[stage]:
+                there = [i for i in range(1, N_STAGES + 1) if self.channels[i]]
+                raise ValueError(f"attention.encoder has stage {stage}, expected stages of {there} for {name}")
             module = gate(self.channels[stage])
             inner = next((n for n in _STAGE_MODULES[stage - 1] if hasattr(self.body, n)), None)
-            if inner is not None and hasattr(self.body, "layer4"):
+            if inner is not None and is_resnet(self.body):
                 setattr(self.body, inner, nn.Sequential(getattr(self.body, inner), module))
             else:
                 self.gates[str(stage)] = module
@@ -56,8 +73,56 @@ class Encoder(nn.Module):
         return features
 
 
-def load_body(name: str, weights: str | None) -> nn.Module:
-    """An encoder with one input channel: random (None), "imagenet", or from a local .safetensors or .pth file."""
+class NoEncoder(nn.Module):
+    """For a decoder that works on the input itself: the list of maps holds the input alone.
+
+    Shape: (N in_channels H W) to a list of that.
+
+    Raises:
+        ValueError: stages are to be gated, or weights or a stem are named.
+    """
+
+    def __init__(self, in_channels: int, weights: str | None, stem: str, gated_stages: Sequence[int] | None):
+        super().__init__()
+        if gated_stages is None or gated_stages:
+            raise ValueError("encoder: there is none whose stages attention could gate; set attention.encoder=[]")
+        if weights is not None or stem != "default":
+            raise ValueError(f"encoder: there is none for encoder.weights={weights}, encoder.stem={stem}")
+        self.channels = [in_channels]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The input."""
+        return [x]
+
+
+def is_resnet(body: nn.Module) -> bool:
+    """Whether an encoder is of smp's ResNet or SENet families, whose stages and stem are open."""
+    return hasattr(body, "layer4") and (hasattr(body, "maxpool") or hasattr(body, "layer0_pool"))
+
+
+def change_stem(body: nn.Module, name: str, stem: str) -> None:
+    """Let the first layers keep more resolution.
+
+    Raises:
+        ValueError: the stem is unknown, or the encoder is not of the ResNet or SENet families.
+    """
+    if stem not in STEMS:
+        raise ValueError(f"encoder.stem={stem!r}, expected one of {', '.join(STEMS)}")
+    if stem == "default":
+        return
+    if not is_resnet(body):
+        raise ValueError(
+            f"encoder.stem={stem} works in the ResNet and SENet families (resnet34, se_resnext50 ...), not in {name}; "
+            "expected encoder.stem=default"
+        )
+    if stem == "no_maxpool":
+        setattr(body, "maxpool" if hasattr(body, "maxpool") else "layer0_pool", nn.Identity())
+    else:
+        next(m for m in body.modules() if isinstance(m, nn.Conv2d)).stride = (1, 1)
+
+
+def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
+    """An encoder: random (None), "imagenet", or from a local .safetensors or .pth file."""
     if not name.startswith("tu-") and name not in get_encoder_names():
         near = difflib.get_close_matches(name, get_encoder_names(), n=5, cutoff=0.4)
         raise ValueError(
@@ -65,10 +130,10 @@ def load_body(name: str, weights: str | None) -> nn.Module:
         )
     try:
         if weights is None:
-            return get_encoder(name, in_channels=1, weights=None)
+            return get_encoder(name, in_channels=in_channels, weights=None)
         if weights == "imagenet":
-            return with_hub(lambda: get_encoder(name, in_channels=1, weights="imagenet"))
-        return load_local(name, Path(weights))
+            return with_hub(lambda: get_encoder(name, in_channels=in_channels, weights="imagenet"))
+        return load_local(name, Path(weights), in_channels)
     except KeyError as error:
         raise ValueError(f"encoder.weights={weights}: {error.args[0]}") from None
     except RuntimeError as error:  # timm's word for an unknown model, or for one without weights
@@ -76,8 +141,8 @@ def load_body(name: str, weights: str | None) -> nn.Module:
         raise ValueError(f"encoder.name={name}: {error}; near names: {', '.join(near)}") from None
 
 
-def load_local(name: str, path: Path) -> nn.Module:
-    """An encoder with the weights of a file: smp's or torchvision's ResNet keys, for three channels or one."""
+def load_local(name: str, path: Path, in_channels: int) -> nn.Module:
+    """An encoder with the weights of a file: smp's or torchvision's ResNet keys, for any number of channels."""
     if not path.is_file():
         raise ValueError(
             f"encoder.weights: there is no file {path}; expected imagenet, null, or a .safetensors or .pth file"
@@ -96,16 +161,19 @@ def load_local(name: str, path: Path) -> nn.Module:
         raise ValueError(f"encoder.weights: {path} is no plain state dict of tensors")
     encoder = get_encoder(name, in_channels=3, weights=None)
     first = next(key for key, value in encoder.named_parameters() if value.ndim == 4)
-    in_channels = int(state[first].shape[1]) if first in state else 3
-    if in_channels == 1:
-        encoder = get_encoder(name, in_channels=1, weights=None)
+    in_file = int(state[first].shape[1]) if first in state else 3
+    if in_file not in (3, in_channels):
+        raise ValueError(f"encoder.weights: {path} is for {in_file} channels, expected 3 or {in_channels}")
+    if in_file != 3:
+        encoder = get_encoder(name, in_channels=in_file, weights=None)
     try:
         encoder.load_state_dict(dict(state))
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
         raise ValueError(f"encoder.weights: {path} does not fit {name}: {' '.join(lines)[:400]}") from None
-    if in_channels != 1:
-        encoder.set_in_channels(1, pretrained=True)  # sums the colour kernels: a grey image is three equal channels
+    if in_channels != in_file:
+        # to one channel it sums the colour kernels (a grey image is three equal channels), to four it repeats them
+        encoder.set_in_channels(in_channels, pretrained=True)
     return encoder
 
 

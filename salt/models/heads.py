@@ -9,43 +9,77 @@ from torch import Tensor, nn
 from salt.models.blocks import conv_bn_relu
 
 
-class LastStage(nn.Module):
+class Head(nn.Module):
+    """Columns of features per pixel (`width` channels), then their classifier.
+
+    Deep supervision may add `context` channels that describe the whole tile; they stand beside every pixel's column.
+    """
+
+    width: int
+
+    def columns(self, stages: Sequence[Tensor]) -> Tensor:
+        """Features (N width H W) of every pixel, from all stages (N C_j H_j W_j), deep first."""
+        raise NotImplementedError
+
+    def classify(self, columns: Tensor) -> Tensor:
+        """Logits (N 1 H W) of columns (N width+context H W)."""
+        raise NotImplementedError
+
+    def forward(self, columns: Tensor, context: Tensor | None) -> Tensor:
+        """Logits (N 1 H W) of columns (N width H W) and, where there is one, the tile's context (N K 1 1)."""
+        if context is not None:
+            columns = torch.cat([columns, context.expand(-1, -1, *columns.shape[-2:])], dim=1)
+        return self.classify(columns)
+
+
+class LastStage(Head):
     """A 3x3 convolution on the last decoder stage.
 
     Shape: list of (N C_j H_j W_j), deep first, to (N 1 H W) of the last.
     """
 
-    def __init__(self, channels: Sequence[int]):
+    def __init__(self, channels: Sequence[int], context: int = 0):
         super().__init__()
-        self.classifier = nn.Conv2d(channels[-1], 1, 3, padding=1)
+        self.width = channels[-1]
+        self.classifier = nn.Conv2d(self.width + context, 1, 3, padding=1)
 
-    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+    def columns(self, stages: Sequence[Tensor]) -> Tensor:
+        """The last stage."""
+        return stages[-1]
+
+    def classify(self, columns: Tensor) -> Tensor:
         """Logits."""
-        logits: Tensor = self.classifier(stages[-1])
+        logits: Tensor = self.classifier(columns)
         return logits
 
 
-class Hypercolumn(nn.Module):
+class Hypercolumn(Head):
     """All decoder stages, bilinearly upsampled to the last and concatenated; 3x3 convolution, dropout, 1x1 convolution.
 
     Shape: list of (N C_j H_j W_j), deep first, to (N 1 H W) of the last.
 
     Raises:
-        ValueError: width < 1 or dropout outside [0, 1).
+        ValueError: width below 1, or dropout outside [0, 1).
 
     Reference: Hariharan, Arbeláez, Girshick, Malik 2015, arXiv:1411.5752.
     """
 
-    def __init__(self, channels: Sequence[int], width: int = 64, dropout: float = 0.1):
+    def __init__(self, channels: Sequence[int], width: int, dropout: float, context: int = 0):
         super().__init__()
         if width < 1 or not 0 <= dropout < 1:
             raise ValueError(f"width={width}, dropout={dropout}, expected width >= 1 and 0 <= dropout < 1")
+        self.width = width
         self.features = conv_bn_relu(sum(channels), width)
-        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, 1, 1))
+        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width + context, 1, 1))
 
-    def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        """Logits."""
+    def columns(self, stages: Sequence[Tensor]) -> Tensor:
+        """Features of all stages."""
         size = stages[-1].shape[-2:]
         columns = [F.interpolate(s, size=size, mode="bilinear", align_corners=False) for s in stages[:-1]]
-        logits: Tensor = self.classifier(self.features(torch.cat([*columns, stages[-1]], dim=1)))
+        features: Tensor = self.features(torch.cat([*columns, stages[-1]], dim=1))
+        return features
+
+    def classify(self, columns: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.classifier(columns)
         return logits

@@ -1,29 +1,65 @@
 """How a tile of 101x101 becomes the network's input, and how logits come back to the tile."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 TILE = 101  # pixels, both sides
 
+# Grey-level mean and spread of ImageNet's three channels (0.485, 0.456, 0.406; 0.229, 0.224, 0.225), averaged:
+# the scale that pretrained first layers expect.
+MEAN, STD = 0.449, 0.226
+DEEPEST = 1000.0  # feet; the survey depths of the challenge are 51 to 959
+
+N_CHANNELS = {"image": 1, "depth": 3, "depth_z": 4}
+
+
+class Channels(nn.Module):
+    """The network's channels of a tile: the grey image alone, or with depth.
+
+    `image`: the image. `depth`: image, relative depth in the tile (0 at its top, 1 at its bottom), and their product.
+    `depth_z`: these and the depth of the tile in the survey.
+
+    Shape: images (N 1 H W) in [0, 1] and survey depths (N) in feet to (N C H W), C = 1, 3 or 4.
+
+    Reference: the relative depth and the product are of the challenge's 1st, 27th and 107th place, 2018; the idea is
+    Liu et al. 2018, "CoordConv", arXiv:1807.03247.
+    """
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind, self.n_channels = kind, N_CHANNELS[kind]
+
+    def forward(self, images: Tensor, depths: Tensor) -> Tensor:
+        """Channels of a batch."""
+        images = (images - MEAN) / STD
+        if self.kind == "image":
+            return images
+        rows = torch.linspace(0, 1, images.shape[-2], device=images.device)[:, None].expand_as(images)
+        channels = [images, rows, images * rows]
+        if self.kind == "depth_z":
+            channels.append((depths.to(images) / DEEPEST)[:, None, None, None].expand_as(images))
+        return torch.cat(channels, dim=1)
+
 
 class Pad(nn.Module):
     """Pad a tile on all sides to size x size; the tile is the window in the middle (101 to 128: 13 before, 14 after).
 
-    Shape: (N 1 101 101) to (N 1 size size) and back.
+    Shape: (N C tile tile) to (N C size size) and back.
 
     Raises:
         ValueError: size is too small or, for reflection, too large; mode is unknown.
     """
 
-    def __init__(self, size: int = 128, mode: str = "reflect"):
+    def __init__(self, size: int, mode: str, tile: int = TILE):
         super().__init__()
         if mode not in ("reflect", "replicate"):
             raise ValueError(f"mode={mode!r}, expected reflect or replicate")
-        if not TILE <= size <= 2 * TILE:
-            raise ValueError(f"size={size}, expected {TILE}..{2 * TILE} pixels")
-        self.size, self.mode = (size, size), mode
-        self.before = (size - TILE) // 2
-        self.after = size - TILE - self.before
+        if not tile <= size <= 2 * tile:
+            raise ValueError(f"size={size}, expected {tile}..{2 * tile} pixels")
+        self.size, self.tile, self.mode = (size, size), tile, mode
+        self.before = (size - tile) // 2
+        self.after = size - tile - self.before
 
     def prepare(self, images: Tensor) -> Tensor:
         """Padded tiles."""
@@ -31,4 +67,55 @@ class Pad(nn.Module):
 
     def restore(self, logits: Tensor) -> Tensor:
         """The tiles' windows."""
-        return logits[..., self.before : self.before + TILE, self.before : self.before + TILE]
+        end = self.before + self.tile
+        return logits[..., self.before : end, self.before : end]
+
+
+class Resize(nn.Module):
+    """Resize a tile to size x size, bilinearly; logits come back the same way, before any threshold.
+
+    Shape: (N C 101 101) to (N C size size) and back.
+
+    Raises:
+        ValueError: size is smaller than the tile or more than five times as large.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        if not TILE <= size <= 5 * TILE:
+            raise ValueError(f"size={size}, expected {TILE}..{5 * TILE} pixels")
+        self.size = (size, size)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Resized tiles."""
+        return F.interpolate(images, size=self.size, mode="bilinear", align_corners=False)
+
+    def restore(self, logits: Tensor) -> Tensor:
+        """Logits at the tiles' own size."""
+        return F.interpolate(logits, size=(TILE, TILE), mode="bilinear", align_corners=False)
+
+
+class ResizePad(nn.Module):
+    """Resize a tile to resize x resize, then pad to size x size (101 to 202 to 256: 27 before and after).
+
+    Shape: (N C 101 101) to (N C size size) and back.
+
+    Raises:
+        ValueError: as `Resize` and `Pad`.
+    """
+
+    def __init__(self, resize: int, size: int, mode: str):
+        super().__init__()
+        self.inner, self.outer = Resize(resize), Pad(size, mode, tile=resize)
+        self.size = self.outer.size
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Enlarged and padded tiles."""
+        return self.outer.prepare(self.inner.prepare(images))
+
+    def restore(self, logits: Tensor) -> Tensor:
+        """Logits at the tiles' own size."""
+        return self.inner.restore(self.outer.restore(logits))
+
+
+Window = Pad | Resize | ResizePad

@@ -1,15 +1,12 @@
-"""The whole network: window, encoder, center, decoder, head, and the extra heads of deep supervision."""
+"""The whole network: channels, window, encoder, center, decoder, head, and the extra heads of deep supervision."""
 
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from salt.models.inputs import Pad
-from salt.models.supervision import Loss, Multiscale, NoSupervision
-
-# Grey-level mean and spread of ImageNet's three channels (0.485, 0.456, 0.406; 0.229, 0.224, 0.225), averaged:
-# the scale that pretrained first layers expect.
-MEAN, STD = 0.449, 0.226
+from salt.models.heads import Head
+from salt.models.inputs import Channels, Window
+from salt.models.supervision import Loss, Supervision
 
 
 class Output(NamedTuple):
@@ -22,29 +19,34 @@ class Output(NamedTuple):
 class Segmenter(nn.Module):
     """Encoder, center, decoder and head between two windows.
 
-    Shape: images (N 1 101 101) in [0, 1] to logits (N 1 101 101).
+    Shape: images (N 1 101 101) in [0, 1] and survey depths (N) in feet to logits (N 1 101 101).
     """
 
     def __init__(
         self,
-        window: Pad,
+        channels: Channels,
+        window: Window,
         encoder: nn.Module,
         center: nn.Module,
         decoder: nn.Module,
-        head: nn.Module,
-        supervision: NoSupervision | Multiscale,
+        head: Head,
+        supervision: Supervision,
     ):
         super().__init__()
-        self.window, self.encoder, self.center, self.decoder = window, encoder, center, decoder
-        self.head, self.supervision = head, supervision
+        self.channels, self.window, self.encoder, self.center = channels, window, encoder, center
+        self.decoder, self.head, self.supervision = decoder, head, supervision
 
-    def forward(self, images: Tensor) -> Output:
+    def forward(self, images: Tensor, depths: Tensor) -> Output:
         """Logits of a batch."""
-        features = self.encoder(self.window.prepare((images - MEAN) / STD))
+        features = self.encoder(self.window.prepare(self.channels(images, depths)))
+        context = self.supervision.context(features[-1])
         features[-1] = self.center(features[-1])
         stages = self.decoder(features)
-        logits = self.window.restore(self.head(stages))
-        return Output(logits, self.supervision(stages) if self.training else [])
+        columns = self.head.columns(stages)
+        logits = self.window.restore(self.head(columns, context))
+        if self.training:
+            return Output(logits, self.supervision(stages, columns, context))
+        return Output(self.supervision.gated(logits, context), [])
 
     def loss(self, output: Output, masks: Tensor, loss: Loss) -> Tensor:
         """The run's loss on the final logits plus deep supervision's share, for masks (N 1 101 101)."""

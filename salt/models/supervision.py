@@ -1,4 +1,4 @@
-"""Deep supervision: extra heads on the decoder's stages, and their share of the loss in training."""
+"""Deep supervision: extra heads in training, and their share of the loss."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,32 +6,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.inputs import Pad
+from salt.models.inputs import Window
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class NoSupervision(nn.Module):
-    """No extra head: only the final logits are trained."""
+class Supervision(nn.Module):
+    """No extra head: only the final logits are trained. The other forms of supervision begin from here.
 
-    def __init__(self, channels: Sequence[int]):
+    `deepest` is the number of channels of the encoder's last map (None without an encoder), `channels` of each decoder
+    stage, `width` of the head's columns. A subclass that describes the whole tile sets `n_context`, the
+    channels of that description.
+    """
+
+    n_context = 0
+
+    def __init__(self, deepest: int | None, channels: Sequence[int], width: int):
         super().__init__()
 
-    def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
-        """No logits."""
+    def context(self, deepest: Tensor) -> Tensor | None:
+        """What the encoder's last map (N C H W) says about the whole tile (N n_context 1 1)."""
+        return None
+
+    def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
+        """Logits of the extra heads, for decoder stages (N C_j H_j W_j, deep first) and columns (N width H W)."""
         return []
 
-    def loss(self, logits: Sequence[Tensor], masks: Tensor, loss: Loss, window: Pad) -> Tensor:
-        """Zero."""
-        return masks.new_zeros(())
+    def loss(self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window) -> Tensor:
+        """The extra heads' share of the loss against masks (N 1 H W)."""
+        return masks.new_zeros((), dtype=torch.float32)
+
+    def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
+        """The logits (N 1 H W) as they are used at inference."""
+        return logits
 
 
-class Multiscale(nn.Module):
+class Multiscale(Supervision):
     """A 1x1 head on every decoder stage; each one's loss is added with its own weight.
 
     `compare="logits"` upsamples the logits and takes the tile's window out of them, as for the final logits;
-    `compare="masks"` pads the mask like the image and reduces it to the head's size (salt where half
-    of the area or more is).
+    `compare="masks"` brings the mask to the input's size like the image and reduces it to the head's size (salt
+    where half of the area or more is).
 
     Shape: list of (N C_j H_j W_j), deep first, to as many logits (N 1 H_j W_j).
 
@@ -41,8 +56,10 @@ class Multiscale(nn.Module):
     Reference: Lee, Xie, Gallagher, Zhang, Tu 2015, "Deeply-Supervised Nets", arXiv:1409.5185.
     """
 
-    def __init__(self, channels: Sequence[int], weights: Sequence[float], compare: str = "logits"):
-        super().__init__()
+    def __init__(
+        self, deepest: int | None, channels: Sequence[int], width: int, weights: Sequence[float], compare: str
+    ):
+        super().__init__(deepest, channels, width)
         if len(weights) != len(channels) or min(weights) < 0:
             raise ValueError(f"weights={list(weights)}, expected {len(channels)} numbers >= 0, deep stage first")
         if compare not in ("logits", "masks"):
@@ -50,18 +67,104 @@ class Multiscale(nn.Module):
         self.weights, self.compare = list(weights), compare
         self.heads = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
 
-    def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
         """Logits of every stage."""
         return [head(stage) for head, stage in zip(self.heads, stages, strict=True)]
 
-    def loss(self, logits: Sequence[Tensor], masks: Tensor, loss: Loss, window: Pad) -> Tensor:
-        """Weighted sum of the stages' losses against the masks (N 1 H W)."""
+    def loss(self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window) -> Tensor:
+        """Weighted sum of the stages' losses."""
         terms = []
-        for weight, stage in zip(self.weights, logits, strict=True):
+        for weight, logits in zip(self.weights, extra, strict=True):
             if self.compare == "logits":
-                full = F.interpolate(stage.float(), size=window.size, mode="bilinear", align_corners=False)
-                terms.append(weight * loss(window.restore(full), masks))
+                terms.append(weight * loss(at_tile(logits, window), masks))
             else:
-                share = F.interpolate(window.prepare(masks), size=stage.shape[-2:], mode="area")
-                terms.append(weight * loss(stage, (share >= 0.5).float()))
+                share = F.interpolate(window.prepare(masks), size=logits.shape[-2:], mode="area")
+                terms.append(weight * loss(logits, (share >= 0.5).float()))
         return torch.stack(terms).sum()
+
+
+class Nonempty(Supervision):
+    """Three kinds of heads: has the tile salt at all, where is it in tiles that have some, and both together.
+
+    The image head sees the encoder's last map: z = 1x1 convolution to `n_context` channels of its global average, then
+    a linear layer to one logit. The final ("fused") logits come from the columns with z beside every pixel. The
+    non-empty heads (one on the columns, or one on each decoder stage) learn from tiles with salt alone.
+
+        loss = L(fused, all tiles) + weight * sum of L(head, tiles with salt) + image_weight * BCE(image head)
+
+    where L is the run's loss, averaged over the tiles with salt; it is 0 in a batch without any. At inference
+    only the fused logits count; with `gate` a pixel's probability is multiplied by the tile's, and the threshold,
+    chosen out of fold as always, calibrates the product.
+
+    Shape: list of (N C_j H_j W_j), columns (N width H W), z (N n_context 1 1) to [(N 1), (N 1 H W) or (N 1 H_j W_j)s].
+
+    Raises:
+        ValueError: there is no encoder, heads is neither 1 nor the number of stages, or a weight is negative.
+
+    Reference: the scheme of H. CherKeng in the forum of the TGS Salt Identification Challenge, 2018, as used by its
+    4th, 9th, 19th and 53rd place (one head with weight 0.5, or five with 0.1 each; image head 0.05).
+    """
+
+    n_context = 64
+
+    def __init__(
+        self,
+        deepest: int | None,
+        channels: Sequence[int],
+        width: int,
+        heads: int,
+        weight: float,
+        image_weight: float,
+        gate: bool,
+    ):
+        super().__init__(deepest, channels, width)
+        if deepest is None:
+            raise ValueError("the image head sees the encoder's last map, expected a decoder that works on an encoder")
+        if heads not in (1, len(channels)):
+            raise ValueError(f"heads={heads}, expected 1 (on the head's columns) or {len(channels)} (on every stage)")
+        if weight < 0 or image_weight < 0:
+            raise ValueError(f"weight={weight}, image_weight={image_weight}, expected numbers >= 0")
+        self.weight, self.image_weight, self.gate = weight, image_weight, gate
+        self.squeeze = nn.Conv2d(deepest, self.n_context, 1)
+        self.image_head = nn.Linear(self.n_context, 1)
+        self.heads = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in (channels if heads > 1 else [width]))
+
+    def context(self, deepest: Tensor) -> Tensor:
+        """z."""
+        z: Tensor = self.squeeze(deepest.mean(dim=(2, 3), keepdim=True))
+        return z
+
+    def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
+        """Logit of the tile, then those of the non-empty heads."""
+        assert context is not None
+        maps = stages if len(self.heads) > 1 else [columns]
+        return [self.image_head(context.flatten(1)), *(h(m) for h, m in zip(self.heads, maps, strict=True))]
+
+    def loss(self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window) -> Tensor:
+        """Weighted sum of the heads' losses."""
+        has_salt = masks.flatten(1).any(dim=1)
+        total = self.image_weight * F.binary_cross_entropy_with_logits(extra[0][:, 0].float(), has_salt.float())
+        for logits in extra[1:]:
+            full = at_tile(logits, window)
+            # in a batch without salt a zero that still depends on the head, so that each parameter has a gradient
+            part = loss(full[has_salt], masks[has_salt]) if has_salt.any() else 0 * full.sum()
+            total = total + self.weight * part
+        return total
+
+    def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
+        """Logits whose sigmoid is the pixel's probability, times that of the tile where `gate` is set."""
+        if not self.gate:
+            return logits
+        assert context is not None
+        both = (
+            F.logsigmoid(logits.float()) + F.logsigmoid(self.image_head(context.flatten(1)).float())[:, :, None, None]
+        )
+        return both - torch.log(-torch.expm1(both.clamp(max=-1e-6)))  # the logit of exp(both)
+
+
+def at_tile(logits: Tensor, window: Window) -> Tensor:
+    """Logits of any size (N 1 H W) at the tile's pixels, by way of the input's size."""
+    full = logits.float()
+    if full.shape[-2:] != window.size:
+        full = F.interpolate(full, size=window.size, mode="bilinear", align_corners=False)
+    return window.restore(full)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salt.models.blocks import conv_bn_relu
+from salt.models.stages import build_gates, skip_channels
 
 
 class UNetDecoder(nn.Module):
@@ -18,7 +19,7 @@ class UNetDecoder(nn.Module):
     Shape: 6 maps (N C_i H_i W_i), shallow first, to 5 maps (N channels[j] H_j W_j), deep first.
 
     Raises:
-        ValueError: channels does not have one entry per stage, or a gated stage does not exist.
+        ValueError: there is no encoder, channels does not have one entry per stage, or a gated stage does not exist.
 
     Reference: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597.
     """
@@ -28,26 +29,19 @@ class UNetDecoder(nn.Module):
         encoder_channels: Sequence[int],
         channels: Sequence[int],
         gate: Callable[[int], nn.Module] = nn.Identity,
-        gated_stages: Sequence[int] = (),
+        gated_stages: Sequence[int] | None = (),
     ):
         super().__init__()
-        n_stages = len(encoder_channels) - 1
-        if len(channels) != n_stages or min(channels) < 1:
-            raise ValueError(f"channels={list(channels)}, expected {n_stages} positive numbers, deep stage first")
-        if not set(gated_stages) <= set(range(1, n_stages + 1)):
-            raise ValueError(
-                f"attention.decoder={list(gated_stages)}, expected stages of 1..{n_stages} (1 is the deepest)"
-            )
+        skips = skip_channels(encoder_channels)
+        if len(channels) != len(skips) or min(channels) < 1:
+            raise ValueError(f"channels={list(channels)}, expected {len(skips)} positive numbers, deep stage first")
         self.channels = list(channels)
-        skips = [*encoder_channels[-2:0:-1], 0]
         inputs = [encoder_channels[-1], *channels[:-1]]
         self.stages = nn.ModuleList(
             nn.Sequential(conv_bn_relu(deep + skip, out), conv_bn_relu(out, out))
             for deep, skip, out in zip(inputs, skips, channels, strict=True)
         )
-        self.gates = nn.ModuleList(
-            gate(out) if stage in gated_stages else nn.Identity() for stage, out in enumerate(channels, start=1)
-        )
+        self.gates = build_gates(gate, gated_stages, self.channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps of every stage, deep first."""

@@ -6,6 +6,8 @@ import torch
 from conftest import options, raw_config
 
 from salt.build import build
+from salt.data.mix import CutMix, MixUp
+from salt.data.tgs import Tiles
 from salt.data.tiles import EpochBatches, TrainTiles, train_loader
 
 
@@ -13,7 +15,7 @@ def tiles(n=10):
     rng = np.random.default_rng(0)
     masks = np.zeros((n, 101, 101), np.uint8)
     masks[:, 30:70, 20:50] = 1
-    images = (masks * 200 + rng.integers(0, 30, masks.shape)).astype(np.uint8)
+    images = (masks * 220 + rng.integers(0, 10, masks.shape)).astype(np.uint8)
     return images, masks
 
 
@@ -37,7 +39,8 @@ def test_every_option_moves_image_and_mask_together(augment):
         image, mask = augment(images[i], masks[i], (0, 0, 0, i))
         inside, outside = image[mask == 1], image[mask == 0]
         assert np.median(inside) > 100 > np.median(outside)
-        assert ((image > 100) == (mask == 1)).mean() > 0.97
+        cut_out = (image == 0) & (mask == 1)
+        assert (((image > 100) == (mask == 1)) | cut_out).mean() > 0.97
 
 
 def test_the_seed_alone_decides(augment):
@@ -69,15 +72,105 @@ def test_a_misspelt_argument_is_refused():
         build("augment", node)
 
 
+def leaves(node, path=()):
+    """Paths and values of the settings inside nested transforms."""
+    parts = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in parts:
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict) for v in value)):
+            yield from leaves(value, (*path, key))
+        elif key != "_target_":
+            yield (*path, key), value
+
+
+SETTINGS = [
+    (option, path, value)
+    for option in options("augment")
+    for path, value in leaves(raw_config(f"augment={option}")["augment"])
+    if value != []
+]
+
+
+@pytest.mark.parametrize(("option", "path", "value"), SETTINGS, ids=lambda part: str(part))
+def test_every_setting_changes_something(option, path, value):
+    def outcome(new):
+        node = raw_config(f"augment={option}")["augment"]
+        part = node
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] = new
+        made = build("augment", node)
+        torch.manual_seed(0)
+        images, masks = tiles(24)
+        noise = np.random.default_rng(1).integers(0, 10, images.shape).astype(np.uint8)
+        pairs = [made(images[i] + noise[i], masks[i], (i,)) for i in range(24)]
+        stacked = [torch.from_numpy(np.stack(part))[:, None].float() for part in zip(*pairs, strict=True)]
+        mixed = made.mix(*stacked, torch.arange(24.0))
+        return mixed.images, torch.stack([weight * mask for weight, mask in mixed.targets])
+
+    others = {
+        bool: lambda v: not v,
+        float: lambda v: v * 0.4,
+        int: lambda v: {4: 0, 0: 90}.get(v, v + 3),
+        list: lambda v: [v[0], v[1] + abs(v[1]) / 4] if isinstance(v[1], float) else [v[0], v[1] + 3],
+    }
+    for a, b in zip(outcome(value), outcome(others[type(value)](value)), strict=True):
+        if not torch.equal(a, b):
+            return
+    pytest.fail(f"augment={option}: {path} changes nothing")
+
+
+def mixing_example(mix, seed=0):
+    torch.manual_seed(seed)
+    images = torch.arange(4.0)[:, None, None, None].expand(4, 1, 20, 20)
+    masks = (torch.arange(4) % 2).float()[:, None, None, None].expand(4, 1, 20, 20)
+    return images, masks, mix(images, masks, torch.arange(4.0))
+
+
+def test_mixup_is_the_weighted_mean_of_two_tiles_with_both_masks():
+    images, masks, mixed = mixing_example(MixUp(alpha=1.0))
+    (share, first), (rest, second) = mixed.targets
+    assert share + rest == pytest.approx(1) and 0 < share < 1 and torch.equal(first, masks)
+    partner = ((mixed.images - share * images) / rest)[:, 0, 0, 0].round().long()
+    assert sorted(partner.tolist()) == [0, 1, 2, 3] and partner.tolist() != [0, 1, 2, 3]
+    torch.testing.assert_close(mixed.images, share * images + rest * images[partner])
+    assert torch.equal(second, masks[partner])
+    torch.testing.assert_close(mixed.depths, mixed.images[:, 0, 0, 0])
+
+
+def test_cutmix_pastes_one_rectangle_of_image_and_mask():
+    areas = []
+    for seed in range(60):
+        images, _, mixed = mixing_example(CutMix(alpha=1.0), seed)
+        [(weight, target)] = mixed.targets
+        assert weight == 1.0 and torch.equal(target, mixed.images % 2) and torch.equal(mixed.depths, torch.arange(4.0))
+        changed = (mixed.images != images)[:, 0]
+        rectangle = changed.any(dim=0)
+        rows, columns = rectangle.any(dim=1), rectangle.any(dim=0)
+        assert torch.equal(rectangle, rows[:, None] & columns[None])
+        for tile in changed:
+            assert not tile.any() or torch.equal(tile, rectangle)
+        areas.append(rectangle.float().mean().item())
+    assert max(areas) > 0.5 and 0.1 < np.mean(areas) < 0.5  # less than half: rectangles are cut at the border
+
+
+@pytest.mark.parametrize("kind", [MixUp, CutMix])
+def test_the_seed_decides_how_tiles_are_mixed(kind):
+    a, b, c = (mixing_example(kind(1.0), seed)[2].images for seed in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    with pytest.raises(ValueError, match="alpha=0, expected > 0"):
+        kind(0)
+
+
 def batches_of(workers, epochs=(0, 1), option="light"):
     images, masks = tiles(12)
     augment = build("augment", raw_config(f"augment={option}")["augment"])
     sampler = EpochBatches(np.arange(2, 12), 4, seed=(0, 1))
-    loader = train_loader(TrainTiles(images, masks, augment, (0, 1)), sampler, workers, pin_memory=False)
+    data = Tiles([f"{i:010x}" for i in range(12)], images, masks, np.arange(12.0))
+    loader = train_loader(TrainTiles(data, augment, (0, 1)), sampler, workers, pin_memory=False)
     result = []
     for epoch in epochs:
         sampler.epoch = epoch
-        result += [(batch.index, batch.images, batch.masks) for batch in loader]
+        result += [(batch.index, batch.images, batch.masks, batch.depths) for batch in loader]
     return result
 
 

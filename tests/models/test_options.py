@@ -1,10 +1,11 @@
 """One battery for every option of every model group; a new YAML is tested without a change here."""
 
 import copy
+import re
 
 import pytest
 import torch
-from conftest import TINY, options, raw_config
+from conftest import TINY, flat, options, perturbed, raw_config
 from safetensors.torch import load_file, save_file
 
 from salt import build
@@ -12,12 +13,20 @@ from salt.config import check_config
 
 GROUPS = ("input", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
 CASES = [(group, option) for group in GROUPS for option in options(group)]
-BASE = [o for o in TINY if not o.startswith(("data", "input"))] + ["decoder.channels=[24,20,18,16,16]"]
+BASE = [o for o in TINY if not o.startswith(("data", "input", "decoder"))]
+SMALL_UNET = "decoder.channels=[24,20,18,16,16]"
 
 
-def model_for(*overrides):
-    torch.manual_seed(0)
-    config = check_config(raw_config(*BASE, *overrides))
+def overrides_of(group, option):
+    """The small base network with one option chosen in one group."""
+    if group == "decoder":
+        return [*[o for o in BASE if not o.startswith("encoder=") or option != "tiramisu"], f"decoder={option}"]
+    return [*BASE, SMALL_UNET, f"{group}={option}"]
+
+
+def built(overrides, seed=0):
+    torch.manual_seed(seed)
+    config = check_config(raw_config(*overrides))
     return config, build.build_model(config)
 
 
@@ -26,92 +35,193 @@ def batch(n=2):
     images = torch.rand(n, 1, 101, 101, generator=generator)
     masks = torch.zeros(n, 1, 101, 101)
     masks[0, :, 40:] = 1
-    return images, masks
+    return images, torch.linspace(100, 900, n), masks
+
+
+def shake(model, seed=0):
+    """Add noise to the weights: some blocks begin at zero, and behind zeros there is no gradient and no difference."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "=".join(case), scope="module")
 def case(request):
-    group, option = request.param
-    return model_for(f"{group}={option}")
+    return built(overrides_of(*request.param))
 
 
 def test_shapes_and_a_gradient_on_every_parameter(case):
-    config, model = copy.deepcopy(case)
-    images, masks = batch()
-    output = model.train()(images)
-    assert output.logits.shape == masks.shape
-    model.loss(output, masks, build.build_loss(config)).backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
-    assert not without
-    # a bias before batch norm and a ReLU that is dead for two tiles may have zero gradient, whole modules may not
-    for name, module in model.named_children():
-        gradients = [p.grad.abs().sum() for p in module.parameters()]
-        assert not gradients or sum(gradients) > 0, name
+    config, model = case
+    images, depths, masks = batch()
+    loss = build.build_loss(config)
+    idle = {name for name, _ in model.named_parameters()}
+    for seed in range(8):  # a ReLU may be dead for these two tiles, but not for one choice of weights after the other
+        torch.manual_seed(seed)
+        model = build.build_model(config)
+        shake(model, seed)
+        output = model.train()(images, depths)
+        assert output.logits.shape == masks.shape
+        model.zero_grad()
+        model.loss(output, masks, loss).backward()
+        assert not [n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+        idle -= {name for name, p in model.named_parameters() if p.grad.any()}
+        if not idle:
+            return
+    pytest.fail(f"no gradient ever reaches {sorted(idle)}")
 
 
 def test_empty_masks_and_one_tile_in_eval(case):
     config, model = copy.deepcopy(case)
-    images, masks = batch()
-    value = model.loss(model(images), torch.zeros_like(masks), build.build_loss(config))
+    images, depths, masks = batch()
+    value = model.loss(model.train()(images, depths), torch.zeros_like(masks), build.build_loss(config))
     value.backward()
     assert torch.isfinite(value)
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     model.eval()
     with torch.no_grad():
-        one, again = model(images[:1]), model(images[:1])
-        both = model(images)
+        one, again = model(images[:1], depths[:1]), model(images[:1], depths[:1])
+        both = model(images, depths)
     assert one.extra == [] and torch.equal(one.logits, again.logits)
     torch.testing.assert_close(one.logits, both.logits[:1], rtol=1e-3, atol=1e-4)
 
 
-def test_bfloat16_stays_finite(case):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_finite(case, dtype):
     _, model = copy.deepcopy(case)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.isfinite(model(batch()[0]).logits).all()
+    images, depths, _ = batch()
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.isfinite(model.train()(images, depths).logits).all()
 
 
 def test_safetensors_round_trip(case, tmp_path):
     _, model = copy.deepcopy(case)
-    images, _ = batch()
-    expected = model.eval()(images).logits
+    images, depths, _ = batch()
+    expected = model.eval()(images, depths).logits
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     for parameter in model.parameters():
         parameter.data.zero_()
     model.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    assert torch.equal(model(images).logits, expected)
+    assert torch.equal(model(images, depths).logits, expected)
 
 
-def test_an_option_other_than_none_changes_the_output(case):
-    config, model = case
-    if "salt.models.inputs" in config.input.target and config.attention.target.endswith("Identity"):
-        return  # the base itself, or an option that another test compares
-    _, base = model_for()
-    names = set(model.state_dict()) ^ set(base.state_dict())
-    assert names
-
-
-@pytest.mark.parametrize("option", options("encoder"))
-def test_every_encoder_option(option):
-    config = check_config(raw_config(f"encoder={option}", "encoder.weights=null", "decoder.channels=[8,8,8,8,8]"))
-    model = build.build_model(config).eval()
+def test_compiles_without_a_break(case):
+    config, model = copy.deepcopy(case)
+    torch.compiler.reset()
+    compiled = torch.compile(model.eval(), backend="eager", fullgraph=True)
+    images, depths, masks = batch()
     with torch.no_grad():
-        assert model(batch(1)[0]).logits.shape == (1, 1, 101, 101)
+        torch.testing.assert_close(compiled(images, depths).logits, model(images, depths).logits)
+    model.train()
+    model.loss(compiled(images, depths), masks, build.build_loss(config)).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def fingerprint(overrides, changes=None):
+    """Names and shapes of a network's weights, its logits in training and in eval, and its loss."""
+    raw = raw_config(*overrides)
+    for key, value in (changes or {}).items():
+        node = raw
+        *path, last = key.split(".")
+        for part in path:
+            node = node[part]
+        node[last] = value
+    torch.manual_seed(0)
+    config = check_config(raw)
+    model, loss = build.build_model(config), build.build_loss(config)
+    images, depths, masks = batch(3)
+    shake(model)
+    with torch.no_grad():
+        output = model.train()(images, depths)
+        value = float(model.loss(output, masks, loss))
+        logits = model.eval()(images, depths).logits
+    shapes = {name: tuple(v.shape) for name, v in model.state_dict().items()}
+    return shapes, value, output.logits.sum().item(), logits.sum().item()
+
+
+SETTINGS = [
+    (group, option, key)
+    for group, option in CASES
+    for node in [raw_config(f"{group}={option}")[group.replace("-", "_")]]
+    for key in flat(node)
+    if not key.endswith("_target_") and node["_target_"] != "torch.nn.Identity"
+]
+
+
+@pytest.mark.parametrize(("group", "option", "key"), SETTINGS, ids=lambda part: str(part))
+def test_every_setting_changes_something(group, option, key):
+    overrides, section = overrides_of(group, option), group.replace("-", "_")
+    plain = fingerprint(overrides)
+    value = flat(raw_config(*overrides)[section])[key]
+
+    def refusal(wrong):
+        with pytest.raises(ValueError) as error:
+            fingerprint(overrides, {f"{section}.{key}": wrong})
+        return str(error.value)
+
+    for other in perturbed(value, refusal):
+        try:
+            if fingerprint(overrides, {f"{section}.{key}": other}) != plain:
+                return
+        except ValueError as error:  # out of range: the next one
+            assert "expected" in str(error)
+    pytest.fail(f"{group}={option}: {section}.{key} changes nothing")
+
+
+@pytest.mark.parametrize("option", [o for o in options("encoder") if o not in ("any", "none")])
+def test_every_encoder_option(option):
+    _, model = built([f"encoder={option}", "encoder.weights=null", "decoder.channels=[8,8,8,8,8]"])
+    model.eval()
+    with torch.no_grad():
+        assert model(*batch(1)[:2]).logits.shape == (1, 1, 101, 101)
+
+
+@pytest.mark.parametrize("decoder", [o for o in options("decoder") if o != "tiramisu"])
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("tu-convnext_atto", "default"),
+        ("tu-resnet18", "default"),
+        ("mobilenet_v2", "default"),
+        ("mit_b0", "default"),
+        *((name, stem) for name in ("resnet18", "se_resnet50") for stem in ("no_maxpool", "stride1")),
+    ],
+)
+def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
+    _, model = built(
+        [
+            "encoder=any",
+            f"encoder.name={name}",
+            "encoder.weights=null",
+            f"encoder.stem={stem}",
+            f"decoder={decoder}",
+            "attention=sse",
+            "input.size=101" if name != "mit_b0" else "input.size=128",
+        ]
+    )
+    shake(model)
+    images, depths, masks = batch()
+    output = model.train()(images, depths)
+    assert output.logits.shape == masks.shape
+    output.logits.mean().backward()
+    idle = [n for n, p in model.named_parameters() if p.ndim > 1 and (p.grad is None or not p.grad.any())]
+    assert not idle
 
 
 @pytest.mark.parametrize("size", [101, 104, 128, 160])
-@pytest.mark.parametrize("mode", ["reflect", "replicate"])
-def test_sizes_of_the_padded_input(size, mode):
-    _, model = model_for(f"input.size={size}", f"input.mode={mode}")
-    assert model.eval()(batch()[0]).logits.shape == (2, 1, 101, 101)
+@pytest.mark.parametrize("decoder", options("decoder"))
+def test_sizes_of_the_input(size, decoder):
+    _, model = built([*overrides_of("decoder", decoder), f"input.size={size}"])
+    assert model.eval()(*batch()[:2]).logits.shape == (2, 1, 101, 101)
 
 
-def test_compiles():
-    config, model = model_for("attention=scse", "center=dblock", "hypercolumn=concat", "deep-supervision=multiscale")
-    compiled = torch.compile(model, backend="aot_eager")
-    images, masks = batch()
-    model.loss(compiled(images), masks, build.build_loss(config)).backward()
-    assert all(p.grad is not None for p in model.parameters())
-    model.eval()
-    torch.testing.assert_close(compiled(images).logits, model(images).logits)
+def test_sizes_of_the_other_inputs():
+    for overrides in (
+        ["input=resize_128", "input.size=101"],
+        ["input=resize_pad_256", "input.resize=120", "input.size=160"],
+    ):
+        _, model = built([*BASE, SMALL_UNET, *overrides])
+        assert model.eval()(*batch()[:2]).logits.shape == (2, 1, 101, 101)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +235,7 @@ def test_compiles():
             ["attention=cse", "attention.activation=gelu"],
             "attention: .*activation='gelu', expected one of relu, elu",
         ),
-        (
-            ["attention=sse", "attention.encoder=[6]"],
-            "attention.encoder has stage 6, expected stages of 1..5",
-        ),
+        (["attention=sse", "attention.encoder=[6]"], r"attention.encoder has stage 6, expected stages of \[1, 2, 3"),
         (["attention=sse", "attention.decoder=[0]"], r"attention.decoder=\[0\], expected stages of 1..5"),
         (["center=dblock", "center.dilations=[]"], "center: .*at least one"),
         (["decoder.channels=[8,8]"], "decoder: .*expected 5 positive numbers"),
@@ -137,15 +244,39 @@ def test_compiles():
             ["deep-supervision=multiscale", "deep_supervision.weights=[1]"],
             "deep-supervision: .*expected 5 numbers",
         ),
+        (["deep-supervision=nonempty", "deep_supervision.heads=2"], "deep-supervision: .*heads=2, expected 1 .* or 5"),
         (["input.size=100"], "input: .*size=100"),
+        (["input=resize_pad_256", "input.size=200"], r"input: .*size=200, expected 202..404"),
         (["input.mode=mirror"], "input: .*mode='mirror'"),
+        (["input.channels=colour"], "input.channels: .*found 'colour'"),
         (["encoder.name=resnet43"], "encoder.name=resnet43 is no encoder.*near names: .*resnet34"),
-        (["+center.dilation=3"], "center: cannot build"),
+        (["encoder.stem=wide"], "encoder.stem='wide', expected one of default, no_maxpool, stride1"),
+        (["encoder=efficientnet_b0", "encoder.weights=null", "encoder.stem=stride1"], "not in efficientnet-b0"),
+        (["+center.dilation=3"], "center: cannot build .*dilation.*; its settings: dilations"),
         (["center._target_=salt.models.center.Typo"], "center: there is no salt.models.center.Typo"),
+        (["encoder=none"], "decoder: .*encoder=none; expected an encoder such as resnet34"),
+        (["decoder=tiramisu", "encoder=resnet34", "~decoder.channels"], "brings its own encoder; expected no encoder"),
+        (["decoder=tiramisu", "attention=scse", "~decoder.channels"], r"set attention.encoder=\[\]"),
+        (["decoder=tiramisu", "center=conv", "~decoder.channels"], "center: .*expected center=none"),
+        (["decoder=tiramisu", "deep-supervision=nonempty", "~decoder.channels"], "deep-supervision: .*image head"),
+        (["decoder=tiramisu", "encoder.weights=x.pth", "~decoder.channels"], "encoder: there is none for .*x.pth"),
     ],
 )
 def test_refused_with_the_groups_name(overrides, message):
+    base = [*BASE, SMALL_UNET]
+    if "~decoder.channels" in overrides:
+        overrides = [o for o in overrides if not o.startswith("~")]
+        base = [
+            o
+            for o in BASE
+            if not o.startswith("encoder=")
+            and not (o.startswith("encoder.weights") and any("weights" in p for p in overrides))
+        ]
+    if any(o.startswith("encoder=") for o in overrides):
+        base = [o for o in base if not o.startswith("encoder=")]
+    if any(o.startswith("encoder.weights") for o in overrides):
+        base = [o for o in base if not o.startswith("encoder.weights")]
     if "+center" in overrides[0]:
         overrides = ["center=dblock", *overrides]
-    with pytest.raises(ValueError, match=message):
-        model_for(*overrides)
+    with pytest.raises(ValueError, match=re.compile(message, re.S)):
+        built([*base, *overrides])

@@ -53,13 +53,14 @@ def test_hypercolumn_concatenates_every_stage():
     head = Hypercolumn([4, 3, 2], width=5, dropout=0.0).eval()
     stages = [maps(4, 4), maps(3, 8), maps(2, 16)]
     columns = [F.interpolate(s, size=(16, 16), mode="bilinear", align_corners=False) for s in stages]
-    torch.testing.assert_close(head(stages), head.classifier(head.features(torch.cat(columns, 1))))
+    expected = head.classifier(head.features(torch.cat(columns, 1)))
+    torch.testing.assert_close(head(head.columns(stages), None), expected)
     assert head.features[0].in_channels == 9
 
 
 def test_pad_is_numpys_reflection_and_comes_back():
     x = torch.rand(2, 1, 101, 101)
-    pad = Pad(128)
+    pad = Pad(128, "reflect")
     padded = pad.prepare(x)
     assert padded.shape == (2, 1, 128, 128) and (pad.before, pad.after) == (13, 14)
     assert torch.equal(padded[0, 0, :13], padded[0, 0, 14:27].flip(0))
@@ -116,10 +117,10 @@ def test_a_closed_encoder_is_gated_at_its_output():
 
 @pytest.mark.parametrize("compare", ["logits", "masks"])
 def test_multiscale_loss_by_hand(compare):
-    supervision, window = Multiscale([3, 2], [0.5, 0.25], compare), Pad(104)
+    supervision, window = Multiscale(9, [3, 2], 2, [0.5, 0.25], compare), Pad(104, "reflect")
     masks = torch.zeros(2, 1, 101, 101)
     masks[0, :, 50:] = 1
-    logits = supervision([maps(3, 13), maps(2, 52)])
+    logits = supervision([maps(3, 13), maps(2, 52)], maps(2, 52), None)
     loss = F.binary_cross_entropy_with_logits
     expected = 0.0
     for weight, stage in zip([0.5, 0.25], logits, strict=True):

@@ -1,0 +1,81 @@
+"""Augmentation of a whole batch: tiles mixed with each other. Part of the group `augment`."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Mixed(NamedTuple):
+    """Images (N 1 H W), survey depths (N), and the masks (N 1 H W) to train against, each with its weight in the loss.
+
+    Masks stay 0 or 1, so every loss works: mixed tiles have two masks with weights instead of one soft mask.
+    """
+
+    images: Tensor
+    depths: Tensor
+    targets: list[tuple[float, Tensor]]
+
+
+class NoMix:
+    """Each tile on its own."""
+
+    def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
+        """The batch as it is."""
+        return Mixed(images, depths, [(1.0, masks)])
+
+
+class MixUp:
+    """Each tile blended with another one of the batch, with the share Beta(alpha, alpha); both masks count by it.
+
+    Raises:
+        ValueError: alpha is not positive.
+
+    Reference: Zhang, Cisse, Dauphin, Lopez-Paz 2018, arXiv:1710.09412.
+    """
+
+    def __init__(self, alpha: float):
+        self.beta = symmetric_beta(alpha)
+
+    def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
+        """Blended images and depths, two masks."""
+        share, order = float(self.beta.sample()), torch.randperm(len(images))
+        return Mixed(
+            share * images + (1 - share) * images[order],
+            share * depths + (1 - share) * depths[order],
+            [(share, masks), (1 - share, masks[order])],
+        )
+
+
+class CutMix:
+    """A rectangle of each tile and of its mask replaced by that of another one of the batch.
+
+    The rectangle has the tile's shape and, before it is cut at the tile's border, the area 1 - Beta(alpha, alpha).
+
+    Raises:
+        ValueError: alpha is not positive.
+
+    Reference: Yun, Han, Oh, Chun, Choe, Yoo 2019, arXiv:1905.04899.
+    """
+
+    def __init__(self, alpha: float):
+        self.beta = symmetric_beta(alpha)
+
+    def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
+        """Images and masks with the rectangle replaced."""
+        height, width = images.shape[-2:]
+        side, order = (1 - float(self.beta.sample())) ** 0.5, torch.randperm(len(images))
+        y, x = (float(v) for v in torch.rand(2))
+        top, bottom = (round(min(max((y + s * side / 2) * height, 0), height)) for s in (-1, 1))
+        left, right = (round(min(max((x + s * side / 2) * width, 0), width)) for s in (-1, 1))
+        images, masks = images.clone(), masks.clone()
+        for tensor in (images, masks):
+            tensor[..., top:bottom, left:right] = tensor[order][..., top:bottom, left:right]
+        return Mixed(images, depths, [(1.0, masks)])
+
+
+def symmetric_beta(alpha: float) -> torch.distributions.Beta:
+    """The distribution of a tile's share."""
+    if not alpha > 0:
+        raise ValueError(f"alpha={alpha}, expected > 0")
+    return torch.distributions.Beta(alpha, alpha)

@@ -1,0 +1,115 @@
+"""FC-DenseNet, "the one hundred layers tiramisu": a U of dense blocks with its own encoder."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from salt.models.stages import Upsample, build_gates
+
+# FC-DenseNet N of the paper: growth rate, layers of the dense blocks on the way down, layers at the bottom.
+VARIANTS = {56: (12, (4, 4, 4, 4, 4), 4), 67: (16, (5, 5, 5, 5, 5), 5), 103: (16, (4, 5, 7, 10, 12), 15)}
+
+
+class DenseBlock(nn.Module):
+    """Layers BN-ReLU-3x3-dropout of `growth` channels, each of which sees the input and all layers before it.
+
+    Shape: (N C H W) to the new channels alone (N n_layers*growth H W).
+    """
+
+    def __init__(self, in_channels: int, growth: int, n_layers: int, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(bn_relu_conv(in_channels + i * growth, growth, 3, dropout) for i in range(n_layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layers' channels."""
+        new: list[Tensor] = []
+        for layer in self.layers:
+            new.append(layer(torch.cat([x, *new], dim=1)))
+        return torch.cat(new, dim=1)
+
+
+class Tiramisu(nn.Module):
+    """FC-DenseNet 56, 67 or 103: dense blocks down, at the bottom, and up, on the input itself.
+
+    On the way up a stage is a transposed convolution of the block below, its skip, a dense block (only its new
+    channels go on, save in the last stage) and a gate. Odd sizes work, because every stage takes the size of its skip.
+
+    Shape: [input (N C H W)] to 5 maps (N channels[j] H_j W_j), deep first; the last has the size of the input.
+
+    Raises:
+        ValueError: there is an encoder, the variant is unknown, dropout is outside [0, 1), a gated stage unknown.
+
+    Reference: Jégou, Drozdzal, Vazquez, Romero, Bengio 2017, arXiv:1611.09326 (first convolution 48 channels, dropout
+    0.2, He initialisation).
+    """
+
+    def __init__(
+        self,
+        encoder_channels: Sequence[int],
+        variant: int,
+        dropout: float,
+        gate: Callable[[int], nn.Module] = nn.Identity,
+        gated_stages: Sequence[int] | None = (),
+        first: int = 48,
+    ):
+        super().__init__()
+        if len(encoder_channels) > 1:
+            raise ValueError("it brings its own encoder; expected no encoder=... beside it")
+        if variant not in VARIANTS:
+            raise ValueError(f"variant={variant}, expected one of {', '.join(map(str, VARIANTS))}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout}, expected 0 <= dropout < 1")
+        growth, layers, n_bottom = VARIANTS[variant]
+        self.first = nn.Conv2d(encoder_channels[0], first, 3, padding=1)
+        skips, channels = [], first
+        self.down, self.transitions = nn.ModuleList(), nn.ModuleList()
+        for n_layers in layers:
+            self.down.append(DenseBlock(channels, growth, n_layers, dropout))
+            channels += n_layers * growth
+            skips.append(channels)
+            self.transitions.append(
+                nn.Sequential(bn_relu_conv(channels, channels, 1, dropout), nn.MaxPool2d(2, ceil_mode=False))
+            )
+        self.bottom = DenseBlock(channels, growth, n_bottom, dropout)
+        below = n_bottom * growth
+        self.upsample, self.up = nn.ModuleList(), nn.ModuleList()
+        self.channels = []
+        for n_layers, skip in zip(reversed(layers), reversed(skips), strict=True):
+            self.upsample.append(Upsample(below, below))
+            self.up.append(DenseBlock(below + skip, growth, n_layers, dropout))
+            inputs, below = below + skip, n_layers * growth
+            self.channels.append(below)
+        self.channels[-1] += inputs
+        self.gates = build_gates(gate, gated_stages, self.channels)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps of every stage on the way up, deep first."""
+        x = self.first(features[0])
+        skips = []
+        for block, transition in zip(self.down, self.transitions, strict=True):
+            x = torch.cat([x, block(x)], dim=1)
+            skips.append(x)
+            x = transition(x)
+        x = self.bottom(x)
+        outputs = []
+        for i, gate in enumerate(self.gates):
+            skip = skips.pop()
+            x = torch.cat([self.upsample[i](x, skip.shape[-2:]), skip], dim=1)
+            new = self.up[i](x)
+            x = gate(new if skips else torch.cat([x, new], dim=1))
+            outputs.append(x)
+        return outputs
+
+
+def bn_relu_conv(in_channels: int, out_channels: int, size: int, dropout: float) -> nn.Sequential:
+    """Batch norm, ReLU, convolution of odd `size`, dropout: (N C_in H W) to (N C_out H W)."""
+    return nn.Sequential(
+        nn.BatchNorm2d(in_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(in_channels, out_channels, size, padding=size // 2),
+        nn.Dropout(dropout),
+    )

@@ -1,0 +1,46 @@
+"""Sweeps: short names for their points, and a table that compares them at the end."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+
+
+class Sweep(Callback):
+    """Hydra's hook around a sweep (`salt-train -m ...` or `ablation=...`). `baseline` names the point to compare with.
+
+    A point's directory is named by the settings that vary in the sweep, not by those that all its points share: a
+    shared setting that changes later is refused by the points' own config, with the keys that differ.
+    """
+
+    running: "Sweep | None" = None  # of this process
+
+    def __init__(self, baseline: str | None):
+        self.baseline = baseline
+        self.folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Leave shared settings out of the points' names."""
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        shared = [o.key_or_group for o in overrides if not o.is_sweep_override()]
+        exclude = [*config.hydra.job.config.override_dirname.exclude_keys, *shared]
+        quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
+        with open_dict(config):
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
+        if not config.dry_run:
+            self.folder = Path(config.hydra.sweep.dir)
+        Sweep.running = self
+
+    def compare(self) -> None:
+        """Print and write the table of all finished points, and list the others."""
+        if self.folder is None:
+            return
+        from salt.compare import compare_sweep
+
+        try:
+            print(f"\n{compare_sweep(self.folder, self.baseline)}")
+        except ValueError as error:
+            print(f"salt-compare {self.folder}: {error}", file=sys.stderr)

@@ -1,0 +1,219 @@
+"""Context blocks against their formulas, written out as slow loops."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import options, raw_config
+
+from salt.build import build
+from salt.models.center import ASPP, FPA, DBlock
+from salt.models.ocnet import AspOC, BaseOC, PyramidOC, SelfAttention, same_cell
+
+SIZES = [(4, 4), (7, 7), (8, 8), (3, 5), (16, 16)]
+
+
+def maps(channels=8, height=5, width=6, n=2, seed=0):
+    return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def shake(module):
+    """Weights and statistics unlike those at the start, where some outputs are zero."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(0.2)
+            elif name.endswith("running_var"):
+                buffer.mul_(1.5)
+    return module.eval()
+
+
+@pytest.fixture(params=options("center"))
+def make(request):
+    node = raw_config(f"center={request.param}")["center"]
+    return lambda channels: build("center", node, channels=channels)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_every_option_keeps_the_shape_of_uneven_maps(make, size):
+    torch.manual_seed(0)
+    center, x = make(8), maps(8, *size)
+    center.train()(x)
+    center.eval()
+    with torch.no_grad():
+        assert center(x).shape == x.shape
+        torch.testing.assert_close(center(x[:1]), center(x)[:1], rtol=1e-4, atol=1e-5)
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype=dtype):
+                assert torch.isfinite(center(x)).all()
+
+
+def test_every_option_compiles(make):
+    center, x = shake(make(8)), maps(8, 7, 7)
+    torch.compiler.reset()
+    compiled = torch.compile(center, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), center(x), rtol=1e-4, atol=1e-5)
+
+
+def attention_by_loops(attention, x, cell_of):
+    """The context at every position, from the softmax over the positions of its own cell."""
+    convolution, norm = attention.key
+    n, _, height, width = x.shape
+    result = torch.zeros_like(x)
+    for b in range(n):
+        keys, values = {}, {}
+        for i in range(height):
+            for j in range(width):
+                k = convolution.weight[:, :, 0, 0] @ x[b, :, i, j]
+                k = (k - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+                keys[i, j] = k
+                values[i, j] = attention.value.weight[:, :, 0, 0] @ x[b, :, i, j] + attention.value.bias
+        for p, query in keys.items():
+            others = [q for q in keys if cell_of(q) == cell_of(p)]
+            scores = [float(query @ keys[q]) / math.sqrt(len(query)) for q in others]
+            top = max(scores)
+            weights = [math.exp(s - top) for s in scores]
+            context = sum(w * values[q] for w, q in zip(weights, others, strict=True)) / sum(weights)
+            result[b, :, p[0], p[1]] = attention.output.weight[:, :, 0, 0] @ context + attention.output.bias
+    return result
+
+
+def cells(height, width, size):
+    return lambda p: (p[0] * size // height, p[1] * size // width)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(4, 5, 1), (4, 4, 6), (8, 8, 3), (5, 7, 2), (8, 8, 6)])
+@torch.no_grad()
+def test_attention_by_loops(height, width, size):
+    attention, x = shake(SelfAttention(6, 3, n_cells=size)), maps(6, height, width, n=1)
+    expected = attention_by_loops(attention, x, cells(height, width, size))
+    torch.testing.assert_close(attention(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 3), (8, 6), (4, 6), (7, 2)])
+@torch.no_grad()
+def test_a_pixel_changes_the_context_of_its_own_cell_only(side, size):
+    attention, x = shake(SelfAttention(6, 3, n_cells=size)), maps(6, side, side, n=1)
+    cell_of = cells(side, side, size)
+    before = attention(x)
+    for pixel in [(0, 0), (side // 2, side - 1), (side - 1, 1)]:
+        changed = x.clone()
+        changed[0, :, pixel[0], pixel[1]] += 1
+        difference = (attention(changed) - before).abs().sum(1)[0] > 1e-6
+        inside = {p for p in ((i, j) for i in range(side) for j in range(side)) if cell_of(p) == cell_of(pixel)}
+        assert {tuple(p) for p in difference.nonzero().tolist()} == inside
+
+
+def test_cells_share_the_map_without_gap_or_overlap():
+    together = same_cell(8, 8, 3, torch.device("cpu"))
+    assert torch.equal(together, together.T) and together.diagonal().all()
+    sizes = torch.unique(together.sum(1))
+    assert sizes.tolist() == [4, 6, 9] and len(torch.unique(together, dim=0)) == 9
+
+
+@torch.no_grad()
+def test_the_context_begins_at_zero():
+    x = maps()
+    assert not SelfAttention(8, 4)(x).any()
+    block = BaseOC(8, reduction=2, dropout=0.0).eval()
+    fuse, norm, _ = block.fuse
+    expected = F.conv2d(torch.cat([torch.zeros_like(x), x], 1), fuse.weight) / math.sqrt(1 + norm.eps)
+    torch.testing.assert_close(block(x), expected)
+
+
+def unit(x, block, **settings):
+    """Convolution, batch norm in eval, ReLU of one conv_bn_relu."""
+    convolution, norm = block[0], block[1]
+    x = F.conv2d(x, convolution.weight, convolution.bias, **settings)
+    return F.relu(normed(x, norm))
+
+
+def normed(x, norm):
+    shape = (1, -1, 1, 1)
+    x = (x - norm.running_mean.view(shape)) / (norm.running_var.view(shape) + norm.eps).sqrt()
+    return x * norm.weight.view(shape) + norm.bias.view(shape)
+
+
+@torch.no_grad()
+def test_base_oc_is_the_context_beside_the_map():
+    block, x = shake(BaseOC(8, reduction=2, dropout=0.05)), maps()
+    assert block.context.value.weight.shape[0] == 4 and block.fuse[2].p == 0.05
+    joined = torch.cat([attention_by_loops(block.context, x, lambda p: 0), x], 1)
+    torch.testing.assert_close(
+        block(x), normed(F.conv2d(joined, block.fuse[0].weight), block.fuse[1]), rtol=1e-3, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_pyramid_oc_has_a_context_for_each_grid():
+    block, x = shake(PyramidOC(4, sizes=[1, 2, 3], reduction=2, dropout=0.05)), maps(4)
+    contexts = [attention_by_loops(a, x, cells(5, 6, size)) for a, size in zip(block.contexts, [1, 2, 3], strict=True)]
+    joined = torch.cat([unit(x, block.widen), *contexts], 1)
+    assert joined.shape[1] == 2 * 3 * 4
+    torch.testing.assert_close(
+        block(x), normed(F.conv2d(joined, block.fuse[0].weight), block.fuse[1]), rtol=1e-3, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_asp_oc_has_five_branches():
+    block, x = shake(AspOC(8, dilations=[2, 4, 8], reduction=4, dropout=0.1)), maps()
+    context = F.max_pool2d(unit(x, block.before, padding=1), 2, ceil_mode=True)
+    assert context.shape == (2, 2, 3, 3)
+    context = attention_by_loops(block.attention, context, lambda p: 0)
+    context = F.interpolate(context, size=(5, 6), mode="bilinear", align_corners=False)
+    context = normed(F.conv2d(context, block.after[0].weight), block.after[1])
+    dilated = [unit(x, b, padding=d, dilation=d) for b, d in zip(block.dilated, [2, 4, 8], strict=True)]
+    joined = torch.cat([context, unit(x, block.point), *dilated], 1)
+    assert joined.shape[1] == 5 * 2
+    torch.testing.assert_close(
+        block(x), normed(F.conv2d(joined, block.fuse[0].weight), block.fuse[1]), rtol=1e-3, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_aspp_by_hand():
+    block, x = shake(ASPP(8, dilations=[2, 3], reduction=2, dropout=0.1)), maps()
+    mean = F.relu(F.conv2d(x.mean((2, 3), keepdim=True), block.mean.weight, block.mean.bias)).expand(2, 4, 5, 6)
+    dilated = [unit(x, b, padding=d, dilation=d) for b, d in zip(block.dilated, [2, 3], strict=True)]
+    joined = torch.cat([unit(x, block.point), *dilated, mean], 1)
+    torch.testing.assert_close(block(x), unit(joined, block.fuse[0]), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_fpa_by_hand():
+    block, x = shake(FPA(8, sizes=[7, 5, 3], reduction=4)), maps(8, 8, 8)
+
+    def up(y, size):
+        return F.interpolate(y, size=size, mode="bilinear", align_corners=False)
+
+    d1 = unit(x, block.down[0], padding=3, stride=2)
+    d2 = unit(d1, block.down[1], padding=2, stride=2)
+    d3 = unit(d2, block.down[2], padding=1, stride=2)
+    assert [d.shape[-1] for d in (d1, d2, d3)] == [4, 2, 1] and d1.shape[1] == 2
+    total = unit(d2, block.level[1], padding=2) + up(unit(d3, block.level[2], padding=1), (2, 2))
+    total = up(unit(d1, block.level[0], padding=3) + up(total, (4, 4)), (8, 8))
+    weights = F.conv2d(total, block.weights.weight, block.weights.bias)
+    mean = F.conv2d(x.mean((2, 3), keepdim=True), block.mean.weight, block.mean.bias)
+    torch.testing.assert_close(block(x), unit(x, block.point) * weights + mean, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DBlock(8, dilations=[0]), r"dilations=\[0\], expected"),
+        (lambda: BaseOC(8, reduction=9, dropout=0.1), "reduction=9 leaves no channel of 8, expected"),
+        (lambda: BaseOC(8, reduction=2, dropout=1.0), "dropout=1.0, expected"),
+        (lambda: PyramidOC(8, sizes=[], reduction=2, dropout=0.1), r"sizes=\[\], expected"),
+        (lambda: AspOC(8, dilations=[], reduction=2, dropout=0.1), "dilations.*expected"),
+        (lambda: ASPP(8, dilations=[2], reduction=2, dropout=-1), "dropout=-1, expected"),
+        (lambda: FPA(8, sizes=[4], reduction=2), r"sizes=\[4\], expected .* odd"),
+    ],
+)
+def test_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,72 @@
+"""Averages of weights, by hand."""
+
+import pytest
+import torch
+from conftest import flat, options, perturbed, raw_config
+
+from salt.averaging import EMA, SWA, Last, moving_average
+from salt.build import build
+
+
+def trajectory(make, n_epochs=8, steps=2):
+    """The averaged weight after each epoch, for a weight that is 1, 2, 3 ... after each step."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    average, result, value = make(model), [], 0.0
+    for epoch in range(n_epochs):
+        for _ in range(steps):
+            value += 1
+            model.weight.data.fill_(value)
+            average.after_step(model)
+        average.after_epoch(model, (epoch + 1) / n_epochs)
+        result.append(average.module.weight.item())
+    return result
+
+
+def test_last_is_the_last():
+    assert trajectory(Last) == [2, 4, 6, 8, 10, 12, 14, 16]
+
+
+def test_swa_is_the_mean_of_the_epochs_after_its_start():
+    assert trajectory(lambda m: SWA(m, start=0.5)) == pytest.approx([2, 4, 6, 8, 10, 11, 12, 13])
+    assert trajectory(lambda m: SWA(m, start=0.0)) == pytest.approx([2, 3, 4, 5, 6, 7, 8, 9])
+
+
+def test_ema_by_its_recursion():
+    expected, average = [], None
+    for step in range(1, 17):
+        n = step - 1  # how many weights the average has seen before
+        decay = min(0.9, (1 + n) / (10 + n))
+        average = float(step) if average is None else decay * average + (1 - decay) * step
+        expected.append(average)
+    assert trajectory(lambda m: EMA(m, 0.9)) == pytest.approx(expected[1::2])
+
+
+def test_ema_averages_the_statistics_of_batch_norm_and_copies_counters():
+    model = torch.nn.BatchNorm1d(1)
+    average = EMA(model, 0.5)
+    for value in (1.0, 2.0):
+        model.running_mean.fill_(value)
+        model.num_batches_tracked.fill_(int(value))
+        average.after_step(model)
+    assert average.module.running_mean.item() == pytest.approx(2 - 2 / 11) and average.module.num_batches_tracked == 2
+
+
+def test_ema_remembers_more_with_time_and_at_most_its_decay():
+    for decay, n, expected in ((0.9, 1, 9 / 11), (0.9, 10_000, 0.1), (0.0, 10_000, 1.0)):
+        average, value = [torch.zeros(1)], [torch.ones(1)]
+        moving_average(decay)(average, value, n)
+        assert average[0].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("option", options("averaging"))
+def test_every_setting_changes_something_and_bad_ones_are_refused(option):
+    node = raw_config(f"averaging={option}")["averaging"]
+
+    def result(**changed):
+        return trajectory(lambda m: build("averaging", node | changed, model=m))
+
+    for key, value in flat(node).items():
+        if key != "_target_":
+            assert any(result(**{key: v}) != result() for v in perturbed(value, str) if 0 <= v < 1)
+            with pytest.raises(ValueError, match=f"averaging: .*{key}=1.5, expected"):
+                result(**{key: 1.5})
