@@ -7,7 +7,7 @@ ARGS ?=
 COMPETITION := tgs-salt-identification-challenge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check wheel data train sweep submit report clean
+.PHONY: help setup demo ablation test check wheel docs data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -22,6 +22,9 @@ setup: $(BIN)/.installed  ## make .venv and install salt with the tested version
 demo: setup  ## train two folds on generated tiles (about 3 minutes on 2 cores) and show what was written
 	$(BIN)/salt-train experiment=demo
 	$(BIN)/salt-report runs/demo
+
+ablation: setup  ## a toy sweep over the losses on generated tiles, to its table of comparison (2 minutes on 2 cores)
+	$(BIN)/salt-train ablation=loss experiment=toy
 
 test: setup  ## run the tests (no network, no GPU)
 	$(BIN)/python -m pytest -n 2
@@ -40,6 +43,9 @@ wheel: setup  ## build the wheel and try it with its own dependencies in a clean
 	mkdir -p build/elsewhere
 	cd build/elsewhere && ../wheel/bin/salt-train data=synthetic dry_run=true
 	rm -rf build/wheel build/elsewhere
+
+docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
+	$(BIN)/python scripts/mechanisms.py
 
 data:  ## fetch the TGS archives into data/tgs with Kaggle's command line tool
 	@command -v kaggle >/dev/null || { \

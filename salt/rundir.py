@@ -46,7 +46,7 @@ class RunDir:
             below = sorted(str(f.parent) for f in self.path.glob("*/config.yaml"))
             hint = f"; runs below it: {', '.join(below)}" if below else ""
             raise ValueError(f"{self.path} is no run directory, it has no config.yaml{hint}")
-        return check_config(yaml.safe_load(file.read_text()))
+        return check_config(read_yaml(file))
 
     def done_folds(self, n_folds: int) -> list[int]:
         """The finished folds of 0 ... n_folds-1."""
@@ -80,7 +80,7 @@ class RunDir:
                 f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
             )
         if file.exists() and record.exists():
-            differing = differences(yaml.safe_load(file.read_text()), config)
+            differing = differences(read_yaml(file), config)
             if differing:
                 raise ValueError(
                     f"{self.path} holds a run with another config:\n  "
@@ -96,6 +96,21 @@ class RunDir:
         """Make sure that the data is the one that this run was trained on."""
         if json.loads((self.path / "environment.json").read_text())["data_sha256"] != digest:
             raise ValueError(f"{self.path} was trained on other data than {root} holds now; choose another name=...")
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged: it holds no settings")
+    return content
 
 
 def weight_files(fold: Path) -> list[Path]:

@@ -36,7 +36,7 @@ class Sweep(Callback):
 
     def compare(self) -> None:
         """Print and write the table of all finished points, and list the others."""
-        if self.folder is None:
+        if self.folder is None or not any(self.folder.glob("*/*")):  # a dry run, or nothing was begun
             return
         from salt.compare import compare_sweep
 

@@ -152,6 +152,23 @@ def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
     assert len(list((tmp_path / "runs" / "s").glob("*optimizer.lr=-1*/error.txt"))) == 2
 
 
+def test_an_ablation_goes_on_past_a_failed_point_resumes_and_ends_with_its_table(tmp_path, synthetic_root):
+    tiny = [o for o in TINY if "data.synthetic" not in o and o != "data=synthetic" and "epochs" not in o]
+    arguments = ["ablation=architecture", *tiny, f"data.root={synthetic_root}", "trainer.epochs=1"]
+    arguments += ["hydra.sweeper.params.decoder='tiramisu,unet'"]  # with an encoder named, tiramisu is refused
+    folder = tmp_path / "runs" / "ablation_architecture"
+    for attempt in ("first", "again"):
+        result = salt(tmp_path, *arguments)
+        assert result.returncode == 1 and "decoder: cannot build" in result.stderr, attempt
+        assert "Traceback" not in result.stderr
+        assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["decoder=tiramisu", "decoder=unet"]
+        assert "24 tiles" in result.stdout and "decoder=tiramisu: " in result.stdout.split("no score")[1]
+        assert pd.read_csv(folder / "compare.csv").iloc[:, 0].tolist() == ["decoder=unet"]
+        assert ("fold 1 is finished already" in result.stdout) == (attempt == "again")
+    other = salt(tmp_path, *arguments, "optimizer.lr=0.5")
+    assert other.returncode == 1 and "optimizer.lr: 0.001 -> 0.5" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -206,7 +223,8 @@ def test_help_lists_the_groups_and_needs_no_torch(tmp_path):
     seconds = time.perf_counter() - began
     assert result.returncode == 0, result.stderr
     for line in (
-        "loss: bce, bce_dice, bce_then_lovasz, lovasz",
+        "loss: bce, bce_dice, bce_lovasz, bce_then_lovasz, bce_to_lovasz, bootstrapped_ce, dice, focal, lovasz,",
+        "ablation: architecture, attention, center,",
         "attention: cse, none, scse, sse",
         "data=synthetic",
     ):

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from salt.models.attention import CSE, SCSE, SSE
 from salt.models.center import DBlock
 from salt.models.encoder import Encoder
-from salt.models.heads import Hypercolumn
-from salt.models.inputs import Pad
-from salt.models.supervision import Multiscale
+from salt.models.heads import Hypercolumn, LastStage
+from salt.models.inputs import MEAN, STD, Channels, Pad, Resize, ResizePad
+from salt.models.supervision import Multiscale, Nonempty
 from salt.models.unet import UNetDecoder
 
 
@@ -34,9 +34,15 @@ def test_sse_by_hand_has_one_weight_per_position():
     torch.testing.assert_close(gate(x), x * weights)
 
 
-def test_scse_is_the_sum():
-    gate, x = SCSE(8, reduction=2), maps()
-    torch.testing.assert_close(gate(x), gate.cse(x) + gate.sse(x))
+@pytest.mark.parametrize("combine", ["sum", "max"])
+def test_scse_is_the_sum_or_the_larger_of_both(combine):
+    gate, x = SCSE(8, reduction=2, combine=combine), maps()
+    squeeze, _, excite = gate.cse.gate
+    hidden = F.relu(x.mean((2, 3)) @ squeeze.weight[:, :, 0, 0].T + squeeze.bias)
+    channels = torch.sigmoid(hidden @ excite.weight[:, :, 0, 0].T + excite.bias)[:, :, None, None]
+    positions = torch.sigmoid((x * gate.sse.gate.weight[0][None]).sum(1, keepdim=True) + gate.sse.gate.bias)
+    expected = x * (channels + positions) if combine == "sum" else torch.maximum(x * channels, x * positions)
+    torch.testing.assert_close(gate(x), expected)
 
 
 def test_dblock_is_the_input_plus_every_stage():
@@ -132,3 +138,87 @@ def test_multiscale_loss_by_hand(compare):
             share = F.avg_pool2d(F.pad(masks, (1, 2, 1, 2), mode="reflect"), cell)
             expected = expected + weight * loss(stage, (share >= 0.5).float())
     torch.testing.assert_close(supervision.loss(logits, masks, loss, window), expected)
+
+
+@pytest.mark.parametrize(("kind", "n"), [("image", 1), ("depth", 3), ("depth_z", 4)])
+def test_channels_by_hand(kind, n):
+    images, depths = torch.rand(2, 1, 101, 101), torch.tensor([51.0, 959.0])
+    channels = Channels(kind)(images, depths)
+    assert channels.shape == (2, n, 101, 101) and Channels(kind).n_channels == n
+    grey = (images[1, 0] - MEAN) / STD
+    rows = (torch.arange(101) / 100)[:, None].expand(101, 101)
+    expected = [grey, rows, grey * rows, torch.full((101, 101), 0.959)][:n]
+    torch.testing.assert_close(channels[1], torch.stack(expected))
+
+
+def test_resizing_keeps_the_middle_and_comes_back():
+    x = torch.rand(2, 1, 101, 101)
+    resize = Resize(202)
+    large = resize.prepare(x)
+    # bilinear at twice the size: pixel 2i lies a quarter to the left of i, between i-1 and i
+    torch.testing.assert_close(large[0, 0, 0, 2], 0.75 * x[0, 0, 0, 1] + 0.25 * x[0, 0, 0, 0])
+    both = ResizePad(202, 256, "reflect")
+    padded = both.prepare(x)
+    assert padded.shape == (2, 1, 256, 256) and (both.outer.before, both.outer.after) == (27, 27)
+    assert torch.equal(padded[..., 27:-27, 27:-27], large)
+    assert torch.equal(both.restore(padded), resize.restore(large)) and resize.restore(large).shape == x.shape
+    smooth = torch.linspace(0, 1, 101).expand(1, 1, 101, 101)
+    torch.testing.assert_close(both.restore(both.prepare(smooth)), smooth, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("stem", "strides"),
+    [("default", [2, 4, 8, 16, 32]), ("no_maxpool", [2, 2, 4, 8, 16]), ("stride1", [1, 2, 4, 8, 16])],
+)
+@pytest.mark.parametrize("name", ["resnet18", "se_resnext50_32x4d"])
+def test_the_stem_keeps_resolution_and_weights(name, stem, strides):
+    torch.manual_seed(0)
+    plain = Encoder(name, None).eval()
+    torch.manual_seed(0)
+    changed = Encoder(name, None, stem=stem).eval()
+    assert [f.shape[-1] for f in changed(torch.rand(1, 1, 128, 128))[1:]] == [128 // s for s in strides]
+    for a, b in zip(plain.state_dict().values(), changed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("n_heads", [1, 2])
+@pytest.mark.parametrize("salty", [[True, False, True], [False, False, False]])
+def test_nonempty_loss_by_hand(n_heads, salty):
+    window, loss = Pad(104, "reflect"), F.binary_cross_entropy_with_logits
+    supervision = Nonempty(9, [3, 2], 2, heads=n_heads, weight=0.5, image_weight=0.05, gate=False)
+    masks = torch.zeros(3, 1, 101, 101)
+    masks[torch.tensor(salty), :, 50:] = 1
+    deepest, stages, columns = maps(9, 4, n=3), [maps(3, 52, n=3), maps(2, 104, n=3)], maps(2, 104, n=3, seed=5)
+    z = supervision.context(deepest)
+    squeezed = deepest.mean((2, 3)) @ supervision.squeeze.weight[:, :, 0, 0].T + supervision.squeeze.bias
+    torch.testing.assert_close(z, squeezed[:, :, None, None])
+    extra = supervision(stages, columns, z)
+    image = squeezed @ supervision.image_head.weight.T + supervision.image_head.bias
+    expected = 0.05 * loss(image[:, 0], torch.tensor(salty).float())
+    for head, x in zip(supervision.heads, stages if n_heads == 2 else [columns], strict=True):
+        logits = (x * head.weight[0][None]).sum(1, keepdim=True) + head.bias
+        full = F.interpolate(logits, size=(104, 104), mode="bilinear", align_corners=False)[..., 1:102, 1:102]
+        if any(salty):  # the mean over tiles with salt alone
+            parts = [loss(full[i], masks[i]) for i in range(3) if salty[i]]
+            expected = expected + 0.5 * sum(parts) / len(parts)
+    value = supervision.loss(extra, masks, loss, window)
+    torch.testing.assert_close(value, expected)
+    value.backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in supervision.parameters())
+
+
+def test_the_fused_logits_see_the_columns_and_the_tile():
+    head, columns, z = LastStage([4, 2], context=3), maps(2, 6), torch.randn(2, 3, 1, 1)
+    joined = torch.cat([columns, z.expand(2, 3, 6, 6)], 1)
+    expected = F.conv2d(joined, head.classifier.weight, head.classifier.bias, padding=1)
+    torch.testing.assert_close(head(columns, z), expected)
+
+
+def test_the_gate_multiplies_probabilities():
+    gated = Nonempty(9, [3, 2], 2, heads=1, weight=0.5, image_weight=0.05, gate=True)
+    plain = Nonempty(9, [3, 2], 2, heads=1, weight=0.5, image_weight=0.05, gate=False)
+    logits, z = 8 * maps(1, 6), torch.randn(2, 64, 1, 1)
+    assert torch.equal(plain.gated(logits, z), logits)
+    expected = logits.sigmoid() * gated.image_head(z.flatten(1)).sigmoid()[:, :, None, None]
+    torch.testing.assert_close(gated.gated(logits, z).sigmoid(), expected, atol=1e-5, rtol=1e-4)
+    assert torch.isfinite(gated.gated(torch.tensor([[[[200.0]]], [[[-200.0]]]]), 50 * z)).all()

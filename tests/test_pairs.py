@@ -1,0 +1,143 @@
+"""Every two options of different groups train together, or are refused with a message.
+
+The pairs are packed into few runs: each run has one option of every group, and together the runs hold every pair.
+"""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS, options, raw_config
+
+from salt import build
+from salt.config import check_config
+from salt.data.tiles import Batch
+from salt.fold import Fold, start, train_step
+from salt.losses.combine import set_progress
+from salt.runtime import choose_runtime
+from salt.schedule import end_epoch
+
+APART = {"data", "trainer", "experiment", "ablation", "hydra"}  # not parts of a network or of its training
+# Of the encoders one of each family: the others differ in depth alone, and tests/models/test_options.py has them all.
+FAMILIES = ["any", "efficientnet_b0", "none", "resnet18"]
+GROUPS = {d.name: options(d.name) for d in sorted(CONFIGS.iterdir()) if d.is_dir() and d.name not in APART} | {
+    "encoder": FAMILIES
+}
+ALWAYS = [
+    "data=synthetic",
+    "data.root=nowhere",
+    "input.size=101",
+    "trainer.epochs=2",
+    "trainer.batch_size=2",
+    "trainer.precision=fp32",
+    "trainer.device=cpu",
+]
+# What some options cannot do without. `any` is shown with a small encoder that has no map at stride 2.
+NEEDED = {
+    ("input", "resize_pad_256"): ["input.resize=101"],
+    ("decoder", "unet"): ["decoder.channels=[16,16,16,16,16]"],
+    ("encoder", "any"): ["encoder.name=tu-convnext_atto"],
+}
+
+Choice = tuple[str, str]
+
+
+def refused(a: Choice, b: Choice) -> bool:
+    """Tiramisu works on the input itself, so it goes with no encoder and with nothing that sees an encoder's maps."""
+    alone = [{("decoder", "tiramisu")}, {("encoder", "none")}]
+    return any(
+        x in first and not goes_without_an_encoder(y) for first in alone for x, y in ((a, b), (b, a)) if x in first
+    )
+
+
+def goes_without_an_encoder(choice: Choice) -> bool:
+    group, option = choice
+    only = {"encoder": ["none"], "decoder": ["tiramisu"], "attention": ["none"], "center": ["none"]}
+    if group == "deep-supervision":
+        return "nonempty" not in option
+    return group not in only or option in only[group]
+
+
+PAIRS = [((g, x), (h, y)) for g, h in itertools.combinations(GROUPS, 2) for x in GROUPS[g] for y in GROUPS[h]]
+REFUSED = [pair for pair in PAIRS if refused(*pair)]
+
+
+def runs() -> list[dict[str, str]]:
+    """Few choices of one option of each group that hold every pair which is not refused."""
+    open_pairs = {frozenset(pair) for pair in PAIRS if not refused(*pair)}
+    result = []
+    for pair in PAIRS:
+        if frozenset(pair) not in open_pairs:
+            continue
+        row = dict(pair)
+        for group in sorted(GROUPS, key=lambda g: -len(GROUPS[g])):
+            if group in row:
+                continue
+            fitting = [o for o in GROUPS[group] if not any(refused((group, o), c) for c in row.items())]
+            row[group] = max(fitting, key=lambda o: sum(frozenset([(group, o), c]) in open_pairs for c in row.items()))
+        open_pairs -= {frozenset(p) for p in itertools.combinations(row.items(), 2)}
+        result.append(row)
+    assert not open_pairs
+    return result
+
+
+def config_of(row: dict[str, str]):
+    overrides = [f"{group}={option}" for group, option in row.items()]
+    needed = [o for choice, extra in NEEDED.items() if row.get(choice[0], "unet") == choice[1] for o in extra]
+    return check_config(raw_config(*ALWAYS, *overrides, *needed))
+
+
+@pytest.mark.parametrize("row", runs(), ids=lambda row: ",".join(row.values()))
+def test_every_pair_trains(row, tmp_path):
+    config = config_of(row)
+    runtime = choose_runtime(config.trainer)
+    torch.manual_seed(0)
+    state = start(config, 1, tmp_path, runtime)
+    augment, loss = build.build_augment(config), build.build_loss(config)
+    fold = Fold(config, 0, tmp_path, runtime, None, None, state.model, loss, augment.mix)
+    images = torch.randint(0, 255, (2, 1, 101, 101), dtype=torch.uint8)
+    masks = torch.zeros(2, 1, 101, 101, dtype=torch.uint8)
+    masks[0, :, 40:] = 1
+    pairs = [
+        augment(image[0].numpy(), mask[0].numpy(), (i,))
+        for i, (image, mask) in enumerate(zip(images, masks, strict=True))
+    ]
+    images, masks = (torch.stack([torch.from_numpy(pair[k])[None] for pair in pairs]) for k in (0, 1))
+    before = {k: v.clone() for k, v in state.model.state_dict().items()}
+    set_progress(loss, 0.5)
+    state.model.train()
+    value = train_step(fold, state, Batch(images, masks, torch.tensor([100.0, 900.0]), torch.arange(2)))
+    state.average.after_epoch(state.model, 0.5)
+    end_epoch(state.schedule, value)
+    after = state.model.state_dict()
+    assert torch.isfinite(torch.tensor(value))
+    assert all(torch.isfinite(v).all() for v in after.values())
+    assert any(not torch.equal(before[k], after[k]) for k in after)
+
+
+@pytest.mark.parametrize("pair", REFUSED, ids=lambda pair: ",".join(o for _, o in pair))
+def test_the_other_pairs_are_refused_with_a_message(pair):
+    row = dict(pair)
+    decoder = [] if "decoder" in row else ["decoder=tiramisu"]  # so that the other choice is what is wrong
+    encoder = [] if "encoder" in row or "decoder" in row else ["encoder=none"]
+    overrides = [f"{group}={option}" for group, option in row.items()]
+    config = check_config(
+        raw_config(
+            "encoder.weights=null",
+            *[o for o in (*decoder, *encoder)],
+            *overrides,
+            *NEEDED.get(pair[0], []),
+            *NEEDED.get(pair[1], []),
+        )
+    )
+    with pytest.raises(ValueError, match=r"encoder") as error:
+        build.build_model(config)
+    assert "expected" in str(error.value) or "set attention.encoder=[]" in str(error.value)
+
+
+def test_the_runs_hold_every_group_and_option():
+    rows = runs()
+    assert {(g, o) for row in rows for g, o in row.items()} == {(g, o) for g, os in GROUPS.items() for o in os}
+    assert all(set(row) == set(GROUPS) for row in rows)
+    assert Path(CONFIGS / "train.yaml").is_file()
