@@ -146,7 +146,8 @@ def machine() -> str:
         names = [line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
         name = names[0] if names else name
     dtype = str(runtime.dtype).removeprefix("torch.")
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__.partition('+')[0]}, {dtype}"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__.partition('+')[0]}, {dtype}"
 
 
 if __name__ == "__main__":

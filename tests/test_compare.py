@@ -164,6 +164,28 @@ def test_scores_differences_and_order(tmp_path):
     assert table.loc["a", ["low", "high", "resolved"]].tolist() == ["", "", ""]
 
 
+@pytest.mark.parametrize(("shift", "resolved"), [(0.2, "yes"), (-0.2, "yes"), (0.0, "no")])
+def test_resolved_if_the_interval_excludes_zero(tmp_path, shift, resolved):
+    make_run(tmp_path / "a", np.full(N, 0.5))
+    make_run(tmp_path / "b", 0.5 + shift + np.tile([0.1, 0.1, -0.1, -0.1], N // 4), "conv")
+    assert rows_of(compare_sweep(tmp_path, None))["b"][3] == resolved
+
+
+def test_folds_that_cancel_are_not_resolved_by_rounding(tmp_path):
+    folds = np.repeat([0, 1], [3, 7])
+    scores = np.where(folds == 0, 0.5 + 0.7, 0.5 - 0.3) * 0.5  # mean 0.25, whatever is drawn
+    make_run(tmp_path / "a", np.full(10, 0.25), ids=IDS[:10], folds=folds)
+    make_run(tmp_path / "b", scores, "conv", ids=IDS[:10], folds=folds)
+    assert rows_of(compare_sweep(tmp_path, None))["b"][1:4] == ["+0.0000", "[+0.0000, +0.0000]", "no"]
+
+
+def test_ids_stay_text(tmp_path):
+    ids = ["NA", "nan", "007", "7", "1e3"]
+    for name, center in (("a", "none"), ("b", "conv")):
+        make_run(tmp_path / name, center=center, ids=ids, folds=np.zeros(5, int))
+    assert compare_sweep(tmp_path, None).startswith("5 tiles")
+
+
 def test_identical_runs_do_not_differ(tmp_path):
     make_run(tmp_path / "a", scores_of(1), "none")
     make_run(tmp_path / "b", scores_of(1), "conv")
@@ -175,7 +197,7 @@ def test_identical_runs_do_not_differ(tmp_path):
 
 def test_the_files_hold_the_text_and_a_picture(tmp_path):
     for i in range(30):
-        make_run(tmp_path / f"loss=$x_{i}$", scores_of(i), data=settings("none")["data"] | {"fold_seed": i})
+        make_run(tmp_path / f"loss=$\\no_formula{i}$", scores_of(i), data=settings("none")["data"] | {"fold_seed": i})
     text = compare_sweep(tmp_path, None)
     assert text.startswith((tmp_path / "compare.md").read_text().rstrip("\n"))
     assert text.endswith(f"written in {tmp_path}: compare.md, compare.csv, compare.png")
