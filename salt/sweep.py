@@ -42,5 +42,5 @@ class Sweep(Callback):
 
         try:
             print(f"\n{compare_sweep(self.folder, self.baseline)}")
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             print(f"salt-compare {self.folder}: {error}", file=sys.stderr)
