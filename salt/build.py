@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,6 +25,7 @@ def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
     Raises:
         ValueError: it cannot be built; the message names the group, the class and the cause.
     """
+    check_settings(group, node)
     try:
         return instantiate(node, **runtime, _convert_="all")
     except (HydraException, ValueError, TypeError) as error:
@@ -35,6 +37,40 @@ def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
             known = inspect.signature(get_target(group, node["_target_"])).parameters
             text += f"; its settings: {', '.join(k for k in known if k not in runtime) or 'none'}"
         raise ValueError(text) from error
+
+
+def check_settings(group: str, node: dict[str, Any], path: str = "") -> None:
+    """Check the plain settings of a node, and of the nodes in it, against the types that its class declares.
+
+    Python itself would take the word `no` for true, and 16.0 for a number of channels.
+
+    Raises:
+        ValueError: a setting has another type, or the choice `none` has settings at all.
+    """
+    target = get_target(group, node["_target_"])
+    settings = {k: v for k, v in node.items() if not k.startswith("_")}
+    if target is nn.Identity and settings:
+        raise ValueError(f"{group}: the choice without effect has no settings, found {', '.join(settings)}")
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError):  # annotations of a foreign class that cannot be resolved
+        hints = {}
+    for key, value in settings.items():
+        for i, part in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(part, dict) and "_target_" in part:
+                check_settings(group, part, f"{path}{key}.{i}." if isinstance(value, list) else f"{path}{key}.")
+        if is_plain(hints.get(key)):
+            try:
+                TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
+            except ValidationError as error:
+                text = error.errors()[0]["msg"]
+                raise ValueError(f"{group}: {path}{key}={value!r}, expected otherwise: {text}") from None
+
+
+def is_plain(hint: Any) -> bool:
+    """Whether a type is one of numbers and words, alone, optional or in a sequence."""
+    parts = get_args(hint)
+    return hint in (bool, int, float, str, type(None)) or (bool(parts) and all(is_plain(part) for part in parts))
 
 
 def factory(group: str, component: Component, *without: str) -> Callable[[int], nn.Module]:
@@ -55,7 +91,7 @@ def get_target(group: str, target: str) -> Any:
 def build_model(config: RunConfig) -> Segmenter:
     """The whole network in float32 on the CPU, with random or loaded encoder weights."""
     channels = Channels(config.input.channels)
-    gate = factory("attention", config.attention, "encoder", "decoder")
+    gate = build_gate(config)
     encoder = build_encoder(config, gate, channels.n_channels)
     decoder = build(
         "decoder",
@@ -82,6 +118,14 @@ def build_model(config: RunConfig) -> Segmenter:
             width=head.width,
         ),
     )
+
+
+def build_gate(config: RunConfig) -> Callable[[int], nn.Module]:
+    """A function that builds the attention gate for a number of channels."""
+    attention = config.attention
+    if get_target("attention", attention.target) is nn.Identity and (attention.encoder or attention.decoder):
+        raise ValueError("attention=none has no gate for the stages named in attention.encoder or attention.decoder")
+    return factory("attention", attention, "encoder", "decoder")
 
 
 def build_encoder(config: RunConfig, gate: Callable[[int], nn.Module], in_channels: int) -> Encoder | NoEncoder:

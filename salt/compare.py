@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,9 +32,10 @@ N_REASON = 160  # characters of a failure's reason
 
 NOTE = f"""\
 The {LEVEL} % interval covers which tiles were drawn (paired bootstrap of the tiles of each fold, {RESAMPLES:,} times);
-resolved: it excludes 0. It does not cover the randomness of training: with one seed, a resolved difference may be
-the seed's. Fold-to-fold spread in this competition is about 0.006; effects under 0.005 need several seeds. Among 20
-runs that do not differ from the baseline, about one is resolved by chance."""
+resolved: it excludes 0. It does not cover how training varies from seed to seed, nor that neighbouring tiles are
+alike, so more than one in 20 runs that do not truly differ is called resolved, and a lucky baseline
+shifts all rows at once. In the TGS challenge scores spread by about 0.006 from fold to fold;
+effects under 0.005 need several seeds that agree."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Run:
     seed: Any
     tiles: pd.DataFrame
     partial: bool
+    data: str | None  # digest of the data, from environment.json
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ def compare(paths: list[Path], baseline: str | None, out: Path | None) -> str:
     return finish(rows, *choose_baseline(rows, baseline, None), [], out or Path())
 
 
-def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None) -> str:
+def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None, failed: Collection[str] = ()) -> str:
     """Compare the finished runs of a sweep, list the others, write the files; returns the text to print.
+
+    The points named in `failed` are listed with the others even if they have a score, of an earlier command.
 
     Raises:
         ValueError: no run has a score, the runs scored different tiles or folds, or the baseline is unknown.
@@ -99,7 +104,7 @@ def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None) -
     points = find_points(folder)
     if not points:
         raise ValueError(f"{folder} holds no runs")
-    scored = [point for point in points if (point / "score.json").is_file()]
+    scored = [point for point in points if (point / "score.json").is_file() and point.name not in failed]
     missing = [f"- no score: {point.name}{reason(point)}" for point in points if point not in scored]
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
@@ -150,7 +155,16 @@ def read_run(path: Path) -> Run:
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path / 'score.json'} is damaged: {error}") from None
     ordered = json.dumps(settings, sort_keys=True, default=str)
-    return Run(path, ordered, config.get("seed"), read_tiles(path / "oof.csv"), partial)
+    return Run(path, ordered, config.get("seed"), read_tiles(path / "oof.csv"), partial, read_digest(path))
+
+
+def read_digest(path: Path) -> str | None:
+    """The digest of the data that a run was trained on, where it is recorded."""
+    file = path / "environment.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["data_sha256"]) if file.is_file() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: {error!r}") from None
 
 
 def read_tiles(file: Path) -> pd.DataFrame:
@@ -181,13 +195,14 @@ def read_rows(paths: list[Path]) -> list[Row]:
     groups = group_seeds(runs)
     labels = [without_seed(name_of(g[0].path)) if len(g) > 1 else name_of(g[0].path) for g in groups]
     return [
-        Row(
-            label if labels.count(label) == 1 else str(group[0].path),
-            group,
-            np.mean([run.tiles["score"].to_numpy() for run in group], axis=0),
-        )
+        Row(label if labels.count(label) == 1 else str(group[0].path), group, mean_scores(group))
         for label, group in zip(labels, groups, strict=True)
     ]
+
+
+def mean_scores(runs: list[Run]) -> NDArray[np.float64]:
+    """Each tile's mean score over runs."""
+    return np.mean([run.tiles["score"].to_numpy() for run in runs], axis=0)
 
 
 def check_same_tiles(a: Run, b: Run) -> None:
@@ -200,6 +215,8 @@ def check_same_tiles(a: Run, b: Run) -> None:
     differing = a.tiles.index.symmetric_difference(b.tiles.index)
     if len(differing):
         raise ValueError(f"{a.path} and {b.path} scored different tiles; only one has {examples(differing)}{half}")
+    if a.data and b.data and a.data != b.data:
+        raise ValueError(f"{a.path} and {b.path} were trained on different data with the same ids")
     moved = a.tiles.index[a.tiles["fold"].to_numpy() != b.tiles["fold"].to_numpy()]
     if len(moved):
         raise ValueError(
@@ -242,6 +259,8 @@ def choose_baseline(rows: list[Row], asked: str | None, of_sweep: str | None) ->
     if name is None:
         return rows[0], "the first run"
     found = [row for row in rows if row.label == name] or [row for row in rows if row.answers_to(name.rstrip("/"))]
+    if not found:  # beside an ablation another setting may vary too: its points have more parts in their names
+        found = [row for row in rows if set(name.split(",")) <= set(row.label.split(","))][:1]
     if name == of_sweep:
         return (found[0], "the sweep's baseline") if found else (rows[0], f"the first run; {name} has no score")
     if len(found) != 1:
@@ -264,18 +283,28 @@ def finish(rows: list[Row], baseline: Row, why: str, missing: list[str], out: Pa
         f"{len(run.tiles)} tiles scored in {len(folds)} fold{'s' * (len(folds) > 1)} "
         f"({', '.join(map(str, folds))}){partial}; differences are to {baseline.label} ({why})"
     )
-    text = "\n\n".join([head, table(results), *(["\n".join(missing)] if missing else []), NOTE])
+    varying = "The runs differ in: " + (", ".join(varying_settings(rows)) or "nothing")
+    text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), NOTE])
     write(out, text, results)
     return f"{text}\n\nwritten in {out}: compare.md, compare.csv, compare.png"
 
 
+def varying_settings(rows: list[Row]) -> list[str]:
+    """The settings that are not the same in all rows; of a chosen option only its group is named."""
+    found = [json.loads(row.runs[0].settings) for row in rows]
+    keys = dict.fromkeys(key for settings in found for key in settings)
+    differing = [key for key in keys if len({json.dumps(s.get(key, "(none)"), default=str) for s in found}) > 1]
+    chosen = {key.split(".")[0] for key in differing if key.endswith("._target_") and key.count(".") == 1}
+    return list(dict.fromkeys(key.split(".")[0] if key.split(".")[0] in chosen else key for key in differing))
+
+
 def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
     """Scores, differences and intervals: the baseline first, then from the best to the worst."""
-    differences = np.stack([row.scores - baseline.scores for row in rows])
+    differences = np.stack([difference(row, baseline) for row in rows])
     intervals = bootstrap(differences, baseline.runs[0].tiles["fold"].to_numpy())
     lines = []
-    for row, difference, (low, high) in zip(rows, differences, intervals, strict=True):
-        line = {"run": row.label, "score": row.scores.mean(), "difference": difference.mean()}
+    for row, change, (low, high) in zip(rows, differences, intervals, strict=True):
+        line = {"run": row.label, "score": row.scores.mean(), "difference": change.mean()}
         if row is baseline:
             line |= {"low": np.nan, "high": np.nan, "resolved": ""}
         else:
@@ -283,6 +312,13 @@ def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
         lines.append(line | {"seeds": len(row.runs), "others": row is not baseline})
     order = pd.DataFrame(lines).sort_values(["others", "score", "run"], ascending=[True, False, True])
     return order.drop(columns="others").reset_index(drop=True)
+
+
+def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
+    """Each tile's score minus the baseline's, over the seeds that both have; over all, where they share none."""
+    common = {run.seed for run in row.runs} & {run.seed for run in baseline.runs}
+    pair = [[run for run in r.runs if run.seed in common] or r.runs for r in (row, baseline)]
+    return mean_scores(pair[0]) - mean_scores(pair[1])
 
 
 def bootstrap(

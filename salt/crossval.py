@@ -57,7 +57,8 @@ def run(config: RunConfig, path: Path) -> float | None:
                 train_fold(config, fold, data.train, folds, directory.fold(fold), runtime)
             finally:
                 free_memory()
-            write_text(directory.fold(fold) / "done", "")
+            names = [file.name for file in weight_files(directory.fold(fold))]
+            write_text(directory.fold(fold) / "done", "\n".join(names) + "\n")
         score = write_scores(config, directory, data.train, folds)
         submit(config, directory, data, score["threshold"], runtime)
     return float(score["map"])

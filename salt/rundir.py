@@ -114,7 +114,12 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def weight_files(fold: Path) -> list[Path]:
-    """The weights whose probabilities a fold's prediction averages: its snapshots, if there are any, and the last."""
+    """The weights whose probabilities a fold's prediction averages: its snapshots, if there are any, and the last.
+
+    A finished fold has their names in its file `done`, so that a lost one is noticed.
+    """
+    if (fold / "done").exists():
+        return [fold / name for name in (fold / "done").read_text().split()]
     return [*sorted(fold.glob("snapshot_*.safetensors")), fold / "model.safetensors"]
 
 

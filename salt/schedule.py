@@ -62,6 +62,8 @@ def onecycle(
     """
     if not 0 < rise < 1 or start <= 0 or final <= 0:
         raise ValueError(f"rise={rise}, start={start}, final={final}, expected 0 < rise < 1, start > 0 and final > 0")
+    if rise * epochs * steps_per_epoch <= 1:
+        raise ValueError(f"rise={rise} of {epochs * steps_per_epoch} steps, expected more than one step")
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
@@ -88,7 +90,7 @@ def poly(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup_epochs:
 
 
 class Plateau(ReduceLROnPlateau):
-    """The learning rate times `factor` whenever the mean training loss has not fallen for `patience` epochs.
+    """The learning rate times `factor` whenever the mean training loss has not fallen for more than `patience` epochs.
 
     It watches the training loss, because a rate that follows the held-out tiles would learn from them.
 

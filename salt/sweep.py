@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 
@@ -21,12 +22,15 @@ class Sweep(Callback):
     def __init__(self, baseline: str | None):
         self.baseline = baseline
         self.folder: Path | None = None
+        self.failed: list[str] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Leave shared settings out of the points' names."""
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        shared = [o.key_or_group for o in overrides if not o.is_sweep_override()]
+        swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
+        shared = [o.key_or_group for o in overrides]
         exclude = [*config.hydra.job.config.override_dirname.exclude_keys, *shared]
+        exclude = [key for key in exclude if key not in swept]
         quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
@@ -34,13 +38,18 @@ class Sweep(Callback):
             self.folder = Path(config.hydra.sweep.dir)
         Sweep.running = self
 
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Remember the points that failed now; some have a score of an earlier command."""
+        if job_return.status == JobStatus.FAILED:
+            self.failed.append(Path(config.hydra.runtime.output_dir).name)
+
     def compare(self) -> None:
         """Print and write the table of all finished points, and list the others."""
-        if self.folder is None or not any(self.folder.glob("*/*")):  # a dry run, or nothing was begun
+        if self.folder is None or not any(self.folder.glob("*/[ce]*")):  # a dry run, or nothing was begun
             return
         from salt.compare import compare_sweep
 
         try:
-            print(f"\n{compare_sweep(self.folder, self.baseline)}")
+            print(f"\n{compare_sweep(self.folder, self.baseline, failed=self.failed)}")
         except (ValueError, OSError) as error:
             print(f"salt-compare {self.folder}: {error}", file=sys.stderr)

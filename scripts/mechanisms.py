@@ -88,7 +88,9 @@ def header(file: Path) -> dict[str, str]:
 def composed(overrides: list[str]) -> RunConfig:
     """The baseline with one option changed."""
     changed = {o.split("=")[0] for o in overrides}
-    base = [o for o in BASELINE if o.split("=")[0] not in changed and overrides != ["decoder=tiramisu"]]
+    if overrides == ["decoder=tiramisu"]:
+        changed.add("encoder")
+    base = [o for o in BASELINE if o.split("=")[0] not in changed]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", [*BASE, *base, *overrides])
     raw = OmegaConf.to_container(cfg, resolve=True)

@@ -4,15 +4,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LARGE = 65_536  # pixels
+
 
 def jaccard_gradient(sorted_labels: Tensor) -> Tensor:
     """Gradient of the Jaccard loss's Lovász extension for labels (N P) sorted by falling error; each row sums to 1."""
-    labels = sorted_labels.float()  # half precision cannot count a tile's 10,201 pixels
+    # half precision cannot count a tile's 10,201 pixels, nor single precision subtract neighbours in a whole batch's
+    labels = sorted_labels.to(torch.float64 if sorted_labels.shape[1] > LARGE else torch.float32)
     salt = labels.sum(dim=1, keepdim=True)
     intersection = salt - labels.cumsum(dim=1)
     union = salt + (1 - labels).cumsum(dim=1)
     jaccard = 1 - intersection / union
-    return torch.diff(jaccard, dim=1, prepend=torch.zeros_like(jaccard[:, :1]))
+    return torch.diff(jaccard, dim=1, prepend=torch.zeros_like(jaccard[:, :1])).float()
 
 
 class LovaszHinge(nn.Module):

@@ -3,13 +3,11 @@
 from torch import nn
 
 
-def conv_bn_relu(
-    in_channels: int, out_channels: int, size: int = 3, stride: int = 1, dilation: int = 1
-) -> nn.Sequential:
-    """Convolution of odd `size`, batch norm, ReLU: (N C_in H W) to (N C_out ceil(H / stride) ceil(W / stride))."""
+def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, dilation: int = 1) -> nn.Sequential:
+    """Convolution of odd `size`, batch norm, ReLU: (N C_in H W) to (N C_out H W)."""
     padding = dilation * (size // 2)
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=padding, dilation=dilation, bias=False),
+        nn.Conv2d(in_channels, out_channels, size, padding=padding, dilation=dilation, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )

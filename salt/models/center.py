@@ -82,6 +82,25 @@ class ASPP(nn.Module):
         return fused
 
 
+class Halve(nn.Module):
+    """Convolution of stride 2, batch norm, ReLU; a map of one position stays as large.
+
+    There stride 1 gives the same, and torch 2.15 on a CPU gives wrong gradients in bfloat16 for stride 2.
+
+    Shape: (N C_in H W) to (N C_out ceil(H / 2) ceil(W / 2)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, size: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halved map."""
+        stride = 2 if min(x.shape[-2:]) > 1 else 1
+        return F.relu(self.norm(F.conv2d(x, self.conv.weight, stride=stride, padding=self.conv.padding)))
+
+
 class FPA(nn.Module):
     """Feature pyramid attention: a pyramid of large convolutions weighs the map, plus the mean of the map.
 
@@ -102,9 +121,9 @@ class FPA(nn.Module):
             raise ValueError(f"sizes={list(sizes)}, expected at least one, each odd")
         width = reduced(channels, reduction)
         inputs = [channels, *[width] * (len(sizes) - 1)]
-        self.down = nn.ModuleList(conv_bn_relu(c, width, k, stride=2) for c, k in zip(inputs, sizes, strict=True))
+        self.down = nn.ModuleList(Halve(c, width, k) for c, k in zip(inputs, sizes, strict=True))
         self.level = nn.ModuleList(conv_bn_relu(width, width, k) for k in sizes)
-        self.weights = nn.Conv2d(width, channels, 1)
+        self.weights = conv_bn_relu(width, channels, size=1)
         self.point = conv_bn_relu(channels, channels, size=1)
         self.mean = nn.Conv2d(channels, channels, 1)
 

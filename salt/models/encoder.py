@@ -163,7 +163,8 @@ def load_local(name: str, path: Path, in_channels: int) -> nn.Module:
     first = next(key for key, value in encoder.named_parameters() if value.ndim == 4)
     in_file = int(state[first].shape[1]) if first in state else 3
     if in_file not in (3, in_channels):
-        raise ValueError(f"encoder.weights: {path} is for {in_file} channels, expected 3 or {in_channels}")
+        expected = " or ".join(dict.fromkeys(["3", str(in_channels)]))
+        raise ValueError(f"encoder.weights: {path} is for {in_file} channels, expected {expected}")
     if in_file != 3:
         encoder = get_encoder(name, in_channels=in_file, weights=None)
     try:

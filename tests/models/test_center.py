@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import options, raw_config
 
 from salt.build import build
-from salt.models.center import ASPP, FPA, DBlock
+from salt.models.center import ASPP, FPA, DBlock, Halve
 from salt.models.ocnet import AspOC, BaseOC, PyramidOC, SelfAttention, same_cell
 
 SIZES = [(4, 4), (7, 7), (8, 8), (3, 5), (16, 16)]
@@ -191,15 +191,36 @@ def test_fpa_by_hand():
     def up(y, size):
         return F.interpolate(y, size=size, mode="bilinear", align_corners=False)
 
-    d1 = unit(x, block.down[0], padding=3, stride=2)
-    d2 = unit(d1, block.down[1], padding=2, stride=2)
-    d3 = unit(d2, block.down[2], padding=1, stride=2)
+    def down(y, i, padding):
+        return F.relu(normed(F.conv2d(y, block.down[i].conv.weight, stride=2, padding=padding), block.down[i].norm))
+
+    d1 = down(x, 0, 3)
+    d2 = down(d1, 1, 2)
+    d3 = down(d2, 2, 1)
     assert [d.shape[-1] for d in (d1, d2, d3)] == [4, 2, 1] and d1.shape[1] == 2
     total = unit(d2, block.level[1], padding=2) + up(unit(d3, block.level[2], padding=1), (2, 2))
     total = up(unit(d1, block.level[0], padding=3) + up(total, (4, 4)), (8, 8))
-    weights = F.conv2d(total, block.weights.weight, block.weights.bias)
+    weights = unit(total, block.weights)
     mean = F.conv2d(x.mean((2, 3), keepdim=True), block.mean.weight, block.mean.bias)
     torch.testing.assert_close(block(x), unit(x, block.point) * weights + mean, rtol=1e-4, atol=1e-5)
+
+
+def test_fpa_on_a_single_position_has_true_gradients_in_bfloat16():
+    torch.manual_seed(0)
+    half, x = Halve(64, 64, 3), maps(64, 1, 1, n=8)
+
+    def gradient(dtype):
+        junk = [torch.full((64, 64, 3, 3), float("nan"), dtype=dtype) for _ in range(30)]
+        del junk  # memory that the backward pass uses again
+        half.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y = half(x)
+        (y.float() * torch.arange(8.0)[:, None, None, None]).sum().backward()
+        return half.conv.weight.grad.clone()
+
+    expected = gradient(torch.float32)
+    for _ in range(10):
+        assert (gradient(torch.bfloat16) - expected).norm() < 0.05 * expected.norm()
 
 
 @pytest.mark.parametrize(
