@@ -66,12 +66,19 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monke
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
-def test_out_of_fold_tiles_are_the_ones_held_out(config, tmp_path):
+def test_the_files_of_a_fold(config, tmp_path):
     data, folds = train(config, tmp_path)
     with np.load(tmp_path / "oof.npz", allow_pickle=False) as oof:
         assert oof["ids"].tolist() == [i for i, f in zip(data.train.ids, folds, strict=True) if f == 0]
         assert oof["probabilities"].shape == (12, 101, 101) and oof["probabilities"].dtype == np.float16
         assert 0 <= oof["probabilities"].min() < oof["probabilities"].max() <= 1
+    # no file needs pickle, and a damaged checkpoint is refused
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 3
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "model.safetensors").values())
+    content = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"last.pt cannot be used"):
+        train(config, tmp_path)
 
 
 def test_the_table_of_metrics(config, tmp_path):
@@ -82,12 +89,6 @@ def test_the_table_of_metrics(config, tmp_path):
     rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert rows[0]["map_at_0.5"] == "" and float(rows[1]["map_at_0.5"]) >= 0 and float(rows[2]["iou"]) >= 0
-
-
-def test_every_file_loads_without_pickle(config, tmp_path):
-    train(config, tmp_path)
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 3
-    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "model.safetensors").values())
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_checkpoint(config, tmp_path, monkeypatch):
@@ -124,21 +125,11 @@ def test_weights_that_are_not_finite_are_never_kept(config, tmp_path, monkeypatc
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
 
 
-def test_a_damaged_checkpoint_is_refused(config, tmp_path):
-    train(config, tmp_path)
-    data = (tmp_path / "last.pt").read_bytes()
-    (tmp_path / "last.pt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match=r"last.pt cannot be used"):
-        train(config, tmp_path)
-
-
 @pytest.mark.parametrize(
     ("schedule", "averaging", "augment"),
     [
         ("cosine_restarts", "ema", "mixup"),
-        ("onecycle", "swa", "cutmix"),
-        ("plateau", "none", "heavy"),
-        ("poly", "swa", "none"),
+        ("plateau", "swa", "cutmix"),
     ],
 )
 def test_an_interrupted_run_of_other_options_ends_like_an_undisturbed_one(
@@ -204,10 +195,9 @@ def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, mon
     torch.testing.assert_close(model.encoder.body.bn1.running_mean, torch.stack(means).mean(0))
 
 
-@pytest.mark.parametrize("option", ["adamw", "sgd"])
 @pytest.mark.parametrize("schedule", options("schedule"))
-def test_optimizers_and_schedules_train(tiny, tmp_path, option, schedule):
-    train(tiny(f"optimizer={option}", f"schedule={schedule}", "trainer.clip=1.0"), tmp_path)
+def test_schedules_train(tiny, tmp_path, schedule):
+    train(tiny("optimizer=sgd", f"schedule={schedule}", "trainer.clip=1.0"), tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
