@@ -191,8 +191,8 @@ def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, mon
     with torch.no_grad():
         for images in seen[-1].split(4):
             x = model.window.prepare(model.channels(images, torch.zeros(4)))
-            means.append(model.encoder.body.conv1(x).mean((0, 2, 3)))
-    torch.testing.assert_close(model.encoder.body.bn1.running_mean, torch.stack(means).mean(0))
+            means.append(model.encoder.body.model.conv1(x).mean((0, 2, 3)))
+    torch.testing.assert_close(model.encoder.body.model.bn1.running_mean, torch.stack(means).mean(0))
 
 
 @pytest.mark.parametrize("schedule", options("schedule"))

@@ -13,7 +13,8 @@ from salt.config import check_config
 
 GROUPS = ("input", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
 CASES = [(group, option) for group in GROUPS for option in options(group)]
-BASE = [o for o in TINY if not o.startswith(("data", "input", "decoder"))]
+BASE = [o for o in TINY if not o.startswith(("data", "input", "decoder", "encoder"))]
+BASE += ["encoder=resnet18", "encoder.weights=null"]
 SMALL_UNET = "decoder.channels=[24,20,18,16,16]"
 
 
