@@ -42,7 +42,19 @@ class EMA(Last):
     def __init__(self, model: nn.Module, decay: float):
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}, expected 0 <= decay < 1")
-        super().__init__(model, multi_avg_fn=moving_average(decay), use_buffers=True)
+        super().__init__(model, multi_avg_fn=self.move, use_buffers=True)
+        self.decay = decay
+
+    @torch.no_grad()
+    def move(self, averages: Tensors, current: Tensors, _: Tensor | int) -> None:
+        """Move all averages (of one kind of numbers) towards the current ones at once."""
+        n = int(self.n_averaged)  # lies on the CPU; the copy that torch passes would have to be fetched from a GPU
+        weight = 1 - min(self.decay, (1 + n) / (10 + n))
+        if torch.is_floating_point(averages[0]):
+            torch._foreach_lerp_(averages, current, weight)
+        else:  # counters of batch norm
+            for average, value in zip(averages, current, strict=True):
+                average.copy_(value)
 
     def after_step(self, model: nn.Module) -> None:
         """Move the average towards the weights."""
@@ -78,22 +90,6 @@ class SWA(Last):
         else:
             self.copy(model)
             self.n_averaged.zero_()  # so that the first epoch after `start` replaces these too
-
-
-def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """The update of all averages (of one kind of numbers) at once."""
-
-    @torch.no_grad()
-    def update(averages: Tensors, current: Tensors, n_averaged: Tensor | int) -> None:
-        n = int(n_averaged)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        if torch.is_floating_point(averages[0]):
-            torch._foreach_lerp_(averages, current, weight)
-        else:  # counters of batch norm
-            for average, value in zip(averages, current, strict=True):
-                average.copy_(value)
-
-    return update
 
 
 @torch.no_grad()

@@ -174,7 +174,10 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    optimizer: Optimizer = build("optimizer", config.optimizer.node(), params=groups)
+    node = config.optimizer.node()
+    # one pass over the weights; and a step without a finite gradient is left out on the device, not by asking it
+    fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
+    optimizer: Optimizer = build("optimizer", {"fused": True} | node if fused else node, params=groups)
     return optimizer
 
 

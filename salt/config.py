@@ -94,6 +94,7 @@ class RunConfig(Section):
     seed: int = Field(ge=0)
     folds: Stages  # the folds to train: all, or a list such as [0,2]
     dry_run: bool
+    accept: list[str]  # keys whose value may differ from the run that goes on, such as trainer.batch_size
     data: Data
     input: Input
     encoder: Encoder
@@ -128,6 +129,7 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         problems += [describe(detail) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
+    problems += check_accept(raw.get("accept"))
     if problems or config is None:
         raise ValueError("the config has " + f"{len(problems)} problem(s):\n  " + "\n  ".join(problems))
     return config
@@ -141,6 +143,13 @@ def check_folds(folds: object, data: object) -> list[str]:
     if not folds or len(set(folds)) < len(folds) or not set(folds) <= set(range(n_folds)):
         return [f"folds: expected distinct folds of 0..{n_folds - 1} (data.n_folds={n_folds}), found {folds}"]
     return []
+
+
+def check_accept(accept: object) -> list[str]:
+    """Problems of `accept`: a change of anything else would make another run of it."""
+    keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
+    bad = [key for key in keys if not key.startswith(("trainer.", "optimizer.")) or key == "trainer.epochs"]
+    return [f"accept: expected keys of trainer (not its epochs) and optimizer, found {bad}"] if bad else []
 
 
 def describe(detail: Any) -> str:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from salt import build
+from salt import build, ranks
 from salt.config import RunConfig
 from salt.data.folds import make_folds, read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic
@@ -23,12 +23,15 @@ from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
 from salt.predict import predict
-from salt.rundir import RunDir, weight_files, write_json, write_text
+from salt.rundir import RunDir, locked, weight_files, write_json, write_text
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
 from salt.submission import write_submission
 
 log = logging.getLogger(__name__)
+
+CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks at config and folds
+COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
 
 
 def run(config: RunConfig, path: Path) -> float | None:
@@ -46,22 +49,49 @@ def run(config: RunConfig, path: Path) -> float | None:
     if config.dry_run:
         return None
 
-    directory.claim(config.model_dump(mode="json", by_alias=True), data.digest())
-    with directory.errors_kept():
+    ranks.join(runtime.device.type == "cuda")
+    with locked(path, "claim", wait=CLAIM_SECONDS):
+        directory.claim(config.model_dump(mode="json", by_alias=True), data.digest())
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
+    with directory.errors_kept():
         for fold in config.fold_list:
-            if directory.is_done(fold):
-                log.info("fold %d is finished already", fold)
-                continue
-            try:
-                train_fold(config, fold, data.train, folds, directory.fold(fold), runtime)
-            finally:
-                free_memory()
-            names = [file.name for file in weight_files(directory.fold(fold))]
-            write_text(directory.fold(fold) / "done", "\n".join(names) + "\n")
-        score = write_scores(config, directory, data.train, folds)
-        submit(config, directory, data, score["threshold"], runtime)
+            complete_fold(config, fold, data, folds, directory, runtime)
+        ranks.barrier()
+        with locked(path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
+            score = write_scores(config, directory, data.train, folds)
+            submit(config, directory, data, score["threshold"], runtime)
+    ranks.leave()
     return float(score["map"])
+
+
+def complete_fold(
+    config: RunConfig, fold: int, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime
+) -> None:
+    """Train a fold, unless it is finished; no other process may work on it."""
+    ranks.barrier()
+    path = directory.fold(fold)
+    with locked(path, "fold"):
+        if directory.is_done(fold):
+            log.info("fold %d is finished already", fold)
+            return
+        try:
+            train_fold(config, fold, data.train, folds, path, runtime)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(out_of_memory(config, error)) from error
+        finally:
+            free_memory()
+        names = [file.name for file in weight_files(path)]
+        write_text(path / "done", "\n".join(names) + "\n")
+
+
+def out_of_memory(config: RunConfig, error: Exception) -> str:
+    """What to do when the GPU's memory is too small."""
+    half = max(config.trainer.batch_size // 2, 2)
+    return (
+        f"out of GPU memory with trainer.batch_size={config.trainer.batch_size}: {str(error).splitlines()[0]} "
+        "Lower trainer.batch_size or input.size, or choose a smaller encoder, under another name. To go on with the "
+        f"folds of this run: trainer.batch_size={half} 'accept=[trainer.batch_size]'"
+    )
 
 
 def load_data(config: RunConfig) -> Dataset:

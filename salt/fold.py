@@ -1,95 +1,47 @@
 """One fold: epochs of training steps, validation, a checkpoint after each epoch, and the result.
 
 The order at start: a finished fold is not touched (crossval decides that); else `last.pt` goes on; else from zero.
+All that is random in a step comes from (seed, fold, epoch, step), so that a fold can go on after any step.
 """
 
-import csv
-import io
 import logging
 import math
+import signal
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from salt import build, metrics
-from salt.averaging import Last, recompute_norms
+from salt import build, checkpoint, interrupt, metrics, ranks
+from salt.averaging import recompute_norms
+from salt.checkpoint import Epoch, Row, State, save_weights
 from salt.config import RunConfig
 from salt.data.mix import CutMix, MixUp, NoMix
 from salt.data.tgs import Tiles
 from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
 from salt.losses.combine import set_progress
-from salt.models.segmenter import Segmenter
 from salt.predict import Forward, inputs, predict, to_float
-from salt.rundir import weight_files, write_atomic, write_json, write_text
-from salt.runtime import Runtime, seed_all
+from salt.rundir import weight_files, write_atomic, write_json
+from salt.runtime import OnTheWay, Runtime, seed_all
 from salt.schedule import end_epoch, snapshot_epochs
 
 log = logging.getLogger(__name__)
 
-WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
-FORMAT = 1  # of last.pt
-
-Row = dict[str, float | int | None]  # of metrics.csv
+MAX_SKIPPED = 10  # steps of one epoch without a finite loss and gradient; float16 needs a few to find its scale
 NOT_VALIDATED: Row = {"map_at_0.5": None, "iou": None, "empty": None}
-
-
-@dataclass
-class Clock:
-    """Time of a fold over all its processes: `seconds` of everything, and of counted training steps alone."""
-
-    seconds: float = 0.0
-    train_seconds: float = 0.0
-    train_images: int = 0
-    warmup_seconds: float = 0.0
-    warmup_images: int = 0
-    steps: int = 0  # of this process: the first ones are slow
-
-    def count_step(self, seconds: float, n_images: int) -> None:
-        """Add one training step."""
-        self.steps += 1
-        if self.steps <= WARMUP_STEPS:
-            self.warmup_seconds += seconds
-            self.warmup_images += n_images
-        else:
-            self.train_seconds += seconds
-            self.train_images += n_images
-
-    @property
-    def images_per_second(self) -> float:
-        """Training throughput, data loading included; of the warm-up, if a fold is so short that there is no more."""
-        if self.train_seconds:
-            return self.train_images / self.train_seconds
-        return self.warmup_images / self.warmup_seconds if self.warmup_seconds else 0.0
-
-
-@dataclass
-class State:
-    """All that changes in training; `last.pt` holds just this."""
-
-    model: Segmenter
-    average: Last
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    scaler: torch.amp.GradScaler
-    epoch: int = 0  # epochs done
-    rows: list[Row] = field(default_factory=list)
-    clock: Clock = field(default_factory=Clock)
-
-    def parts(self) -> dict[str, Any]:
-        """The members that have a state_dict."""
-        names = ("model", "average", "optimizer", "schedule", "scaler")
-        return {name: getattr(self, name) for name in names}
+HELP = "A lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32 may help, under another name."
 
 
 @dataclass(frozen=True)
@@ -102,7 +54,8 @@ class Fold:
     runtime: Runtime
     training: Tiles
     held_out: Tiles
-    forward: Forward  # the network as it is called: compiled, or itself
+    network: Forward  # as it is called in prediction: compiled, or itself
+    forward: Forward  # as it is called in training: the same, spread over the processes
     loss: nn.Module
     mix: NoMix | MixUp | CutMix
 
@@ -113,20 +66,21 @@ def train_fold(
     """Train one fold to its end and write model.safetensors, metrics.csv, oof.npz and timing.json into `path`.
 
     Raises:
-        ValueError: the loss is not finite, or last.pt cannot be used.
+        ValueError: too many steps give no finite loss, or last.pt cannot be used.
+        Interrupted: a signal asked for it; the state is saved.
     """
     training, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
-    batches = EpochBatches(training, config.trainer.batch_size, (config.seed, number))
+    batches = EpochBatches(training, config.trainer.batch_size, (config.seed, number), ranks.rank(), ranks.world_size())
     augment = build.build_augment(config)
     dataset = TrainTiles(tiles, augment, (config.seed, number))
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
 
     seed_all(config.seed, number)
     state = start(config, len(batches), path, runtime)
-    forward = torch.compile(state.model) if config.trainer.compile else state.model
     loss = build.build_loss(config).to(runtime.device)
-    fold = Fold(config, number, path, runtime, tiles[training], tiles[held_out], forward, loss, augment.mix)
-
+    network = torch.compile(state.model) if config.trainer.compile else state.model
+    parts = (tiles[training], tiles[held_out], network, spread(network, runtime), loss, augment.mix)
+    fold = Fold(config, number, path, runtime, *parts)
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
         initial=state.epoch,
@@ -135,31 +89,45 @@ def train_fold(
         unit="epoch",
         disable=None,
     )
-    for epoch in epochs:
-        began = time.perf_counter()
-        seed_all(config.seed, number, epoch)
-        batches.epoch = epoch
-        set_progress(loss, epoch / config.trainer.epochs)
-        row: Row = {"epoch": epoch + 1, "lr": float(state.schedule.get_last_lr()[0])}
-        row["loss"] = mean_loss = train_epoch(fold, state, loader, tiles.ids)
-        state.epoch = epoch + 1
-        state.average.after_epoch(state.model, state.epoch / config.trainer.epochs)
-        end_epoch(state.schedule, mean_loss)
-        state.rows.append(row | validate(fold, state))
-        check_finite(state)
-        if state.epoch in snapshot_epochs(state.schedule):
-            with result_weights(fold, state):
-                save_weights(state.model, path / f"snapshot_{state.epoch:04d}.safetensors")
-        state.clock.seconds += time.perf_counter() - began
-        save(state, path)
-        log.info("fold %d: %s", number, summary(state))
+    with interrupt.deferred():
+        for epoch in epochs:
+            batches.epoch, batches.first = epoch, state.current.steps
+            stop = train_epoch(fold, state, loader, tiles.ids)
+            if state.current.steps == len(batches):
+                end_of_epoch(fold, state)
+            else:
+                checkpoint.save(state, path)
+                log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, epoch + 1)
+            if stop:
+                raise interrupt.Interrupted(interrupt.noted() or signal.SIGTERM)
     finish(fold, state)
+
+
+def end_of_epoch(fold: Fold, state: State) -> None:
+    """Averages, learning rate, validation, and the checkpoint."""
+    began = time.perf_counter()
+    row: Row = {"epoch": state.epoch + 1, "lr": float(state.schedule.get_last_lr()[0])}
+    row["loss"] = mean_loss = state.current.mean
+    state.epoch += 1
+    state.average.after_epoch(state.model, state.epoch / fold.config.trainer.epochs)
+    end_epoch(state.schedule, mean_loss)
+    ranks.same_as_main(state.average.module)
+    check_finite(state)
+    state.rows.append(row | validate(fold, state))
+    state.current = Epoch()
+    if state.epoch in snapshot_epochs(state.schedule):
+        with result_weights(fold, state):
+            save_weights(state.model, fold.path / f"snapshot_{state.epoch:04d}.safetensors")
+    state.clock.seconds += time.perf_counter() - began
+    checkpoint.save(state, fold.path)
+    log.info("fold %d: %s", fold.number, summary(state))
 
 
 def finish(fold: Fold, state: State) -> None:
     """Write the result: weights, out-of-fold probabilities (the mean over snapshots, where there are any), times."""
     with result_weights(fold, state):
         save_weights(state.model, fold.path / "model.safetensors")
+        ranks.barrier()
         total = np.zeros(fold.held_out.images.shape, dtype=np.float32)
         files = weight_files(fold.path)
         for file in files:
@@ -173,8 +141,10 @@ def finish(fold: Fold, state: State) -> None:
 
 def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime) -> State:
     """A fresh state, or the one in `last.pt`."""
-    resumed = (path / "last.pt").exists()
+    resumed = checkpoint.exists(path)
     model = build.build_model(build.without_weights(config) if resumed else config).to(runtime.device)
+    if ranks.world_size() > 1 and runtime.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
     optimizer = build.build_optimizer(config, model)
@@ -183,39 +153,70 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
         average=build.build_averaging(config, model),
         optimizer=optimizer,
         schedule=build.build_schedule(config, optimizer, steps_per_epoch),
-        scaler=torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == torch.float16),
+        scaler=build_scaler(runtime),
+        steps_per_epoch=steps_per_epoch,
     )
     if resumed:
-        load(state, path / "last.pt")
-        log.info("%s goes on after epoch %d", path, state.epoch)
+        checkpoint.load(state, path)
+        log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
     return state
 
 
-def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> float:
-    """One pass over the training tiles; returns the mean loss."""
+def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
+    """Leaves steps without a finite gradient out, on the device itself; in float16 it also scales the loss."""
+    if runtime.dtype == torch.float16:
+        return torch.amp.GradScaler(runtime.device.type)
+    return torch.amp.GradScaler(runtime.device.type, init_scale=1.0, growth_interval=2**31 - 1)
+
+
+def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
+    """Train what is left of an epoch; returns whether a signal asked to stop, which may leave it incomplete."""
     state.model.train()
-    total = 0.0
-    bar = tqdm(loader, desc=f"epoch {state.epoch + 1}", unit="step", disable=None, leave=False)
-    clock = time.perf_counter()
-    for step, batch in enumerate(bar):
-        value = train_step(fold, state, batch)
-        if not math.isfinite(value):
-            raise ValueError(
-                f"the loss is {value} in epoch {state.epoch + 1}, step {step + 1}; tiles of the batch: "
-                f"{', '.join(ids[i] for i in batch.index.tolist())}. The checkpoint of the last whole epoch is kept; "
-                "a lower optimizer.lr or trainer.precision=fp32 may help, under another name."
-            )
-        total += value
+    set_progress(fold.loss, state.epoch / fold.config.trainer.epochs)
+    bar = tqdm(
+        loader,
+        initial=state.current.steps,
+        total=state.steps_per_epoch,
+        desc=f"epoch {state.epoch + 1}",
+        unit="step",
+        disable=None,
+        leave=False,
+    )
+    unread: deque[tuple[Tensor, OnTheWay]] = deque()
+    stop = False
+    began = clock = time.perf_counter()
+    for batch in bar:
+        seed_all(fold.config.seed, fold.number, state.epoch, state.current.steps, ranks.rank())
+        unread.append((batch.index, OnTheWay(train_step(fold, state, batch))))
+        state.current.steps += 1
+        if len(unread) > 1:  # the outcome of the step before, so that the device never waits for us
+            stop = read_outcome(state, *unread.popleft(), ids)
         now = time.perf_counter()
-        state.clock.count_step(now - clock, len(batch.index))
+        state.clock.count_step(now - clock, len(batch.index) * ranks.world_size())
         lr, rate = state.schedule.get_last_lr()[0], len(batch.index) / (now - clock)
-        bar.set_postfix_str(f"loss {value:.4f}, lr {lr:.2e}, {rate:.0f} images/s", refresh=False)
+        bar.set_postfix_str(f"loss {state.current.mean:.4f}, lr {lr:.2e}, {rate:.0f} images/s", refresh=False)
         clock = now
-    return total / len(loader)
+        if stop:
+            break
+    while unread:
+        stop = read_outcome(state, *unread.popleft(), ids) or stop
+    state.clock.seconds += time.perf_counter() - began
+    return stop
 
 
-def train_step(fold: Fold, state: State, batch: Batch) -> float:
-    """Forward, loss in float32, backward, and one step of optimizer, average and learning rate."""
+def spread(network: Forward, runtime: Runtime) -> Forward:
+    """The network as each process of several calls it in training: gradients become the mean over all of them."""
+    if ranks.world_size() == 1:
+        return network
+    return DistributedDataParallel(network, device_ids=[runtime.device] if runtime.device.type == "cuda" else None)
+
+
+def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
+    """Forward, loss in float32, backward, and one step of optimizer, average and learning rate.
+
+    Returns the loss, the gradient's norm, and whether a signal asks to stop (each the mean over the processes), still
+    on the device. Without a finite gradient the weights stay as they are.
+    """
     device = fold.runtime.device
     masks, depths = (t.to(device, non_blocking=True).float() for t in (batch.masks, batch.depths))
     mixed = fold.mix(to_float(batch.images, fold.runtime), masks, depths)
@@ -225,23 +226,51 @@ def train_step(fold: Fold, state: State, batch: Batch) -> float:
     value = torch.stack(terms).sum()
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(value).backward()
+    state.scaler.unscale_(state.optimizer)
+    parameters = list(state.model.parameters())
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if fold.config.trainer.clip is not None:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), fold.config.trainer.clip)
+        nn.utils.clip_grads_with_norm_(parameters, fold.config.trainer.clip, norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.average.after_step(state.model)
     state.schedule.step()
-    return float(value.item())
+    stop = torch.full_like(norm, interrupt.noted() is not None)
+    return ranks.mean(torch.stack([value.detach(), norm, stop]))
+
+
+def read_outcome(state: State, index: Tensor, outcome: OnTheWay, ids: list[str]) -> bool:
+    """Take note of what a step gave; returns whether a signal asks to stop.
+
+    Raises:
+        ValueError: too many steps of this epoch gave no finite loss and gradient.
+    """
+    loss, norm, stop = outcome.read()
+    if math.isfinite(loss) and math.isfinite(norm):
+        state.current.losses.append(loss)
+        return stop > 0
+    state.current.skipped += 1
+    found = (
+        f"loss {loss}, gradient norm {norm} in epoch {state.epoch + 1}; tiles of the batch: "
+        f"{', '.join(ids[i] for i in index.tolist())}"
+    )
+    log.warning("skipped a step: %s", found)
+    if state.current.skipped > MAX_SKIPPED or state.current.skipped == state.steps_per_epoch:
+        raise ValueError(
+            f"{state.current.skipped} steps of one epoch gave no finite loss and gradient, the last one: {found}. "
+            f"The last checkpoint is kept. {HELP}"
+        )
+    return stop > 0
 
 
 def check_finite(state: State) -> None:
-    """Refuse to keep weights that a gradient without bounds has spoiled after the last finite loss."""
-    for name, value in state.average.module.state_dict().items():
-        if not torch.isfinite(value).all():
+    """Refuse to keep weights or statistics of batch norm that are no numbers."""
+    tensors = state.average.module.state_dict()
+    finite = torch.stack([torch.isfinite(value).all() for value in tensors.values()]).tolist()
+    for name, ok in zip(tensors, finite, strict=True):
+        if not ok:
             raise ValueError(
-                f"{name} is not finite after epoch {state.epoch}; the checkpoint of the epoch before is kept. "
-                "A lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32 may help, under another name."
+                f"{name} is not finite after epoch {state.epoch}; the checkpoint of the epoch before is kept. {HELP}"
             )
 
 
@@ -259,7 +288,7 @@ def validate(fold: Fold, state: State) -> Row:
 def predict_held_out(fold: Fold, state: State, tta: bool) -> NDArray[np.float32]:
     """Probabilities (N H W) of the held-out tiles with the weights that the model has now."""
     batch_size = fold.config.trainer.batch_size
-    return predict(fold.forward, state.model, fold.held_out, batch_size, fold.runtime, tta, "validate")
+    return predict(fold.network, state.model, fold.held_out, batch_size, fold.runtime, tta, "validate")
 
 
 @contextmanager
@@ -274,7 +303,7 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
         if state.average.stale_norms:
             seed_all(fold.config.seed, fold.number, state.epoch)  # of dropout
             with fold.runtime.autocast():
-                recompute_norms(state.model, fold.forward, clean_batches(fold))
+                recompute_norms(state.model, fold.network, clean_batches(fold))
         yield
     finally:
         state.model.load_state_dict(own)
@@ -285,45 +314,6 @@ def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     size = fold.config.trainer.batch_size
     for start in range(0, len(fold.training.ids) - size + 1, size):
         yield inputs(fold.training, np.arange(start, start + size), fold.runtime)
-
-
-def save_weights(model: nn.Module, file: Path) -> None:
-    """Write a network's weights, atomically."""
-    weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_atomic(file, lambda temporary: save_file(weights, temporary))
-
-
-def save(state: State, path: Path) -> None:
-    """Write metrics.csv, then last.pt, each atomically; a table ahead of last.pt is written again on resuming."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(state.rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(state.rows)
-    write_text(path / "metrics.csv", text.getvalue())
-    content = {name: part.state_dict() for name, part in state.parts().items()}
-    clock = vars(state.clock) | {"steps": 0}
-    content |= {"format": FORMAT, "epoch": state.epoch, "rows": state.rows, "clock": clock}
-    write_atomic(path / "last.pt", lambda temporary: torch.save(content, temporary))
-
-
-def load(state: State, file: Path) -> None:
-    """Fill a state from last.pt.
-
-    Raises:
-        ValueError: the file is damaged, of another format, or of another network.
-    """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
-            raise ValueError(f"its format is {content['format']}, this version reads {FORMAT}")
-        for name, part in state.parts().items():
-            if content[name]:  # a scaler that was not in use (another precision) has no state
-                part.load_state_dict(content[name])
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(
-            f"{file} cannot be used: {str(error).splitlines()[0]} Delete it to train this fold again."
-        ) from error
-    state.epoch, state.rows, state.clock = content["epoch"], content["rows"], Clock(**content["clock"])
 
 
 def write_npz(path: Path, **arrays: NDArray[Any]) -> None:

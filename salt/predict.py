@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from salt import ranks
 from salt.data.tgs import Tiles
 from salt.models.segmenter import Output
 from salt.runtime import Runtime
@@ -36,23 +37,28 @@ def predict(
     tta: bool,
     title: str,
 ) -> NDArray[np.float32]:
-    """Probabilities (N H W) of tiles in eval mode.
+    """Probabilities (N H W) of tiles in eval mode; of several processes each works on its share, all get all.
 
     `forward` is the network (it may be compiled); every call has the same batch size, the last one
     filled up with copies, so that a compiled network is not compiled again.
     """
     model.eval()
-    probabilities = np.empty(tiles.images.shape, dtype=np.float32)
-    starts = range(0, len(tiles.ids), batch_size)
-    for start in tqdm(starts, desc=title, unit="batch", disable=None, leave=False):
-        index = np.arange(start, min(start + batch_size, len(tiles.ids)))
+    share = np.arange(ranks.rank(), len(tiles.ids), ranks.world_size())
+    probabilities = np.empty((len(share), *tiles.images.shape[1:]), dtype=np.float32)
+    for start in tqdm(range(0, len(share), batch_size), desc=title, unit="batch", disable=None, leave=False):
+        index = share[start : start + batch_size]
         batch, depths = inputs(tiles, np.resize(index, batch_size), runtime)
         with runtime.autocast():
             result = forward(batch, depths).logits.float().sigmoid()
             if tta:
                 mirrored = forward(batch.flip(-1), depths).logits.float().sigmoid()
                 result = (result + mirrored.flip(-1)) / 2
-        probabilities[index] = result[: len(index), 0].cpu().numpy()
+        probabilities[start : start + batch_size] = result[: len(index), 0].cpu().numpy()
+    if ranks.world_size() > 1:
+        parts = ranks.gather(probabilities)
+        probabilities = np.empty(tiles.images.shape, dtype=np.float32)
+        for rank, part in enumerate(parts):
+            probabilities[rank :: ranks.world_size()] = part
     if not np.isfinite(probabilities).all():
         raise ValueError(
             f"{title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import socket
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 import salt
 from salt.config import RunConfig, check_config
+from salt.ranks import is_main
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
-FREE_KEYS = ("folds", "dry_run", "data.root", "trainer.device", "trainer.workers")
+FREE_KEYS = ("folds", "dry_run", "accept", "data.root", "trainer.device", "trainer.workers")
+TAKE_OVER = 15.0  # seconds that a dead process's loader workers may live on and hold its lock
 RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
 
 
@@ -70,6 +74,8 @@ class RunDir:
     def claim(self, config: dict[str, Any], data_digest: str) -> None:
         """Take the directory for this config, or make sure that it already belongs to it.
 
+        A difference in a key that `accept` names is written into config.yaml, and noted in environment.json.
+
         Raises:
             ValueError: the directory belongs to another config (the differing keys are named) or to other data.
         """
@@ -80,14 +86,19 @@ class RunDir:
                 f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
             )
         if file.exists() and record.exists():
-            differing = differences(read_yaml(file), config)
-            if differing:
+            changes = differences(read_yaml(file), config)
+            refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
+            if refused:
                 raise ValueError(
                     f"{self.path} holds a run with another config:\n  "
-                    + "\n  ".join(differing)
+                    + "\n  ".join(refused)
                     + "\nChoose another name=..., or delete that folder to start again."
                 )
             self.check_data(data_digest, config["data"]["root"])
+            if changes:
+                content = json.loads(record.read_text())
+                write_json(record, content | {"changes": [*content.get("changes", []), *changes]})
+                write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_json(record, environment() | {"data_sha256": data_digest})
@@ -126,7 +137,7 @@ def weight_files(fold: Path) -> list[Path]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
-    keys = [k for k in {**a, **b} if k not in FREE_KEYS and not k.startswith("folds.")]
+    keys = [k for k in {**a, **b} if k not in FREE_KEYS]
     return [
         f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}"
         for k in keys
@@ -160,22 +171,82 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None = None) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step; the old one becomes `spare`.
+
+    Raises:
+        OSError: it cannot be written; what was there before is there still.
+    """
+    if not is_main():
+        return
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if spare is not None and path.exists():
+            os.replace(path, spare)
         os.replace(temporary, path)
+        sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+        raise OSError(
+            f"{path} cannot be written: {error}. What was there before is kept; with space on the disk and leave to "
+            "write, the same command goes on."
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's names are on the disk: a new name itself must survive a power cut too."""
+    folder = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name itself must survive a power cut too
+        os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold a folder for this process alone; the system frees the lock of a process that ends, however it ends.
+
+    Raises:
+        ValueError: another process holds it, and still does after `wait` seconds; the message names it.
+    """
+    if not is_main():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / f".{name}.owner"
+    lock = FileLock(folder / f".{name}.lock")
+    try:
+        lock.acquire(timeout=wait or (TAKE_OVER if is_dead(owner) else 0))
+    except Timeout:
+        who = owner.read_text().strip() if owner.exists() else "another process"
+        raise ValueError(f"{folder} is in use by {who}; wait for its end, or stop it first") from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        with suppress(OSError):
+            owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def is_dead(owner: Path) -> bool:
+    """Whether the process that an owner file names ran on this machine and is gone."""
+    try:
+        _, number, _, host = owner.read_text().split()
+        if host != socket.gethostname():
+            return False
+        os.kill(int(number), 0)  # asks only
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

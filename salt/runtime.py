@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from salt import ranks
 from salt.config import Trainer
 
 
@@ -31,6 +33,8 @@ def choose_runtime(trainer: Trainer) -> Runtime:
         ValueError: the device is not there.
     """
     name = trainer.device if trainer.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and ranks.world_size() > 1:
+        name = f"cuda:{ranks.local_rank()}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
@@ -52,6 +56,22 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if native else torch.float16
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
+
+
+class OnTheWay:
+    """A small tensor that is copied from the device to the host while the device works on."""
+
+    def __init__(self, value: Tensor):
+        self._copy = value.to("cpu", non_blocking=True)  # from a GPU into page-locked memory
+        self._arrived = torch.cuda.Event() if value.is_cuda else None
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def read(self) -> list[float]:
+        """The numbers, as soon as they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._copy.tolist()
 
 
 def seed_all(*key: int) -> None:

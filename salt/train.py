@@ -1,6 +1,7 @@
 """The command `salt-train`: compose the config, check it, and hand over. Heavy imports wait until then."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from salt import interrupt, ranks
 from salt.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
 CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 
-INTERRUPTED = 130  # exit code after Ctrl-C, by the shells' convention
+INTERRUPTED = [128 + number for number in interrupt.SIGNALS]  # exit codes
 
 log = logging.getLogger("salt")
 
@@ -35,7 +37,7 @@ def main() -> None:
         run()
     except SystemExit as ended:
         code = ended.code
-    if Sweep.running is not None and code != INTERRUPTED:
+    if Sweep.running is not None and code not in INTERRUPTED:
         Sweep.running.compare()
     sys.exit(code)
 
@@ -45,6 +47,8 @@ def run(cfg: DictConfig) -> float | None:
     """One run, or one point of a sweep; returns the out-of-fold score."""
     path = Path(HydraConfig.get().runtime.output_dir)
     with messages(path):
+        if ranks.world_size() > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
         config = typed(cfg)
         if config.dry_run:
             print(OmegaConf.to_yaml(cfg, resolve=True))
@@ -69,10 +73,12 @@ def typed(cfg: DictConfig) -> "RunConfig":
 def messages(path: Path) -> Iterator[None]:
     """Turn what a user can cause into one message without traceback; a sweep goes on with its next point."""
     try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on after the last whole epoch", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        with interrupt.handled():
+            yield
+    except interrupt.Interrupted as stop:
+        print(f"{stop}; the same command goes on from where it was", file=sys.stderr)
+        interrupt.hand_on(stop.signum)
+        sys.exit(stop.exit_code)
     except (ValueError, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             print(f"{path}: {error}", file=sys.stderr)  # Hydra shows the first failure only, at the end
@@ -86,7 +92,10 @@ def log_to(file: Path | None) -> Iterator[None]:
     """Log to the terminal above the progress bars, and to the run's train.log."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if not ranks.is_main():  # one of several processes speaks
+        os.environ["TQDM_DISABLE"] = "1"
+        file = None
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)] if ranks.is_main() else []
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file))

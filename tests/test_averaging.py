@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import flat, options, perturbed, raw_config
 
-from salt.averaging import EMA, SWA, Last, moving_average
+from salt.averaging import EMA, SWA, Last
 from salt.build import build
 
 
@@ -53,9 +53,13 @@ def test_ema_averages_the_statistics_of_batch_norm_and_copies_counters():
 
 def test_ema_remembers_more_with_time_and_at_most_its_decay():
     for decay, n, expected in ((0.9, 1, 9 / 11), (0.9, 10_000, 0.1), (0.0, 10_000, 1.0)):
-        average, value = [torch.zeros(1)], [torch.ones(1)]
-        moving_average(decay)(average, value, n)
-        assert average[0].item() == pytest.approx(expected)
+        model = torch.nn.Linear(1, 1, bias=False)
+        average = EMA(model, decay)
+        average.n_averaged.fill_(n)
+        average.module.weight.data.zero_()
+        model.weight.data.fill_(1)
+        average.after_step(model)
+        assert average.module.weight.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("option", options("averaging"))

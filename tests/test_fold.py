@@ -1,6 +1,7 @@
 """Training: repeats bit for bit, goes on as if never stopped, and never keeps a broken state."""
 
 import csv
+import signal
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from conftest import options
 from safetensors.torch import load_file
 
+from salt import checkpoint, interrupt
 from salt import fold as fold_module
 from salt.build import build_model
 from salt.crossval import assign_folds, load_data
@@ -27,6 +29,17 @@ def train(config, path):
 
 def files(path):
     return {name: (path / name).read_bytes() for name in ("model.safetensors", "oof.npz", "metrics.csv")}
+
+
+def stop_after_saving(patch, epoch):
+    save = checkpoint.save
+
+    def stop(state, path):
+        save(state, path)
+        if state.epoch == epoch:
+            raise KeyboardInterrupt
+
+    patch.setattr(checkpoint, "save", stop)
 
 
 @pytest.fixture
@@ -50,17 +63,9 @@ def test_two_runs_are_the_same_to_the_byte(config, tmp_path):
 @pytest.mark.parametrize("after", [1, 3])
 def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monkeypatch, after):
     train(config, tmp_path / "a")
-    save = fold_module.save
-
-    def stop(state, path):
-        save(state, path)
-        if state.epoch == after:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(fold_module, "save", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after_saving(patch, after)
         train(config, tmp_path / "b")
-    monkeypatch.setattr(fold_module, "save", save)
     assert not (tmp_path / "b" / "model.safetensors").exists()
     train(config, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
@@ -72,13 +77,10 @@ def test_the_files_of_a_fold(config, tmp_path):
         assert oof["ids"].tolist() == [i for i, f in zip(data.train.ids, folds, strict=True) if f == 0]
         assert oof["probabilities"].shape == (12, 101, 101) and oof["probabilities"].dtype == np.float16
         assert 0 <= oof["probabilities"].min() < oof["probabilities"].max() <= 1
-    # no file needs pickle, and a damaged checkpoint is refused
+    # no file needs pickle
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 3
+    assert torch.load(tmp_path / "previous.pt", weights_only=True)["epoch"] == 2
     assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "model.safetensors").values())
-    content = (tmp_path / "last.pt").read_bytes()
-    (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"last.pt cannot be used"):
-        train(config, tmp_path)
 
 
 def test_the_table_of_metrics(config, tmp_path):
@@ -91,38 +93,80 @@ def test_the_table_of_metrics(config, tmp_path):
     assert rows[0]["map_at_0.5"] == "" and float(rows[1]["map_at_0.5"]) >= 0 and float(rows[2]["iou"]) >= 0
 
 
-def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_checkpoint(config, tmp_path, monkeypatch):
-    class Broken(torch.nn.Module):
-        calls = 0
+class Broken(torch.nn.Module):
+    """A loss that is not finite in some of its calls (the check of the build is no call here)."""
 
-        def forward(self, logits, masks):
-            Broken.calls += 1
-            return logits.float().mean() * (float("nan") if Broken.calls > 30 else 1)
+    def __init__(self, calls):
+        super().__init__()
+        self.calls, self.count = calls, 0
 
-    monkeypatch.setattr(fold_module.build, "build_loss", lambda config: Broken())
-    with pytest.raises(
-        ValueError, match=r"the loss is nan in epoch 2, step \d; tiles of the batch: [0-9a-f]{10}, "
-    ) as error:
+    def forward(self, logits, masks):
+        self.count += 1
+        bad = float("nan") if self.count in self.calls else 1
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), masks) * bad
+
+
+def test_a_step_without_a_finite_loss_changes_no_weight(tiny, tmp_path, monkeypatch, caplog):
+    config = tiny("trainer.epochs=1", "folds=[0]", "averaging=none")
+    weights = []
+    for calls in ((2,), (2, 3)):  # the third and last step as well
+        monkeypatch.setattr(fold_module.build, "build_loss", lambda config, calls=calls: Broken(calls))
+        train(config, tmp_path / str(len(calls)))
+        weights.append(load_file(tmp_path / str(len(calls)) / "model.safetensors"))
+    assert "skipped a step: loss nan" in caplog.text and "in epoch 1; tiles of the batch: " in caplog.text
+    parameters = [name for name in weights[0] if "running" not in name and "num_batches" not in name]
+    assert all(torch.isfinite(weights[1][name]).all() for name in parameters)
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in parameters)
+    with (tmp_path / "2" / "metrics.csv").open() as file:
+        assert np.isfinite(float(next(csv.DictReader(file))["loss"]))
+
+
+def test_too_many_steps_without_a_finite_loss_stop_and_name_the_batch(tiny, tmp_path, monkeypatch):
+    config = tiny("trainer.epochs=3", "folds=[0]")
+    monkeypatch.setattr(fold_module.build, "build_loss", lambda config: Broken((4, 5, 6)))
+    with pytest.raises(ValueError, match=r"3 steps of one epoch .* loss nan, .* in epoch 2; tiles of the batch: ") as e:
         train(config, tmp_path)
-    assert len(str(error.value).split("batch: ")[1].split(". ")[0].split(", ")) == 4
+    assert len(str(e.value).split("batch: ")[1].split(". ")[0].split(", ")) == 4
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     assert state["epoch"] == 1 and all(torch.isfinite(v).all() for v in state["model"].values())
 
 
-def test_weights_that_are_not_finite_are_never_kept(config, tmp_path, monkeypatch):
+def test_statistics_that_are_not_finite_are_never_kept(config, tmp_path, monkeypatch):
     step, calls = fold_module.train_step, []
 
     def spoil(fold, state, batch):
         value = step(fold, state, batch)
         calls.append(1)
-        if len(calls) == 6:  # the last step of the second epoch: its loss was finite, its gradient was not
-            next(state.average.module.parameters()).data.fill_(float("nan"))
+        if len(calls) == 6:  # the last step of the second epoch: its loss was finite
+            next(state.average.module.buffers()).data.fill_(float("nan"))
         return value
 
     monkeypatch.setattr(fold_module, "train_step", spoil)
-    with pytest.raises(ValueError, match=r"not finite|no numbers"):
+    with pytest.raises(ValueError, match=r"is not finite after epoch 2"):
         train(config, tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("averaging", ["ema", "swa"])
+@pytest.mark.parametrize("at", [2, 3, 7])
+def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, monkeypatch, at, averaging):
+    config = tiny(f"averaging={averaging}", "augment=mixup", "schedule=plateau", "trainer.epochs=3", "folds=[0]")
+    train(config, tmp_path / "a")
+    step, calls = fold_module.train_step, []
+
+    def stopped(fold, state, batch):
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(signal.SIGTERM)
+        return step(fold, state, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled():
+        patch.setattr(fold_module, "train_step", stopped)
+        train(config, tmp_path / "b")
+    content = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
+    assert content["epoch"] * 3 + content["current"]["steps"] in (at, at + 1) and len(calls) <= at + 1
+    train(config, tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -139,17 +183,9 @@ def test_an_interrupted_run_of_other_options_ends_like_an_undisturbed_one(
     extra = ["schedule.cycles=4", "schedule.snapshots=3"] if schedule == "cosine_restarts" else []
     config = tiny(*overrides, *extra, "optimizer=sgd", "trainer.clip=1.0", "trainer.epochs=4")
     train(config, tmp_path / "a")
-    save = fold_module.save
-
-    def stop(state, path):
-        save(state, path)
-        if state.epoch == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(fold_module, "save", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after_saving(patch, 3)
         train(config, tmp_path / "b")
-    monkeypatch.setattr(fold_module, "save", save)
     train(config, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
 

@@ -8,7 +8,7 @@ from salt.rundir import RunDir, write_atomic, write_json
 def test_claim_writes_once_and_accepts_the_same(tmp_path):
     run, config = (
         RunDir(tmp_path),
-        {"name": "a", "folds": "all", "data": {"root": "a"}, "trainer": {"epochs": 2, "device": "cpu"}},
+        {"name": "a", "folds": "all", "accept": [], "data": {"root": "a"}, "trainer": {"epochs": 2, "device": "cpu"}},
     )
     run.claim(config, "digest")
     run.claim(config | {"folds": [0], "trainer": {"epochs": 2, "device": "cuda"}}, "digest")
@@ -21,11 +21,11 @@ def test_claim_refuses_another_config_and_names_the_keys(tmp_path):
     with pytest.raises(
         ValueError, match=r"trainer.epochs: 2 -> 3\n  loss.at: 0.5 -> \(none\)\n  loss.phi: \(none\) -> relu"
     ):
-        run.claim({"seed": 0, "trainer": {"epochs": 3}, "loss": {"phi": "relu"}}, "digest")
+        run.claim({"seed": 0, "trainer": {"epochs": 3}, "loss": {"phi": "relu"}, "accept": []}, "digest")
 
 
 def test_claim_refuses_other_data(tmp_path):
-    config = {"data": {"root": "somewhere"}}
+    config = {"data": {"root": "somewhere"}, "accept": []}
     RunDir(tmp_path).claim(config, "digest")
     with pytest.raises(ValueError, match="other data than somewhere"):
         RunDir(tmp_path).claim(config, "another")

@@ -46,18 +46,30 @@ class TrainTiles(Dataset[Sample]):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Shuffled full batches of (epoch, position); the loop sets `epoch`. The rest of an epoch is dropped."""
+    """Shuffled full batches of (epoch, position). The rest of an epoch is dropped.
 
-    def __init__(self, positions: NDArray[np.int64], batch_size: int, seed: tuple[int, int]):
-        self.positions, self.batch_size, self.seed, self.epoch = positions, batch_size, seed, 0
+    The loop sets `epoch`, and `first`, the batch to begin with. Of several processes each gets its share of a batch.
+
+    Raises:
+        ValueError: the processes cannot share a batch evenly.
+    """
+
+    def __init__(
+        self, positions: NDArray[np.int64], batch_size: int, seed: tuple[int, int], rank: int = 0, world_size: int = 1
+    ):
+        if batch_size % world_size:
+            raise ValueError(f"trainer.batch_size={batch_size}, expected a multiple of the {world_size} processes")
+        self.positions, self.batch_size, self.seed = positions, batch_size, seed
+        self.rank, self.world_size, self.epoch, self.first = rank, world_size, 0, 0
 
     def __len__(self) -> int:
         return len(self.positions) // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((*self.seed, self.epoch)).permutation(self.positions)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, int(i)) for i in order[start : start + self.batch_size]]
+        for start in range(self.first * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            share = order[start + self.rank : start + self.batch_size : self.world_size]
+            yield [(self.epoch, int(i)) for i in share]
 
 
 def collate(samples: list[Sample]) -> Batch:

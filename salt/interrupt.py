@@ -1,0 +1,77 @@
+"""Signals that end a run: noted while a fold trains, so that it stops between two steps; obeyed at once elsewhere."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+# Ctrl-C; the end of a job; what Slurm can be told to send, and submitit tells it to, some time before the end
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to end."""
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal's number, by the shells' convention: 130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + self.signum
+
+
+_noted: int | None = None  # the signal that waits for the end of a step
+_deferred = False
+
+
+def _handle(signum: int, _: FrameType | None) -> None:
+    global _noted
+    if not _deferred or _noted is not None:
+        raise Interrupted(signum)
+    _noted = signum
+    print("\nstopping after this step; again to stop at once", file=sys.stderr)
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Within this context signals raise `Interrupted`; afterwards whoever handled them before does so again."""
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
+        yield
+        return
+    before: dict[int, Any] = {number: signal.signal(number, _handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within this context a first signal is only noted (ask `noted`); at its end it raises `Interrupted`."""
+    global _deferred, _noted
+    _deferred, _noted = True, None
+    try:
+        yield
+        signum = _noted
+    finally:
+        _deferred, _noted = False, None
+    if signum is not None:
+        raise Interrupted(signum)
+
+
+def noted() -> int | None:
+    """The signal that was noted, if there was one."""
+    return _noted
+
+
+def hand_on(signum: int) -> None:
+    """Tell the one who handled this signal before us (submitit requeues its job), if there is one."""
+    if signal.getsignal(signum) not in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None):
+        signal.raise_signal(signum)

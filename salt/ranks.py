@@ -1,0 +1,78 @@
+"""The processes that train one fold together, started by torchrun; everything here is trivial in a single process."""
+
+import os
+from typing import Any
+
+# torch is imported within functions: rundir uses this file, and the command starts without torch
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes."""
+    return rank() == 0
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, which is that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0
+
+
+def join(on_gpu: bool) -> None:
+    """Meet the other processes, once."""
+    import torch.distributed as dist
+
+    if world_size() > 1 and not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        gather(None)
+
+
+def gather(part: Any) -> list[Any]:
+    """What each process has, in the order of their numbers, given to all of them."""
+    if world_size() == 1:
+        return [part]
+    import torch.distributed as dist
+
+    parts = [None] * world_size()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+def mean(value: Any) -> Any:
+    """The mean of a tensor over the processes."""
+    if world_size() == 1:
+        return value
+    import torch.distributed as dist
+
+    dist.all_reduce(value)
+    return value / world_size()
+
+
+def same_as_main(module: Any) -> None:
+    """Give a module the first process's tensors; statistics of batch norm differ between processes on CPU."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)

@@ -1,0 +1,147 @@
+"""Checkpoints: damage is found, the one before is the spare, and nothing foreign is taken or run."""
+
+import math
+import pickle
+import zipfile
+
+import pytest
+import torch
+from test_fold import files, train
+
+from salt import checkpoint, interrupt
+from salt.config import check_config
+from salt.fold import start
+from salt.runtime import choose_runtime
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    from conftest import TINY, raw_config
+
+    root = tmp_path_factory.mktemp("data")
+    return check_config(raw_config(*TINY, f"data.root={root}/tiles", "trainer.epochs=3", "folds=[0]"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    path = tmp_path_factory.mktemp("undisturbed")
+    train(config, path)
+    return path
+
+
+@pytest.fixture
+def stopped(config, undisturbed, tmp_path):
+    """A fold that stopped after its last checkpoint, before its result."""
+    for name in ("last.pt", "previous.pt", "metrics.csv"):
+        (tmp_path / name).write_bytes((undisturbed / name).read_bytes())
+    return tmp_path
+
+
+def truncate(content):
+    return content[: len(content) // 2]
+
+
+def flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lambda content: b"", lambda content: content[:-5]])
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(config, stopped, undisturbed, damage, caplog):
+    (stopped / "last.pt").write_bytes(damage((stopped / "last.pt").read_bytes()))
+    train(config, stopped)
+    assert "last.pt is damaged" in caplog.text and "previous.pt" in caplog.text
+    assert files(stopped) == files(undisturbed)
+
+
+def test_a_missing_last_checkpoint_is_replaced_too(config, stopped, undisturbed):
+    (stopped / "last.pt").unlink()  # killed between the two renames of a save
+    train(config, stopped)
+    assert files(stopped) == files(undisturbed)
+
+
+def test_two_damaged_checkpoints_are_refused_and_kept(config, stopped):
+    for name in ("last.pt", "previous.pt"):
+        (stopped / name).write_bytes(flip((stopped / name).read_bytes()))
+    before = (stopped / "last.pt").read_bytes()
+    with pytest.raises(ValueError, match=r"last.pt is damaged.*previous.pt is damaged.*Delete them"):
+        train(config, stopped)
+    assert (stopped / "last.pt").read_bytes() == before
+
+
+def test_every_flipped_bit_of_the_tensors_is_found(stopped):
+    content = (stopped / "last.pt").read_bytes()
+    with zipfile.ZipFile(stopped / "last.pt") as archive:
+        spans = [(info.header_offset + 200, info.file_size) for info in archive.infolist() if info.file_size > 4000]
+    generator = torch.Generator().manual_seed(0)
+    for begin, size in spans[:20]:
+        at = begin + int(torch.randint(size - 400, (), generator=generator))
+        flipped = content[:at] + bytes([content[at] ^ (1 << (at % 8))]) + content[at + 1 :]
+        (stopped / "last.pt").write_bytes(flipped)
+        with pytest.raises(checkpoint.Damaged, match="checksum"):
+            checkpoint.read(stopped / "last.pt")
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def write(file, **changes):
+    content = torch.load(file, weights_only=True) | changes
+    torch.save(content, file)
+
+
+def test_a_checkpoint_with_python_objects_is_refused_and_nothing_runs(config, stopped, capsys):
+    torch.save({"format": Malicious()}, stopped / "last.pt")
+    with pytest.raises(ValueError, match=r"last.pt cannot be used, it is no checkpoint of salt"):
+        train(config, stopped)
+    (stopped / "last.pt").write_bytes(pickle.dumps(Malicious()))
+    (stopped / "previous.pt").unlink()
+    with pytest.raises(ValueError, match=r"last.pt is damaged"):
+        train(config, stopped)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_newer_format_is_refused(config, stopped):
+    write(stopped / "last.pt", format=checkpoint.FORMAT + 1)
+    with pytest.raises(ValueError, match=rf"its format is {checkpoint.FORMAT + 1}, this version of salt reads"):
+        train(config, stopped)
+
+
+def test_a_checkpoint_of_another_network_is_refused(stopped, tiny):
+    with pytest.raises(ValueError, match=r"last.pt cannot be used, its model is of another run"):
+        train(tiny("decoder.channels=[24,16,16,16,16]", "folds=[0]"), stopped)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "poly", "cosine_restarts", "plateau"])
+def test_with_another_batch_size_the_schedule_goes_on_at_the_same_part_of_its_epochs(tiny, tmp_path, schedule):
+    extra = ["schedule.cycles=2", "schedule.snapshots=1"] if schedule == "cosine_restarts" else []
+    config = tiny(f"schedule={schedule}", *extra, "trainer.epochs=4")
+    runtime = choose_runtime(config.trainer)
+    state = start(config, 30, tmp_path, runtime)
+    rates = []
+    for step in range(80):
+        rates.append(state.schedule.get_last_lr()[0])
+        if step == 45:
+            state.epoch, state.current.steps = 1, 15
+            checkpoint.save(state, tmp_path)
+        state.optimizer.step()
+        state.schedule.step()
+    state = start(config, 60, tmp_path, runtime)
+    assert state.current.steps == 30
+    for step in range(45, 80):
+        found = state.optimizer.param_groups[0]["lr"]
+        assert math.isclose(found, rates[step], rel_tol=0.07, abs_tol=1e-5), step
+        for _ in range(2):
+            state.optimizer.step()
+            state.schedule.step()
+
+
+def test_an_interrupt_without_training_is_obeyed_at_once():
+    import signal
+
+    with pytest.raises(interrupt.Interrupted) as stop, interrupt.handled():
+        signal.raise_signal(signal.SIGINT)
+    assert stop.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
