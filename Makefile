@@ -7,7 +7,7 @@ ARGS ?=
 COMPETITION := tgs-salt-identification-challenge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test check wheel docs data train sweep submit report clean
+.PHONY: help setup demo ablation test faults check wheel docs data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -28,6 +28,9 @@ ablation: setup  ## a toy sweep over the losses on generated tiles, to its table
 
 test: setup  ## run the tests (no network, no GPU)
 	$(BIN)/python -m pytest -n 2
+
+faults: setup  ## the long form of the fault suite: kill, signals, full disks, damaged files (5 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 -m faults
 
 check: setup  ## lint, types, spelling
 	$(BIN)/ruff check .

@@ -24,8 +24,13 @@ class Sweep(Callback):
         self.folder: Path | None = None
         self.failed: list[str] = []
 
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Make the run directory here, because Hydra would answer with a traceback where it cannot."""
+        make_folder(Path(config.hydra.run.dir))
+
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Leave shared settings out of the points' names."""
+        make_folder(Path(config.hydra.sweep.dir))
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
         shared = [o.key_or_group for o in overrides]
@@ -53,3 +58,11 @@ class Sweep(Callback):
             print(f"\n{compare_sweep(self.folder, self.baseline, failed=self.failed)}")
         except (ValueError, OSError) as error:
             print(f"salt-compare {self.folder}: {error}", file=sys.stderr)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, or end with one message."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"{path} cannot be made: {error}")
