@@ -30,17 +30,21 @@ from salt.submission import write_submission
 
 log = logging.getLogger(__name__)
 
+SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks at config and folds
 COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
 
 
-def run(config: RunConfig, path: Path) -> float | None:
+def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False) -> float | None:
     """Do or finish a run in the directory `path`; returns the out-of-fold score (None for a dry run).
+
+    `device` stands for trainer.device=auto. A run that is done `in_parts` gets its submission with the last fold.
 
     Raises:
         ValueError: data, config or an existing run directory do not allow it.
     """
-    runtime = choose_runtime(config.trainer)
+    runtime = choose_runtime(config.trainer, device)
+    ranks.join(runtime.device.type == "cuda")
     data = load_data(config)
     folds = assign_folds(config, data.train)
     directory = RunDir(path)
@@ -49,7 +53,6 @@ def run(config: RunConfig, path: Path) -> float | None:
     if config.dry_run:
         return None
 
-    ranks.join(runtime.device.type == "cuda")
     with locked(path, "claim", wait=CLAIM_SECONDS):
         directory.claim(config.model_dump(mode="json", by_alias=True), data.digest())
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
@@ -59,7 +62,10 @@ def run(config: RunConfig, path: Path) -> float | None:
         ranks.barrier()
         with locked(path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
             score = write_scores(config, directory, data.train, folds)
-            submit(config, directory, data, score["threshold"], runtime)
+            if in_parts and score["partial"]:
+                log.info("submission.csv comes with the last fold; salt-submit %s writes one now", path)
+            else:
+                submit(config, directory, data, score["threshold"], runtime)
     ranks.leave()
     return float(score["map"])
 
@@ -98,7 +104,10 @@ def load_data(config: RunConfig) -> Dataset:
     """The data set; synthetic tiles are generated where they are not there yet."""
     root = Path(config.data.root)
     if config.data.synthetic is not None:
-        ensure_synthetic(root, **config.data.synthetic.model_dump())
+        with locked(root.parent, root.name, wait=SYNTHETIC_SECONDS):
+            if ranks.is_main():
+                ensure_synthetic(root, **config.data.synthetic.model_dump())
+        ranks.barrier()
     return read_dataset(root)
 
 

@@ -2,8 +2,10 @@
 
 import os
 import random
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from salt import ranks
 from salt.config import Trainer
+from salt.rundir import locked
 
 
 @dataclass(frozen=True)
@@ -26,27 +29,45 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
 
-def choose_runtime(trainer: Trainer) -> Runtime:
-    """Resolve the `auto` settings on this machine.
+def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
+    """Resolve the `auto` settings on this machine; `device` stands for trainer.device=auto.
 
     Raises:
         ValueError: the device is not there.
     """
-    name = trainer.device if trainer.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    name = device if device is not None and trainer.device == "auto" else trainer.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and ranks.world_size() > 1:
         name = f"cuda:{ranks.local_rank()}"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    found = torch.device(name)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # pinned memory and records speak of the current device
+    if found.type == "cuda":
+        torch.cuda.set_device(found)  # pinned memory and records speak of the current device
     if trainer.workers is not None:
         workers = trainer.workers
     else:
-        workers = 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+        workers = 0 if found.type == "cpu" else min(8, os.cpu_count() or 1)
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = names[trainer.precision] if trainer.precision != "auto" else fast_dtype(device)
-    return Runtime(device, dtype, workers)
+    dtype = names[trainer.precision] if trainer.precision != "auto" else fast_dtype(found)
+    return Runtime(found, dtype, workers)
+
+
+@contextmanager
+def free_device(folder: Path, job: int) -> Iterator[str | None]:
+    """A GPU that no other process with this folder uses: the one whose turn it is, or else the next free one.
+
+    None without a GPU. With more processes than GPUs some share one.
+    """
+    n_devices = torch.cuda.device_count()
+    with ExitStack() as held:
+        for i in range(n_devices):
+            device = f"cuda:{(job + i) % n_devices}"
+            with suppress(ValueError):  # in use
+                held.enter_context(locked(folder, device))
+                break
+        yield device if n_devices else None
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

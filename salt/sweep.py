@@ -1,5 +1,6 @@
 """Sweeps: short names for their points, and a table that compares them at the end."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
+
+MOST_ON_CPU = 4  # processes; each needs up to 4 GB
 
 
 class Sweep(Callback):
@@ -35,10 +38,12 @@ class Sweep(Callback):
         swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
         shared = [o.key_or_group for o in overrides]
         exclude = [*config.hydra.job.config.override_dirname.exclude_keys, *shared]
-        exclude = [key for key in exclude if key not in swept]
+        exclude = [key for key in exclude if key not in swept or key == "folds"]  # all folds belong to one run
         quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
         with open_dict(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
+        if config.hydra.launcher.get("n_jobs") == -1:
+            config.hydra.launcher.n_jobs = default_jobs()
         if not config.dry_run:
             self.folder = Path(config.hydra.sweep.dir)
         Sweep.running = self
@@ -58,6 +63,13 @@ class Sweep(Callback):
             print(f"\n{compare_sweep(self.folder, self.baseline, failed=self.failed)}")
         except (ValueError, OSError) as error:
             print(f"salt-compare {self.folder}: {error}", file=sys.stderr)
+
+
+def default_jobs() -> int:
+    """Points to run side by side: one for each GPU; without one a few, which share the CPU's threads."""
+    import torch
+
+    return torch.cuda.device_count() or min(os.cpu_count() or 1, MOST_ON_CPU)
 
 
 def make_folder(path: Path) -> None:

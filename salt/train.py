@@ -47,15 +47,29 @@ def run(cfg: DictConfig) -> float | None:
     """One run, or one point of a sweep; returns the out-of-fold score."""
     path = Path(HydraConfig.get().runtime.output_dir)
     with messages(path):
-        if ranks.world_size() > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if ranks.world_size() > 1 and in_sweep:
             raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
         config = typed(cfg)
         if config.dry_run:
             print(OmegaConf.to_yaml(cfg, resolve=True))
         from salt import crossval  # torch is imported from here on
 
-        with log_to(None if config.dry_run else path / "train.log"):
-            return crossval.run(config, path)
+        with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
+            return crossval.run(config, path, device, in_parts=in_sweep)
+
+
+@contextmanager
+def device_of_point() -> Iterator[str | None]:
+    """A GPU that no other point of the sweep uses, if points run side by side and there is one; None elsewhere."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN or "n_jobs" not in hydra_config.launcher:
+        yield None
+        return
+    from salt.runtime import free_device
+
+    with free_device(Path(hydra_config.sweep.dir), int(hydra_config.job.num)) as device:
+        yield device
 
 
 def typed(cfg: DictConfig) -> "RunConfig":
@@ -94,8 +108,10 @@ def log_to(file: Path | None) -> Iterator[None]:
 
     if not ranks.is_main():  # one of several processes speaks
         os.environ["TQDM_DISABLE"] = "1"
-        file = None
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)] if ranks.is_main() else []
+        log.setLevel(logging.ERROR)
+        yield
+        return
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(file))

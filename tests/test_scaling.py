@@ -1,0 +1,143 @@
+"""Folds side by side, as jobs, and one fold over several processes: the run directory is the same."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY
+from test_faults import ENVIRONMENT, Started, run
+
+from salt import ranks
+from salt.data.tiles import EpochBatches
+
+RESULTS = [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("model.safetensors", "metrics.csv", "oof.npz")]
+RESULTS += ["oof.csv", "oof.npz", "submission.csv", "folds.csv"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "salt.train"]
+
+
+@pytest.fixture(scope="module")
+def overrides(synthetic_root):
+    return [*TINY, f"data.root={synthetic_root}", "name=a"]
+
+
+@pytest.fixture(scope="module")
+def sequential(overrides, tmp_path_factory):
+    path = tmp_path_factory.mktemp("sequential")
+    assert run([sys.executable, "-m", "salt.train", *overrides], path).returncode == 0
+    return {name: (path / "runs/a" / name).read_bytes() for name in RESULTS}
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_folds_side_by_side_give_the_same_bytes(overrides, sequential, tmp_path, launcher):
+    sweep = [sys.executable, "-m", "salt.train", "-m", *overrides, f"hydra/launcher={launcher}", "folds=[0],[1]"]
+    result = run(sweep, tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert {name: (tmp_path / "runs/a" / name).read_bytes() for name in RESULTS} == sequential
+    assert "partial" not in (tmp_path / "runs/a/score.json").read_text().replace('"partial": false', "")
+
+
+@pytest.fixture(scope="module")
+def together(overrides, tmp_path_factory):
+    path = tmp_path_factory.mktemp("together")
+    result = run([*TORCHRUN, *overrides], path)
+    assert result.returncode == 0, result.stderr
+    return path / "runs/a", result.stdout
+
+
+def test_two_processes_train_one_fold(together, sequential, synthetic_root):
+    path, said = together
+    assert sorted(str(f.relative_to(path)) for f in path.rglob("*") if f.is_file() and f.suffix != ".lock") == sorted(
+        [*RESULTS, "config.yaml", "environment.json", "score.json", "train.log"]
+        + [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("done", "last.pt", "previous.pt", "timing.json")]
+    )
+    assert said.count("out-of-fold map") == 1  # the first process alone speaks and writes
+    oof = pd.read_csv(path / "oof.csv", dtype={"id": str})
+    assert sorted(oof["id"]) == sorted(pd.read_csv(synthetic_root / "train.csv", dtype=str)["id"])
+    assert (path / "folds.csv").read_bytes() == sequential["folds.csv"]
+    # the same batches; only batch norm, which sees half of each, makes a difference
+    rows = [
+        list(csv.DictReader(text.splitlines()))
+        for text in ((path / "fold_0/metrics.csv").read_text(), sequential["fold_0/metrics.csv"].decode())
+    ]
+    assert [r["lr"] for r in rows[0]] == [r["lr"] for r in rows[1]]
+    losses = np.array([[float(r["loss"]) for r in part] for part in rows])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
+
+
+def test_processes_share_each_batch_and_each_sample_comes_once_an_epoch():
+    alone = EpochBatches(np.arange(100, 141), 8, (0, 1))
+    shares = [EpochBatches(np.arange(100, 141), 8, (0, 1), rank, 2) for rank in (0, 1)]
+    for epoch in (0, 1):
+        for batches in (alone, *shares):
+            batches.epoch = epoch
+        seen = []
+        for whole, left, right in zip(alone, *shares, strict=True):
+            assert len(left) == len(right) == 4 and sorted(left + right) == sorted(whole)
+            seen += left + right
+        assert len(set(seen)) == len(seen) == 40
+    with pytest.raises(ValueError, match=r"trainer.batch_size=9, expected a multiple of the 2 processes"):
+        EpochBatches(np.arange(41), 9, (0, 1), 0, 2)
+
+
+def test_a_sweep_under_torchrun_is_refused(overrides, tmp_path):
+    environment = ENVIRONMENT | {"RANK": "0", "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "salt.train", "-m", *overrides, "loss=bce,lovasz"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "a sweep cannot run under torchrun" in result.stderr
+
+
+def test_alone_there_is_nothing_to_share(monkeypatch):
+    monkeypatch.setenv("RANK", "3")  # of some other launcher
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert ranks.is_main() and ranks.rank() == 0 and ranks.gather("x") == ["x"] and ranks.mean(2) == 2
+
+
+@pytest.mark.faults
+def test_a_preempted_job_is_requeued_and_goes_on(overrides, tmp_path):
+    command = [sys.executable, "-m", "salt.train", "-m", *overrides, "trainer.epochs=30", "folds=[0]"]
+    alone = run([o for o in command if o != "-m"][:1] + ["-m"] + command[2:3] + command[4:], tmp_path / "..")
+    assert alone.returncode == 0, alone.stderr
+    started = Started([*command, "hydra/launcher=submitit_local"], tmp_path)
+    log = tmp_path / "runs/a/train.log"
+    while not log.exists() or "epoch 2," not in log.read_text():
+        time.sleep(0.05)
+    os.kill(job_of(tmp_path), signal.SIGUSR2)
+    assert started.end()[0] == 0
+    text = log.read_text()
+    assert "saved after step" in text and "goes on after epoch" in text
+    name = "runs/a/fold_0/model.safetensors"
+    assert (tmp_path / name).read_bytes() == (tmp_path / ".." / name).read_bytes()
+
+
+def job_of(folder: Path) -> int:
+    """The process that submitit started for the job, not the one that watches it."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            if "submitit.core._submit" in words and (process / "cwd").resolve() == folder:
+                return int(process.name)
+        except OSError:
+            continue
+    raise AssertionError("no job")
+
+
+@pytest.mark.faults
+def test_torchrun_that_is_stopped_saves_and_goes_on(overrides, together, tmp_path):
+    longer = [*overrides, "trainer.epochs=40"]
+    undisturbed = run([*TORCHRUN, *longer], tmp_path / "..")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    started = Started([*TORCHRUN, *longer], tmp_path)
+    started.wait_for("epoch 2,")
+    started.process.send_signal(signal.SIGTERM)
+    assert started.end()[0] != 0 and any("saved after step" in line for line in started.lines)
+    result = run([*TORCHRUN, *longer], tmp_path)
+    assert result.returncode == 0 and "goes on after epoch" in result.stdout, result.stderr
+    name = "runs/a/fold_0/model.safetensors"
+    assert (tmp_path / name).read_bytes() == (tmp_path / ".." / name).read_bytes()
