@@ -275,13 +275,10 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
 
 def check_masks(rles: "pd.Series[str]", masks: NDArray[np.uint8], label: str) -> None:
     """Check each mask (N H W) against its run-length string in train.csv."""
-    differing = []
-    for (tile_id, text), mask in zip(rles.items(), masks, strict=True):
-        try:
-            expected = rle.decode(text, (SIZE, SIZE))
-        except ValueError as error:
-            raise ValueError(f"{label}: rle_mask of id {tile_id}: {error}") from None
-        if not np.array_equal(expected, mask):
-            differing.append(str(tile_id))
+    try:
+        expected = rle.decode_all(rles.tolist(), (SIZE, SIZE))
+    except rle.RunLengthError as error:
+        raise ValueError(f"{label}: rle_mask of id {rles.index[error.row]}: {error.reason}") from None
+    differing = rles.index[(expected != masks).any(axis=(1, 2))].tolist()
     if differing:
         raise ValueError(f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:SHOWN]}")
