@@ -1,11 +1,14 @@
 """The competition metric in exact integer arithmetic, and the threshold that maximises it without a leak."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 # 31 candidates between 0.05 and 0.95; 0.50 is one of them. A pixel is salt when its probability is above.
 THRESHOLDS: NDArray[np.float64] = np.round(np.linspace(0.05, 0.95, 31), 2)
 HALF = int(np.flatnonzero(THRESHOLDS == 0.5)[0])
+CELLS = 4096  # of equal width in 0 ... 1, to look up bins
 
 
 def score_counts(
@@ -33,19 +36,49 @@ def count_pixels(
     Each pixel is sorted once into the bin between two thresholds; sums over the bins above a threshold
     are then the counts at that threshold.
     """
-    n, n_thresholds = len(masks), len(thresholds)
+    n, n_bins = len(masks), len(thresholds) + 1
     salt = masks.reshape(n, -1) != 0
-    bins = np.searchsorted(thresholds, probabilities.reshape(n, -1).astype(np.float64), side="left")
-    cell = (np.arange(n)[:, None] * 2 + salt) * (n_thresholds + 1) + bins
-    histogram = np.bincount(cell.ravel(), minlength=n * 2 * (n_thresholds + 1)).reshape(n, 2, -1)
-    above = histogram[:, :, ::-1].cumsum(axis=2)[:, :, ::-1][:, :, 1:]
+    cell = sort_into_bins(probabilities.reshape(n, -1), tuple(thresholds.tolist()))
+    cell += salt * cell.dtype.type(n_bins)
+    histogram = np.array([np.bincount(row, minlength=2 * n_bins) for row in cell], dtype=np.int64)
+    above = histogram.reshape(n, 2, n_bins)[:, :, ::-1].cumsum(axis=2)[:, :, ::-1][:, :, 1:]
     return above[:, 1], salt.sum(axis=1, keepdims=True), above.sum(axis=1)
+
+
+def sort_into_bins(probabilities: NDArray[np.floating], thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
+    """How many of the ascending thresholds lie below each probability (any shape), compared as float64.
+
+    Of the 65,536 half-precision numbers each has its bin in a table. Other numbers look up the cell of width
+    1 / CELLS in which they lie; only those in a cell with a threshold have to be compared.
+    """
+    if probabilities.dtype == np.float16:
+        return bins_of_halves(thresholds).take(probabilities.view(np.uint16))
+    cells = (probabilities.clip(0, 1) * probabilities.dtype.type(CELLS)).astype(np.uint16)  # exact: a power of two
+    bins = bins_of_cells(thresholds).take(cells)
+    unsure = np.flatnonzero(bins > len(thresholds))
+    bins.reshape(-1)[unsure] = np.searchsorted(thresholds, probabilities.reshape(-1)[unsure].astype(np.float64))
+    return bins
+
+
+@lru_cache(maxsize=64)
+def bins_of_halves(thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
+    """The bin of every float16, by its bits."""
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    return np.searchsorted(thresholds, values).astype(np.min_scalar_type(2 * len(thresholds) + 1))
+
+
+@lru_cache(maxsize=64)
+def bins_of_cells(thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
+    """The bin of every cell [i, i + 1) / CELLS, or one more than there are bins where the cell has parts of several."""
+    first = np.arange(CELLS + 1) / CELLS
+    low, high = np.searchsorted(thresholds, first), np.searchsorted(thresholds, first + 1 / CELLS)
+    return np.where(low == high, low, len(thresholds) + 1).astype(np.min_scalar_type(2 * len(thresholds) + 1))
 
 
 def score_table(probabilities: NDArray[np.floating], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Score N tiles (N H W) at every candidate of `THRESHOLDS`; returns (N T)."""
-    chunks = range(0, len(masks), 256)  # keeps the bins of 256 tiles in memory, not of all
-    rows = [score_counts(*count_pixels(probabilities[i : i + 256], masks[i : i + 256])) for i in chunks]
+    chunks = range(0, len(masks), 32)  # keeps the bins of 32 tiles in memory, not of all
+    rows = [score_counts(*count_pixels(probabilities[i : i + 32], masks[i : i + 32])) for i in chunks]
     return np.concatenate(rows) if rows else np.empty((0, len(THRESHOLDS)))
 
 

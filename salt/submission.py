@@ -13,9 +13,7 @@ from salt.rundir import write_text
 
 def write_submission(path: Path, ids: list[str], masks: NDArray[np.bool_]) -> None:
     """Write the masks (N H W) of the test tiles as id,rle_mask, in the order of sample_submission.csv."""
-    text = pd.DataFrame({"id": ids, "rle_mask": [rle.encode(m) for m in masks]}).to_csv(
-        index=False, lineterminator="\n"
-    )
+    text = pd.DataFrame({"id": ids, "rle_mask": rle.encode_all(masks)}).to_csv(index=False, lineterminator="\n")
     check_submission(text, ids, masks)
     write_text(path, text)
 
@@ -34,10 +32,10 @@ def check_submission(text: str, ids: list[str], masks: NDArray[np.bool_]) -> Non
         raise ValueError(
             f"submission: its ids are not those of sample_submission.csv, each once, in order; differing: {odd[:5]}"
         )
-    for tile_id, text_rle, mask in zip(ids, table["rle_mask"], masks, strict=True):
-        try:
-            decoded = rle.decode(text_rle, mask.shape)
-        except ValueError as error:
-            raise ValueError(f"submission: id {tile_id}: {error}") from None
-        if not np.array_equal(decoded, mask):
-            raise ValueError(f"submission: id {tile_id} does not decode to its mask")
+    try:
+        decoded = rle.decode_all(table["rle_mask"].tolist(), masks.shape[1:])
+    except rle.RunLengthError as error:
+        raise ValueError(f"submission: id {ids[error.row]}: {error.reason}") from None
+    differing = np.flatnonzero((decoded != masks).any(axis=(1, 2)))
+    if len(differing):
+        raise ValueError(f"submission: id {ids[differing[0]]} does not decode to its mask")

@@ -30,6 +30,49 @@ def test_table_equals_the_definition_at_every_threshold(seed):
         assert table[:, j].tolist() == [score_by_definition(m == 1, p) for m, p in zip(masks, prediction, strict=True)]
 
 
+def neighbours(kind: type) -> np.ndarray:
+    """Numbers of a type around every threshold, the middle between two, and the ends."""
+    near = [metrics.THRESHOLDS.astype(kind)]
+    for towards in (0, 1):
+        for _ in range(3):
+            near.append(np.nextafter(near[-1] if len(near) % 3 != 1 else near[0], kind(towards)))
+    middle = (metrics.THRESHOLDS - 0.015).astype(kind)
+    ends = np.array([0, -0.0, np.nextafter(kind(0), kind(1)), 1e-7, np.nextafter(kind(1), kind(0)), 1], kind)
+    return np.concatenate([*near, middle, ends])
+
+
+ALL_HALVES = np.arange(0x3C01, dtype=np.uint16).view(np.float16)  # 0 ... 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [ALL_HALVES, ALL_HALVES.astype(np.float32), *(neighbours(kind) for kind in (np.float16, np.float32, np.float64))],
+    ids=["all halves", "all halves as float32", "near float16", "near float32", "near float64"],
+)
+@pytest.mark.parametrize("thresholds", [metrics.THRESHOLDS, np.array([0.5]), np.array([0.3, 0.3001, 0.30011, 0.9])])
+def test_a_pixel_is_salt_when_strictly_above_the_threshold(values, thresholds):
+    exact = [Fraction(float(value)) for value in values]
+    expected = [[value > Fraction(float(t)) for t in thresholds] for value in exact]
+    ones = np.ones((len(values), 1, 1), np.uint8)
+    intersection, truth, prediction = metrics.count_pixels(values[:, None, None], ones, thresholds)
+    assert (intersection == expected).all() and (prediction == expected).all() and (truth == 1).all()
+    intersection, truth, prediction = metrics.count_pixels(values[:, None, None], 0 * ones, thresholds)
+    assert not intersection.any() and (prediction == expected).all() and not truth.any()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_table_of_more_tiles_than_a_chunk(kind):
+    rng = np.random.default_rng(0)
+    masks = (rng.random((150, 9, 7)) < 0.4).astype(np.uint8)
+    probabilities = np.clip(0.6 * masks + 0.2 + 0.2 * rng.normal(size=masks.shape), 0, 1).astype(kind)
+    table = metrics.score_table(probabilities, masks)
+    assert table.shape == (150, 31)
+    for j in (0, 7, metrics.HALF, 30):
+        prediction = probabilities.astype(np.float64) > metrics.THRESHOLDS[j]
+        assert table[:, j].tolist() == [score_by_definition(m == 1, p) for m, p in zip(masks, prediction, strict=True)]
+    assert metrics.score_table(probabilities[:0], masks[:0]).shape == (0, 31)
+
+
 @pytest.mark.parametrize(
     ("intersection", "expected"), [(10, 0.0), (11, 0.1), (19, 0.9), (20, 1.0), (15, 0.5), (0, 0.0)]
 )

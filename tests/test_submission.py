@@ -33,6 +33,8 @@ def test_written_as_kaggle_expects(tmp_path, masks):
         (("deadbeef00,10201 1", "deadbeef00,10201 2"), "deadbeef00: run '10201 2' is outside"),
         (("deadbeef00,10201 1", "deadbeef00,10200 1"), "deadbeef00 does not decode"),
         (("deadbeef00,10201 1", "deadbeef00,10201 1 10201 1"), "does not come after"),
+        (("deadbeef00,10201 1", "deadbeef00,10201"), "id deadbeef00: .* start without a length"),
+        (("deadbeef00,10201 1", "deadbeef00,10201 one"), "id deadbeef00: .* no positive number"),
         (("rle_mask", "mask"), "expected the columns"),
     ],
 )

@@ -64,7 +64,7 @@ def write_synthetic(folder: Path, n_train: int, n_test: int, seed: int) -> None:
     }
     write_zip(folder / "test.zip", test_files)
     tables: dict[str, dict[str, Any]] = {
-        "train.csv": {"id": train_ids, "rle_mask": [rle.encode(mask) for mask in masks]},
+        "train.csv": {"id": train_ids, "rle_mask": rle.encode_all(masks)},
         "depths.csv": {"id": ids, "z": rng.integers(50, 960, len(ids))},
         "sample_submission.csv": {"id": test_ids, "rle_mask": ["1 1"] * n_test},
     }

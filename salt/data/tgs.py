@@ -1,14 +1,20 @@
 """Kaggle's TGS archives as arrays: read straight from the zips, checked, decoded once in threads."""
 
+import csv
 import hashlib
+import io
+import mmap
 import os
+import re
+import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +27,9 @@ from salt import rle
 SIZE = 101  # pixels, both sides of every tile
 OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
 SHOWN = 5  # offending ids that a message names
+LARGE = 10_000_000  # bytes; no tile has as many
+BOMB = 100  # no honest large member shrinks to less than one part in so many
+INNER_LIMIT = 1_000_000_000  # bytes of an inner zip that is unpacked in memory
 
 
 @dataclass(frozen=True)
@@ -75,32 +84,147 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
-        return (self._path / name).read_bytes()
+        path = self._path / name
+        try:
+            if name.endswith(".png") and path.stat().st_size > LARGE:
+                raise ValueError(f"{path}: has {path.stat().st_size} bytes, too many for a tile")
+            return path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+
+    def open_zip(self, name: str) -> "Zip":
+        """A zip archive that lies in the folder."""
+        return open_zip(self._path / name)
+
+
+class Window(io.RawIOBase):
+    """Bytes that are mapped or in memory as a seekable file; nothing is copied ahead."""
+
+    def __init__(self, data: memoryview):
+        self._data, self._at = data, 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position and return it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
+        if base + offset < 0:
+            raise OSError("a position before the first byte")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there are bytes."""
+        part = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
 
 
 class Zip:
-    """The files in a zip archive, by their member name."""
+    """The files in a zip archive, by their member name. They are checked and read in memory, never extracted."""
 
-    def __init__(self, source: Path | BytesIO, label: str):
+    def __init__(self, data: memoryview, label: str):
         self.label = label
+        self._data = data
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for info in self._directory():
+            fault = "occurs twice" if info.filename in self._members else find_fault(info)
+            if fault:
+                raise ValueError(f"{label}: member {info.orig_filename!r} {fault}")
+            self._members[info.filename] = info
+        self.names = {n for n in self._members if not n.endswith("/")}
+
+    def _directory(self) -> list[zipfile.ZipInfo]:
         try:
-            self._zip = zipfile.ZipFile(source)
-        except zipfile.BadZipFile:
-            raise ValueError(f"{label}: this is not a complete zip archive; download it again") from None
-        self.names = {n for n in self._zip.namelist() if not n.endswith("/")}
+            with zipfile.ZipFile(Window(self._data)) as archive:
+                return archive.infolist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError, struct.error):
+            raise ValueError(f"{self.label}: this is not a complete zip archive; download it again") from None
+
+    def packed(self, name: str) -> memoryview:
+        """The bytes of one member as they are stored."""
+        info = self._members[name]
+        at = info.header_offset
+        encoded = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+        header = bytes(self._data[at : at + 30 + len(encoded)])
+        start = at + 30 + sum(struct.unpack("<HH", header[26:30])) if len(header) >= 30 else 0
+        packed = self._data[start : start + info.compress_size]
+        if header[:4] + header[30:] != b"PK\3\4" + encoded or len(packed) < info.compress_size:
+            raise ValueError(f"{self.label}: member {name} cannot be read: it is not where the directory says")
+        return packed
 
     def read(self, name: str) -> bytes:
         """The bytes of one member."""
+        info, packed = self._members[name], self.packed(name)
         try:
-            return self._zip.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+            content = bytes(packed) if info.compress_type == zipfile.ZIP_STORED else inflate(packed, info.file_size)
+        except (zlib.error, ValueError) as error:
             raise ValueError(f"{self.label}: member {name} cannot be read: {error}") from None
+        if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+            raise ValueError(f"{self.label}: member {name} cannot be read: its content has another size or checksum")
+        return content
+
+    def open_zip(self, name: str) -> "Zip":
+        """A zip archive within this one: in place if it is stored as it is, else unpacked in memory."""
+        info = self._members[name]
+        if info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size:
+            return Zip(self.packed(name), f"{self.label}/{name}")
+        if info.file_size > INNER_LIMIT:
+            raise ValueError(
+                f"{self.label}: member {name} is compressed and has {info.file_size} bytes, too many for the memory; "
+                "unpack the outer archive and name its folder as data.root"
+            )
+        return Zip(memoryview(self.read(name)), f"{self.label}/{name}")
+
+
+def open_zip(path: Path) -> Zip:
+    """Map a zip archive into memory and read its directory."""
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    return Zip(memoryview(mapped), str(path))
+
+
+def find_fault(info: zipfile.ZipInfo) -> str | None:
+    """Why a member of an archive is refused by what the archive's directory says of it; None if it is not."""
+    name = info.orig_filename
+    if name.startswith("/") or ".." in name.split("/") or re.search(r"\\|\0|^[A-Za-z]:", name):
+        return "has an unsafe name"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "is a symbolic link"
+    if info.flag_bits & 1:
+        return "is encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"is compressed by method {info.compress_type}, expected deflate or none"
+    if info.file_size > LARGE and (name.endswith(".png") or info.file_size > BOMB * info.compress_size):
+        return f"claims {info.file_size} bytes in {info.compress_size}, too many for what it is"
+    return None
+
+
+def inflate(packed: memoryview, size: int) -> bytes:
+    """Decompress to at most one byte more than declared."""
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = stream.decompress(packed, size + 1)
+    if len(content) > size:
+        raise ValueError("its content is longer than declared")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("its content does not end where it should")
+    return content
 
 
 class Below:
     """The files of another source below a prefix."""
 
-    def __init__(self, source: "Folder | Zip", prefix: str):
+    def __init__(self, source: Folder | Zip, prefix: str):
         self.label = f"{source.label}/{prefix}"
         self._source, self._prefix = source, prefix
         self.names = {n[len(prefix) + 1 :] for n in source.names if n.startswith(prefix + "/")}
@@ -148,7 +272,7 @@ def open_root(root: Path) -> Folder | Zip:
             f"data.root: there is no folder {root}. `make data` explains the download; "
             "data.root=FOLDER (or SALT_DATA) names another place; data=synthetic needs no download."
         )
-    source = Zip(root, str(root)) if root.is_file() else Folder(root)
+    source = open_zip(root) if root.is_file() else Folder(root)
     if "train.csv" not in source.names:
         raise ValueError(
             f"data.root: {root} has no train.csv. Expected train.csv, depths.csv, sample_submission.csv, "
@@ -164,7 +288,7 @@ def open_part(source: Folder | Zip, part: str) -> Source:
     name = f"{part}.zip"
     if name not in source.names:
         raise ValueError(f"{source.label}: expected {name} or {part}/images, found neither")
-    inner = Zip(BytesIO(source.read(name)), f"{source.label}/{name}")
+    inner = source.open_zip(name)
     return Below(inner, part) if any(n.startswith(f"{part}/images/") for n in inner.names) else inner
 
 
@@ -174,13 +298,12 @@ def read_table(source: Source, name: str, columns: list[str]) -> pd.DataFrame:
     if name not in source.names:
         raise ValueError(f"{label}: this file is missing")
     try:
-        table = pd.read_csv(BytesIO(source.read(name)), dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
+        header, *rows = split_csv(source.read(name).decode("utf-8-sig"))
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{label}: cannot be read as a CSV: {error}") from None
-    if list(table.columns) != columns:
-        raise ValueError(
-            f"{label}: expected the columns {','.join(columns)}, found {','.join(map(str, table.columns))}"
-        )
+    if header != columns:
+        raise ValueError(f"{label}: expected the columns {','.join(columns)}, found {','.join(header)}")
+    table = pd.DataFrame(rows, columns=columns, dtype=str)
     twice = table["id"][table["id"].duplicated()].unique()
     if len(twice):
         raise ValueError(f"{label}: {len(twice)} ids occur more than once, e.g. {list(twice[:SHOWN])}")
@@ -190,6 +313,25 @@ def read_table(source: Source, name: str, columns: list[str]) -> pd.DataFrame:
     if table.empty:
         raise ValueError(f"{label}: has no rows")
     return table.set_index("id")
+
+
+def split_csv(text: str) -> Iterator[list[str]]:
+    """The rows of a CSV, the header first, without blank lines.
+
+    Raises:
+        ValueError: it has no header or a NUL, or a row has not as many fields as the header.
+    """
+    if "\0" in text:
+        raise ValueError("it contains a NUL byte")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    n_fields = 0
+    for row in filter(None, reader):
+        n_fields = n_fields or len(row)
+        if len(row) != n_fields:
+            raise ValueError(f"line {reader.line_num} has {len(row)} fields, expected {n_fields}")
+        yield row
+    if not n_fields:
+        raise ValueError("it is empty")
 
 
 def check_same_ids(ids: Iterable[str], files: Source, folder: str, table: str) -> None:
@@ -209,9 +351,9 @@ def depths_of(depths: pd.DataFrame, ids: pd.Index, label: str) -> NDArray[np.flo
     if len(missing):
         raise ValueError(f"{label}/depths.csv: {len(missing)} ids have no depth, e.g. {list(missing[:SHOWN])}")
     numbers = pd.to_numeric(depths["z"].loc[ids], errors="coerce")
-    if numbers.isna().any():
-        first = numbers.index[numbers.isna()][0]
-        raise ValueError(f"{label}/depths.csv: z of id {first} is {depths['z'].loc[first]!r}, expected a number")
+    odd = numbers.index[~np.isfinite(numbers.to_numpy(dtype=np.float64))]
+    if len(odd):
+        raise ValueError(f"{label}/depths.csv: z of id {odd[0]} is {depths['z'].loc[odd[0]]!r}, expected a number")
     return numbers.to_numpy(dtype=np.float64)
 
 
@@ -224,8 +366,9 @@ def decode_all(
 
     def work(i: int) -> None:
         name = f"{folder}/{ids[i]}.png"
+        data = files.read(name)
         try:
-            tiles[i] = decode(files.read(name))
+            tiles[i] = decode(data)
         except ValueError as error:
             raise ValueError(f"{files.label}/{name}: {error}") from None
 
@@ -244,16 +387,45 @@ def decode_all(
 
 def decode_png(data: bytes) -> NDArray[np.generic]:
     """Decode one PNG to a single channel (H W) at its own bit depth."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    if pixels is None:
+    check_png(data)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.shape[:2] != (SIZE, SIZE):
         raise ValueError("does not decode as a PNG")
-    if pixels.shape[:2] != (SIZE, SIZE):
-        raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {SIZE}x{SIZE}")
     if pixels.ndim == 3:
+        if pixels.shape[2] == 4 and (pixels[..., 3] != np.iinfo(pixels.dtype).max).any():
+            raise ValueError("is partly transparent, expected a grey image")
         if not (pixels[..., :1] == pixels[..., :3]).all():
             raise ValueError("its colour channels differ, expected a grey image")
         pixels = pixels[..., 0]
     return np.asarray(pixels)
+
+
+def check_png(data: bytes) -> None:
+    """Check what a decoder is lenient about or would allocate memory for: size, checksums, completeness, animation.
+
+    Raises:
+        ValueError: a chunk is damaged, missing or not for a still image, or the size is not that of a tile.
+    """
+    if data[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
+        raise ValueError("does not decode as a PNG: it does not begin like one")
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, end = data[at + 4 : at + 8], at + 12 + length
+        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise ValueError("does not decode as a PNG: it is truncated or a checksum is wrong")
+        if kind == b"IHDR":
+            width, height = struct.unpack(">II", data[16:24])
+            if (height, width) != (SIZE, SIZE):
+                raise ValueError(f"is {height}x{width} pixels, expected {SIZE}x{SIZE}")
+        if kind == b"acTL":
+            raise ValueError("is an animation, expected a still image")
+        at = end
+    if at != len(data):
+        raise ValueError(f"does not decode as a PNG: {len(data) - at} bytes follow its end")
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
@@ -275,13 +447,10 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
 
 def check_masks(rles: "pd.Series[str]", masks: NDArray[np.uint8], label: str) -> None:
     """Check each mask (N H W) against its run-length string in train.csv."""
-    differing = []
-    for (tile_id, text), mask in zip(rles.items(), masks, strict=True):
-        try:
-            expected = rle.decode(text, (SIZE, SIZE))
-        except ValueError as error:
-            raise ValueError(f"{label}: rle_mask of id {tile_id}: {error}") from None
-        if not np.array_equal(expected, mask):
-            differing.append(str(tile_id))
+    try:
+        expected = rle.decode_all(rles.tolist(), (SIZE, SIZE))
+    except rle.RunLengthError as error:
+        raise ValueError(f"{label}: rle_mask of id {rles.index[error.row]}: {error.reason}") from None
+    differing = rles.index[(expected != masks).any(axis=(1, 2))].tolist()
     if differing:
         raise ValueError(f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:SHOWN]}")

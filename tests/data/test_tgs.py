@@ -1,5 +1,8 @@
+import re
 import shutil
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 
 from salt import rle
+from salt.data import tgs as tgs_module
 from salt.data.synthetic import png
 from salt.data.tgs import OUTER_ZIP, decode_mask, read_dataset
 
@@ -62,6 +66,24 @@ def first(root: Path, part: str = "train", kind: str = "images") -> Path:
 
 def rewrite(path: Path, change) -> None:
     path.write_text(change(path.read_text()))
+
+
+def with_depth(z: str):
+    return lambda text: re.sub(r"(?<=,)\d+", z, text, count=1)
+
+
+def made_png(kind: bytes, change, *before: tuple[bytes, bytes]) -> bytes:
+    """A tile's PNG with one chunk changed (None: dropped) and others put before it, all with right checksums."""
+    data, at, made = png(np.random.default_rng(0).integers(0, 255, (101, 101)).astype(np.uint8)), 8, b""
+    while at < len(data):
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        chunks = [(name, data[at + 8 : at + 8 + length])]
+        if name == kind:
+            chunks = [*before, *((name, c) for c in [change(chunks[0][1])] if c is not None)]
+        for name, content in chunks:
+            made += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        at += 12 + length
+    return data[:8] + made
 
 
 FAULTS = {
@@ -132,6 +154,68 @@ FAULTS = {
         lambda r: rewrite(r / "sample_submission.csv", lambda t: t + "../x,1 1\n"),
         "an id must be a plain file name",
     ),
+    "cut in the middle": (
+        lambda r: first(r).write_bytes(first(r).read_bytes()[:-30]),
+        "truncated or a checksum is wrong",
+    ),
+    "bytes behind the end": (lambda r: first(r).write_bytes(first(r).read_bytes() + b"x"), "1 bytes follow its end"),
+    "a JPEG": (
+        lambda r: first(r).write_bytes(cv2.imencode(".jpg", np.zeros((101, 101), np.uint8))[1].tobytes()),
+        r"images/\w+.png: does not decode as a PNG: it does not begin like one",
+    ),
+    "enormous size": (
+        lambda r: first(r).write_bytes(made_png(b"IHDR", lambda c: struct.pack(">II", 50_000, 50_000) + c[8:])),
+        "is 50000x50000 pixels, expected 101x101",
+    ),
+    "missing pixels": (
+        lambda r: first(r).write_bytes(made_png(b"IDAT", lambda c: c if len(c) == 8192 else None)),
+        "does not decode as a PNG",
+    ),
+    "spoiled pixels": (
+        lambda r: first(r).write_bytes(made_png(b"IDAT", lambda c: c[:50] + b"\0\1\2\3" + c[54:])),
+        "does not decode as a PNG",
+    ),
+    "no IEND": (lambda r: first(r).write_bytes(made_png(b"IEND", lambda c: None)), "it is truncated"),
+    "animation": (
+        lambda r: first(r).write_bytes(made_png(b"IDAT", lambda c: c, (b"acTL", struct.pack(">II", 2, 0)))),
+        "is an animation, expected a still image",
+    ),
+    "transparent": (
+        lambda r: first(r).write_bytes(png(np.dstack([np.eye(101, dtype=np.uint8)] * 4))),
+        "is partly transparent",
+    ),
+    "heavy file": (lambda r: first(r).write_bytes(bytes(10_000_001)), r"\w+.png: has 10000001 bytes, too many"),
+    "folder for a file": (
+        lambda r: ((r / "depths.csv").unlink(), (r / "depths.csv").mkdir()),
+        "depths.csv: this file is missing",
+    ),
+    "depth inf": (
+        lambda r: rewrite(r / "depths.csv", with_depth("inf")),
+        r"depths.csv: z of id \w+ is 'inf', expected",
+    ),
+    "depth nan": (
+        lambda r: rewrite(r / "depths.csv", with_depth("nan")),
+        r"depths.csv: z of id \w+ is 'nan', expected",
+    ),
+    "depth too large": (lambda r: rewrite(r / "depths.csv", with_depth("1e999")), "is '1e999', expected a number"),
+    "NUL": (lambda r: rewrite(r / "depths.csv", with_depth("1\0")), "depths.csv: cannot be read as a CSV: .* NUL"),
+    "UTF-16": (
+        lambda r: (r / "depths.csv").write_bytes((r / "depths.csv").read_text().encode("utf-16")),
+        "depths.csv: cannot be read as a CSV: 'utf-8' codec",
+    ),
+    "Latin-1": (
+        lambda r: (r / "train.csv").write_bytes((r / "train.csv").read_bytes() + b"\xe4,\n"),
+        "train.csv: cannot be read as a CSV: 'utf-8' codec",
+    ),
+    "long row": (
+        lambda r: rewrite(r / "depths.csv", with_depth("1,2")),
+        "depths.csv: .* line 2 has 3 fields, expected 2",
+    ),
+    "short row": (
+        lambda r: rewrite(r / "train.csv", lambda t: t + "0123456789\n"),
+        "train.csv: .* line 26 has 1 fields, expected 2",
+    ),
+    "open quote": (lambda r: rewrite(r / "depths.csv", with_depth('"1')), "depths.csv: cannot be read as a CSV"),
     "binary table": (lambda r: (r / "train.csv").write_bytes(b"\xff\xfe\x00\x01" * 50), "train.csv"),
     "empty table": (lambda r: (r / "train.csv").write_bytes(b""), "train.csv: cannot be read as a CSV"),
 }
@@ -163,6 +247,129 @@ def test_a_damaged_member(synthetic_root, tmp_path, compression):
     (root / "train.zip").write_bytes(data)
     with pytest.raises(ValueError, match=r"train.zip.*png"):
         read_dataset(root)
+
+
+def named(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("a")
+    info.filename = info.orig_filename = name
+    return info
+
+
+def linked() -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("link")
+    info.create_system, info.external_attr = 3, 0o120777 << 16
+    return info
+
+
+def packed(method: int, name: str = "x") -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.compress_type = method
+    return info
+
+
+def central(field: str, value: int):
+    """Change a number of the first entry of a zip's central directory."""
+    offset, form = {"flags": (8, "<H"), "method": (10, "<H"), "size": (24, "<I"), "at": (42, "<I")}[field]
+
+    def change(data: bytearray) -> None:
+        directory = struct.unpack_from("<I", data, len(data) - 6)[0]
+        struct.pack_into(form, data, directory + offset, value)
+
+    return change
+
+
+def nothing(data: bytearray) -> None:
+    pass
+
+
+HOSTILE = {
+    "parent": (named("../x"), b"", nothing, r"'\.\./x' has an unsafe name"),
+    "inner parent": (named("images/../../x"), b"", nothing, "has an unsafe name"),
+    "absolute": (named("/etc/x"), b"", nothing, "'/etc/x' has an unsafe name"),
+    "drive": (named("C:x"), b"", nothing, "'C:x' has an unsafe name"),
+    "backslash": (named("images\\x"), b"", nothing, "has an unsafe name"),
+    "symlink": (linked(), b"/etc", nothing, "'link' is a symbolic link"),
+    "encrypted": (zipfile.ZipInfo("x"), b"1", central("flags", 1), "'x' is encrypted"),
+    "bomb": (packed(zipfile.ZIP_DEFLATED), bytes(20_000_000), nothing, r"'x' claims 20000000 bytes in \d+, too many"),
+    "large PNG": (zipfile.ZipInfo("x.png"), bytes(10_000_001), nothing, r"'x\.png' claims 10000001 bytes"),
+    "bzip2": (packed(zipfile.ZIP_BZIP2), b"1", nothing, "'x' is compressed by method 12, expected deflate or none"),
+    "unknown method": (zipfile.ZipInfo("x"), b"1", central("method", 99), "'x' is compressed by method 99"),
+    "longer than declared": (
+        packed(zipfile.ZIP_DEFLATED, "train.csv"),
+        b"id,rle_mask\n" * 9,
+        central("size", 12),
+        r"member train\.csv cannot be read: its content is longer than declared",
+    ),
+    "stored longer than declared": (
+        zipfile.ZipInfo("train.csv"),
+        b"id,rle_mask\n" * 9,
+        central("size", 12),
+        r"member train\.csv cannot be read: its content has another size",
+    ),
+    "shorter than declared": (
+        packed(zipfile.ZIP_DEFLATED, "train.csv"),
+        b"id,rle_mask\n",
+        central("size", 99),
+        r"member train\.csv cannot be read: its content has another size",
+    ),
+    "bad checksum": (
+        zipfile.ZipInfo("train.csv"),
+        b"id,rle_mask\n",
+        lambda data: data.__setitem__(data.index(b"rle"), ord("x")),
+        r"member train\.csv cannot be read: .* checksum",
+    ),
+    "elsewhere": (
+        zipfile.ZipInfo("train.csv"),
+        b"id,rle_mask\n",
+        central("at", 7),
+        r"member train\.csv cannot be read: it is not where",
+    ),
+    "truncated": (zipfile.ZipInfo("x"), b"1", lambda data: data.__delitem__(slice(-9, None)), "not a complete zip"),
+    "no bytes": (zipfile.ZipInfo("x"), b"1", bytearray.clear, "not a complete zip"),
+}
+
+
+@pytest.mark.parametrize("fault", HOSTILE)
+def test_a_hostile_archive_is_refused_and_nothing_is_written(synthetic_root, tmp_path, fault):
+    info, content, change, message = HOSTILE[fault]
+    file = tmp_path / OUTER_ZIP
+    with zipfile.ZipFile(file, "w") as new:
+        new.writestr(info, content, info.compress_type)
+        for other in sorted(synthetic_root.iterdir()):
+            if other.name != info.filename:
+                new.write(other, other.name)
+    data = bytearray(file.read_bytes())
+    change(data)
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=f"{re.escape(str(file))}.*{message}"):
+        read_dataset(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [OUTER_ZIP]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_occurs_twice(synthetic_root, tmp_path):
+    root = shutil.copytree(synthetic_root, tmp_path / "broken")
+    with zipfile.ZipFile(root / "train.zip", "a") as archive:
+        name = archive.namelist()[0]
+        archive.writestr(name, b"another")
+    with pytest.raises(ValueError, match=rf"train.zip: member '{name}' occurs twice"):
+        read_dataset(root)
+
+
+def test_an_inner_archive_that_is_compressed(synthetic_root, tmp_path):
+    with zipfile.ZipFile(tmp_path / OUTER_ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in synthetic_root.iterdir():
+            archive.write(file, file.name)
+    assert equal(read_dataset(synthetic_root), read_dataset(tmp_path))
+
+
+def test_a_compressed_inner_archive_for_which_the_memory_is_too_small(synthetic_root, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / OUTER_ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in synthetic_root.iterdir():
+            archive.write(file, file.name)
+    monkeypatch.setattr(tgs_module, "INNER_LIMIT", 1000)
+    with pytest.raises(ValueError, match=rf"{OUTER_ZIP}: member train.zip is compressed .* unpack the outer archive"):
+        read_dataset(tmp_path)
 
 
 def test_the_real_excerpt(tgs):
