@@ -40,6 +40,7 @@ class Data(Section):
     root: str  # folder in Kaggle's layout, or Kaggle's outer zip
     n_folds: int = Field(ge=2)
     fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
+    cache: str | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
     folds_csv: str | None  # a given division (columns id, fold); null: stratified by coverage
     constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
     synthetic: Synthetic | None

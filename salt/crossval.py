@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks at config and folds
 COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
+PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
 
 
 def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False) -> float | None:
@@ -103,12 +104,11 @@ def out_of_memory(config: RunConfig, error: Exception) -> str:
 def load_data(config: RunConfig) -> Dataset:
     """The data set; synthetic tiles are generated where they are not there yet."""
     root = Path(config.data.root)
-    if config.data.synthetic is not None:
-        with locked(root.parent, root.name, wait=SYNTHETIC_SECONDS):
-            if ranks.is_main():
+    with ranks.main_first():
+        if config.data.synthetic is not None:
+            with locked(root.parent, root.name, wait=SYNTHETIC_SECONDS):
                 ensure_synthetic(root, **config.data.synthetic.model_dump())
-        ranks.barrier()
-    return read_dataset(root)
+        return read_dataset(root, Path(config.data.cache) if config.data.cache else None)
 
 
 def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
@@ -219,10 +219,13 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     done = directory.done_folds(config.data.n_folds)
     missing = sorted(set(range(config.data.n_folds)) - set(done))
     index = np.concatenate([np.flatnonzero(folds == fold) for fold in done])
-    parts = [np.load(directory.fold(fold) / "oof.npz") for fold in done]
-    ids = np.concatenate([part["ids"] for part in parts])
-    assert ids.tolist() == [tiles.ids[i] for i in index]
-    probabilities = np.concatenate([part["probabilities"] for part in parts])
+    ids = np.array([tiles.ids[i] for i in index])
+    probabilities = np.empty((len(index), SIZE, SIZE), dtype=np.float16)
+    for fold in done:
+        with np.load(directory.fold(fold) / "oof.npz") as part:
+            here = folds[index] == fold
+            assert part["ids"].tolist() == ids[here].tolist()
+            probabilities[here] = part["probabilities"]
     if config.data.constant_tiles == "empty":
         probabilities[tiles.constant[index]] = 0
     write_npz(directory.path / "oof.npz", ids=ids, probabilities=probabilities)
@@ -252,15 +255,19 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
 
 def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float, runtime: Runtime) -> None:
     """Predict the test tiles by the mean over the finished folds (and their snapshots) and write submission.csv."""
-    total = np.zeros(data.test.images.shape, dtype=np.float32)
     done = directory.done_folds(config.data.n_folds)
     files = [(fold, file) for fold in done for file in weight_files(directory.fold(fold))]
-    for fold, file in files:
-        model = load_model(config, file, runtime)
-        forward = torch.compile(model) if config.trainer.compile else model
-        batch_size, tta = config.trainer.batch_size, config.trainer.tta
-        total += predict(forward, model, data.test, batch_size, runtime, tta, f"test, fold {fold}")
-    salt = total / len(files) > threshold
+    model = build_for_prediction(config, runtime)
+    forward = torch.compile(model) if config.trainer.compile else model
+    batch_size, tta = config.trainer.batch_size, config.trainer.tta
+    salt = np.empty(data.test.images.shape, dtype=np.bool_)
+    for start in range(0, len(salt), PREDICTED):
+        positions = np.arange(start, min(start + PREDICTED, len(salt)))
+        total = np.zeros((len(positions), *salt.shape[1:]), dtype=np.float32)
+        for fold, file in files:
+            load_weights(model, file)
+            total += predict(forward, model, data.test, positions, batch_size, runtime, tta, f"test, fold {fold}")
+        salt[positions] = total / len(files) > threshold
     if config.data.constant_tiles == "empty":
         salt[data.test.constant] = False
     write_submission(directory.path / "submission.csv", data.test.ids, salt)
@@ -272,15 +279,18 @@ def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float
     )
 
 
-def load_model(config: RunConfig, file: Path, runtime: Runtime) -> nn.Module:
-    """The trained network of a fold."""
-    model = build.build_model(build.without_weights(config))  # all weights come from the file
+def build_for_prediction(config: RunConfig, runtime: Runtime) -> nn.Module:
+    """The network of a run, on the device; its weights come from a fold's file."""
+    model = build.build_model(build.without_weights(config)).to(runtime.device)
+    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Give the network the weights of a file."""
     try:
         model.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]}") from error
-    model = model.to(runtime.device)
-    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
 
 
 def free_memory() -> None:

@@ -29,7 +29,7 @@ from salt.averaging import recompute_norms
 from salt.checkpoint import Epoch, Row, State, save_weights
 from salt.config import RunConfig
 from salt.data.mix import CutMix, MixUp, NoMix
-from salt.data.tgs import Tiles
+from salt.data.tgs import SIZE, Tiles
 from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
 from salt.losses.combine import set_progress
 from salt.predict import Forward, inputs, predict, to_float
@@ -52,8 +52,9 @@ class Fold:
     number: int
     path: Path
     runtime: Runtime
-    training: Tiles
-    held_out: Tiles
+    tiles: Tiles  # all of them; copies of the parts would double the memory
+    training: NDArray[np.int64]
+    held_out: NDArray[np.int64]
     network: Forward  # as it is called in prediction: compiled, or itself
     forward: Forward  # as it is called in training: the same, spread over the processes
     loss: nn.Module
@@ -79,7 +80,7 @@ def train_fold(
     state = start(config, len(batches), path, runtime)
     loss = build.build_loss(config).to(runtime.device)
     network = torch.compile(state.model) if config.trainer.compile else state.model
-    parts = (tiles[training], tiles[held_out], network, spread(network, runtime), loss, augment.mix)
+    parts = (tiles, training, held_out, network, spread(network, runtime), loss, augment.mix)
     fold = Fold(config, number, path, runtime, *parts)
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
@@ -128,13 +129,14 @@ def finish(fold: Fold, state: State) -> None:
     with result_weights(fold, state):
         save_weights(state.model, fold.path / "model.safetensors")
         ranks.barrier()
-        total = np.zeros(fold.held_out.images.shape, dtype=np.float32)
         files = weight_files(fold.path)
+        total = np.zeros((len(fold.held_out), SIZE, SIZE), dtype=np.float32)
         for file in files:
             state.model.load_state_dict(load_file(file))
             total += predict_held_out(fold, state, fold.config.trainer.tta)
     probabilities = (total / len(files)).astype(np.float16)
-    write_npz(fold.path / "oof.npz", ids=np.array(fold.held_out.ids), probabilities=probabilities)
+    ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
+    write_npz(fold.path / "oof.npz", ids=ids, probabilities=probabilities)
     rate, seconds = state.clock.images_per_second, state.clock.seconds
     write_json(fold.path / "timing.json", {"epochs": state.epoch, "seconds": seconds, "images_per_second": rate})
 
@@ -276,19 +278,19 @@ def check_finite(state: State) -> None:
 
 def validate(fold: Fold, state: State) -> Row:
     """Score at threshold 0.5, IoU of tiles with salt, and accuracy on tiles without, not mirrored; if it is time to."""
-    assert fold.held_out.masks is not None
+    assert fold.tiles.masks is not None
     if state.epoch < fold.config.trainer.epochs and state.epoch % fold.config.trainer.validate_every:
         return NOT_VALIDATED
     with result_weights(fold, state):
         probabilities = predict_held_out(fold, state, tta=False)
-    counts = metrics.count_pixels(probabilities, fold.held_out.masks, np.array([0.5]))
+    counts = metrics.count_pixels(probabilities, fold.tiles.masks[fold.held_out], np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
 
 
 def predict_held_out(fold: Fold, state: State, tta: bool) -> NDArray[np.float32]:
     """Probabilities (N H W) of the held-out tiles with the weights that the model has now."""
     batch_size = fold.config.trainer.batch_size
-    return predict(fold.network, state.model, fold.held_out, batch_size, fold.runtime, tta, "validate")
+    return predict(fold.network, state.model, fold.tiles, fold.held_out, batch_size, fold.runtime, tta, "validate")
 
 
 @contextmanager
@@ -312,8 +314,8 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and depths of the fold's training tiles as they are, in full batches."""
     size = fold.config.trainer.batch_size
-    for start in range(0, len(fold.training.ids) - size + 1, size):
-        yield inputs(fold.training, np.arange(start, start + size), fold.runtime)
+    for start in range(0, len(fold.training) - size + 1, size):
+        yield inputs(fold.tiles, fold.training[start : start + size], fold.runtime)
 
 
 def write_npz(path: Path, **arrays: NDArray[Any]) -> None:

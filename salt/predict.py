@@ -32,18 +32,19 @@ def predict(
     forward: Forward,
     model: nn.Module,
     tiles: Tiles,
+    positions: NDArray[np.int64],
     batch_size: int,
     runtime: Runtime,
     tta: bool,
     title: str,
 ) -> NDArray[np.float32]:
-    """Probabilities (N H W) of tiles in eval mode; of several processes each works on its share, all get all.
+    """Probabilities (N H W) of the tiles at N positions, in eval mode.
 
-    `forward` is the network (it may be compiled); every call has the same batch size, the last one
-    filled up with copies, so that a compiled network is not compiled again.
+    Of several processes each works on its share, and all get all. `forward` is the network (it may be compiled); every
+    call has the same batch size, the last one filled up with copies, so that it is not compiled again.
     """
     model.eval()
-    share = np.arange(ranks.rank(), len(tiles.ids), ranks.world_size())
+    share = positions[ranks.rank() :: ranks.world_size()]
     probabilities = np.empty((len(share), *tiles.images.shape[1:]), dtype=np.float32)
     for start in tqdm(range(0, len(share), batch_size), desc=title, unit="batch", disable=None, leave=False):
         index = share[start : start + batch_size]
@@ -56,7 +57,7 @@ def predict(
         probabilities[start : start + batch_size] = result[: len(index), 0].cpu().numpy()
     if ranks.world_size() > 1:
         parts = ranks.gather(probabilities)
-        probabilities = np.empty(tiles.images.shape, dtype=np.float32)
+        probabilities = np.empty((len(positions), *tiles.images.shape[1:]), dtype=np.float32)
         for rank, part in enumerate(parts):
             probabilities[rank :: ranks.world_size()] = part
     if not np.isfinite(probabilities).all():

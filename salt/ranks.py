@@ -1,6 +1,8 @@
 """The processes that train one fold together, started by torchrun; everything here is trivial in a single process."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # torch is imported within functions: rundir uses this file, and the command starts without torch
@@ -46,6 +48,16 @@ def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
         gather(None)
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The first process does what is in this context; then the others do, and find what it wrote."""
+    if not is_main():
+        barrier()
+    yield
+    if is_main():
+        barrier()
 
 
 def gather(part: Any) -> list[Any]:

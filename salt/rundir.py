@@ -20,7 +20,7 @@ from salt.config import RunConfig, check_config
 from salt.ranks import is_main
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
-FREE_KEYS = ("folds", "dry_run", "accept", "data.root", "trainer.device", "trainer.workers")
+FREE_KEYS = ("folds", "dry_run", "accept", "data.root", "data.cache", "trainer.device", "trainer.workers")
 TAKE_OVER = 15.0  # seconds that a dead process's loader workers may live on and hold its lock
 RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
 

@@ -37,7 +37,14 @@ def undisturbed(command, tmp_path_factory):
 
 def run(command, path, prefix=(), **options):
     return subprocess.run(
-        [*prefix, *command], cwd=path, env=ENVIRONMENT, capture_output=True, text=True, check=False, **options
+        [*prefix, *command],
+        cwd=path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        **options,
     )
 
 

@@ -195,12 +195,12 @@ def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny,
     data, folds = train(config, tmp_path)
     names = [file.name for file in weight_files(tmp_path)]
     assert names == ["snapshot_0004.safetensors", "model.safetensors"]
-    runtime, held_out = choose_runtime(config.trainer), data.train[np.flatnonzero(folds == 0)]
+    runtime, held_out = choose_runtime(config.trainer), np.flatnonzero(folds == 0)
     parts = []
     for name in names:
         model = build_model(config)
         model.load_state_dict(load_file(tmp_path / name))
-        parts.append(predict(model, model, held_out, 4, runtime, True, ""))
+        parts.append(predict(model, model, data.train, held_out, 4, runtime, True, ""))
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
     with np.load(tmp_path / "oof.npz") as oof:
         np.testing.assert_allclose(oof["probabilities"], (parts[0] + parts[1]) / 2, atol=1e-3)

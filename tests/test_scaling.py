@@ -101,19 +101,29 @@ def test_alone_there_is_nothing_to_share(monkeypatch):
 
 @pytest.mark.faults
 def test_a_preempted_job_is_requeued_and_goes_on(overrides, tmp_path):
-    command = [sys.executable, "-m", "salt.train", "-m", *overrides, "trainer.epochs=30", "folds=[0]"]
-    alone = run([o for o in command if o != "-m"][:1] + ["-m"] + command[2:3] + command[4:], tmp_path / "..")
-    assert alone.returncode == 0, alone.stderr
-    started = Started([*command, "hydra/launcher=submitit_local"], tmp_path)
-    log = tmp_path / "runs/a/train.log"
+    longer = [*overrides, "trainer.epochs=30", "folds=[0]"]
+    undisturbed, preempted = tmp_path / "undisturbed", tmp_path / "preempted"
+    weights = run_undisturbed([sys.executable, "-m", "salt.train", *longer], undisturbed)
+    preempted.mkdir()
+    command = [sys.executable, "-m", "salt.train", "-m", *longer, "hydra/launcher=submitit_local"]
+    started = Started(command, preempted)
+    log = preempted / "runs/a/train.log"
+    deadline = time.monotonic() + 60
     while not log.exists() or "epoch 2," not in log.read_text():
+        assert time.monotonic() < deadline and started.process.poll() is None, started.errors
         time.sleep(0.05)
-    os.kill(job_of(tmp_path), signal.SIGUSR2)
+    os.kill(job_of(preempted), signal.SIGUSR2)
     assert started.end()[0] == 0
-    text = log.read_text()
-    assert "saved after step" in text and "goes on after epoch" in text
-    name = "runs/a/fold_0/model.safetensors"
-    assert (tmp_path / name).read_bytes() == (tmp_path / ".." / name).read_bytes()
+    assert "saved after step" in log.read_text() and "goes on after epoch" in log.read_text()
+    assert (preempted / "runs/a/fold_0/model.safetensors").read_bytes() == weights
+
+
+def run_undisturbed(command: list[str], folder: Path) -> bytes:
+    """The weights that a run ends with."""
+    folder.mkdir()
+    result = run(command, folder)
+    assert result.returncode == 0, result.stderr
+    return (folder / "runs/a/fold_0/model.safetensors").read_bytes()
 
 
 def job_of(folder: Path) -> int:
@@ -129,15 +139,15 @@ def job_of(folder: Path) -> int:
 
 
 @pytest.mark.faults
-def test_torchrun_that_is_stopped_saves_and_goes_on(overrides, together, tmp_path):
-    longer = [*overrides, "trainer.epochs=40"]
-    undisturbed = run([*TORCHRUN, *longer], tmp_path / "..")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    started = Started([*TORCHRUN, *longer], tmp_path)
+def test_torchrun_that_is_stopped_saves_and_goes_on(overrides, tmp_path):
+    command = [*TORCHRUN, *overrides, "trainer.epochs=40", "folds=[0]"]
+    weights = run_undisturbed(command, tmp_path / "undisturbed")
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    started = Started(command, stopped)
     started.wait_for("epoch 2,")
     started.process.send_signal(signal.SIGTERM)
     assert started.end()[0] != 0 and any("saved after step" in line for line in started.lines)
-    result = run([*TORCHRUN, *longer], tmp_path)
+    result = run(command, stopped)
     assert result.returncode == 0 and "goes on after epoch" in result.stdout, result.stderr
-    name = "runs/a/fold_0/model.safetensors"
-    assert (tmp_path / name).read_bytes() == (tmp_path / ".." / name).read_bytes()
+    assert (stopped / "runs/a/fold_0/model.safetensors").read_bytes() == weights

@@ -3,18 +3,13 @@
 import csv
 import hashlib
 import io
-import mmap
 import os
-import re
-import stat
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,13 +18,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from salt import rle
+from salt.data import cache
+from salt.data.archive import Below, Folder, Source, Zip, stamps
 
 SIZE = 101  # pixels, both sides of every tile
 OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
 SHOWN = 5  # offending ids that a message names
-LARGE = 10_000_000  # bytes; no tile has as many
-BOMB = 100  # no honest large member shrinks to less than one part in so many
-INNER_LIMIT = 1_000_000_000  # bytes of an inner zip that is unpacked in memory
+CHECKED = 4096  # masks compared at once
 
 
 @dataclass(frozen=True)
@@ -40,11 +35,6 @@ class Tiles:
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None
     depths: NDArray[np.float64]
-
-    def __getitem__(self, index: NDArray[np.int64]) -> "Tiles":
-        """Some of the tiles."""
-        masks = None if self.masks is None else self.masks[index]
-        return Tiles([self.ids[i] for i in index], self.images[index], masks, self.depths[index])
 
     @property
     def constant(self) -> NDArray[np.bool_]:
@@ -72,173 +62,10 @@ class Dataset:
         return hashlib.sha256((self.train.digest() + self.test.digest()).encode()).hexdigest()
 
 
-class Folder:
-    """The files of a folder and those two levels down in train/ and test/, by their name relative to it."""
-
-    def __init__(self, path: Path):
-        self.label = str(path)
-        self._path = path
-        # not rglob: a user may name a folder that holds much else
-        files = [p for p in (*path.glob("*"), *path.glob("train/*/*"), *path.glob("test/*/*")) if p.is_file()]
-        self.names = {p.relative_to(path).as_posix() for p in files}
-
-    def read(self, name: str) -> bytes:
-        """The bytes of one file."""
-        path = self._path / name
-        try:
-            if name.endswith(".png") and path.stat().st_size > LARGE:
-                raise ValueError(f"{path}: has {path.stat().st_size} bytes, too many for a tile")
-            return path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-
-    def open_zip(self, name: str) -> "Zip":
-        """A zip archive that lies in the folder."""
-        return open_zip(self._path / name)
-
-
-class Window(io.RawIOBase):
-    """Bytes that are mapped or in memory as a seekable file; nothing is copied ahead."""
-
-    def __init__(self, data: memoryview):
-        self._data, self._at = data, 0
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position and return it."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
-        if base + offset < 0:
-            raise OSError("a position before the first byte")
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there are bytes."""
-        part = self._data[self._at : self._at + len(buffer)]
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
-
-
-class Zip:
-    """The files in a zip archive, by their member name. They are checked and read in memory, never extracted."""
-
-    def __init__(self, data: memoryview, label: str):
-        self.label = label
-        self._data = data
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        for info in self._directory():
-            fault = "occurs twice" if info.filename in self._members else find_fault(info)
-            if fault:
-                raise ValueError(f"{label}: member {info.orig_filename!r} {fault}")
-            self._members[info.filename] = info
-        self.names = {n for n in self._members if not n.endswith("/")}
-
-    def _directory(self) -> list[zipfile.ZipInfo]:
-        try:
-            with zipfile.ZipFile(Window(self._data)) as archive:
-                return archive.infolist()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError, struct.error):
-            raise ValueError(f"{self.label}: this is not a complete zip archive; download it again") from None
-
-    def packed(self, name: str) -> memoryview:
-        """The bytes of one member as they are stored."""
-        info = self._members[name]
-        at = info.header_offset
-        encoded = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
-        header = bytes(self._data[at : at + 30 + len(encoded)])
-        start = at + 30 + sum(struct.unpack("<HH", header[26:30])) if len(header) >= 30 else 0
-        packed = self._data[start : start + info.compress_size]
-        if header[:4] + header[30:] != b"PK\3\4" + encoded or len(packed) < info.compress_size:
-            raise ValueError(f"{self.label}: member {name} cannot be read: it is not where the directory says")
-        return packed
-
-    def read(self, name: str) -> bytes:
-        """The bytes of one member."""
-        info, packed = self._members[name], self.packed(name)
-        try:
-            content = bytes(packed) if info.compress_type == zipfile.ZIP_STORED else inflate(packed, info.file_size)
-        except (zlib.error, ValueError) as error:
-            raise ValueError(f"{self.label}: member {name} cannot be read: {error}") from None
-        if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
-            raise ValueError(f"{self.label}: member {name} cannot be read: its content has another size or checksum")
-        return content
-
-    def open_zip(self, name: str) -> "Zip":
-        """A zip archive within this one: in place if it is stored as it is, else unpacked in memory."""
-        info = self._members[name]
-        if info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size:
-            return Zip(self.packed(name), f"{self.label}/{name}")
-        if info.file_size > INNER_LIMIT:
-            raise ValueError(
-                f"{self.label}: member {name} is compressed and has {info.file_size} bytes, too many for the memory; "
-                "unpack the outer archive and name its folder as data.root"
-            )
-        return Zip(memoryview(self.read(name)), f"{self.label}/{name}")
-
-
-def open_zip(path: Path) -> Zip:
-    """Map a zip archive into memory and read its directory."""
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    return Zip(memoryview(mapped), str(path))
-
-
-def find_fault(info: zipfile.ZipInfo) -> str | None:
-    """Why a member of an archive is refused by what the archive's directory says of it; None if it is not."""
-    name = info.orig_filename
-    if name.startswith("/") or ".." in name.split("/") or re.search(r"\\|\0|^[A-Za-z]:", name):
-        return "has an unsafe name"
-    if stat.S_ISLNK(info.external_attr >> 16):
-        return "is a symbolic link"
-    if info.flag_bits & 1:
-        return "is encrypted"
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return f"is compressed by method {info.compress_type}, expected deflate or none"
-    if info.file_size > LARGE and (name.endswith(".png") or info.file_size > BOMB * info.compress_size):
-        return f"claims {info.file_size} bytes in {info.compress_size}, too many for what it is"
-    return None
-
-
-def inflate(packed: memoryview, size: int) -> bytes:
-    """Decompress to at most one byte more than declared."""
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = stream.decompress(packed, size + 1)
-    if len(content) > size:
-        raise ValueError("its content is longer than declared")
-    if not stream.eof or stream.unused_data:
-        raise ValueError("its content does not end where it should")
-    return content
-
-
-class Below:
-    """The files of another source below a prefix."""
-
-    def __init__(self, source: Folder | Zip, prefix: str):
-        self.label = f"{source.label}/{prefix}"
-        self._source, self._prefix = source, prefix
-        self.names = {n[len(prefix) + 1 :] for n in source.names if n.startswith(prefix + "/")}
-
-    def read(self, name: str) -> bytes:
-        """The bytes of one file."""
-        return self._source.read(f"{self._prefix}/{name}")
-
-
-Source = Folder | Zip | Below
-
-
-def read_dataset(root: Path) -> Dataset:
+def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
     """Read and check the whole data set: a folder in Kaggle's layout (zips or unpacked) or Kaggle's outer zip.
+
+    With a `cache_folder` the decoded tiles are kept there and mapped into memory.
 
     Raises:
         ValueError: something is missing, does not decode, has a wrong size or contradicts the tables;
@@ -253,14 +80,36 @@ def read_dataset(root: Path) -> Dataset:
     check_same_ids(truth.index, train_files, "masks", "train.csv")
     check_same_ids(sample.index, test_files, "images", "sample_submission.csv")
 
-    masks = decode_all(train_files, "masks", truth.index, decode_mask, "train masks")
-    check_masks(truth["rle_mask"], masks, f"{source.label}/train.csv")
-    images = decode_all(train_files, "images", truth.index, decode_image, "train images")
-    test_images = decode_all(test_files, "images", sample.index, decode_image, "test images")
+    train_depths, test_depths = (depths_of(depths, table.index, source.label) for table in (truth, sample))
+
+    def decode(allocate: cache.Allocate) -> dict[str, NDArray[np.uint8]]:
+        masks = decode_all(train_files, "masks", truth.index, decode_mask, "train_masks", allocate)
+        check_masks(truth["rle_mask"], masks, f"{source.label}/train.csv")
+        images = decode_all(train_files, "images", truth.index, decode_image, "train_images", allocate)
+        return {
+            "train_masks": masks,
+            "train_images": images,
+            "test_images": decode_all(test_files, "images", sample.index, decode_image, "test_images", allocate),
+        }
+
+    if cache_folder is None:
+        arrays = decode(cache.in_memory)
+    else:
+        arrays = cache.kept(cache_folder, fingerprint(source, train_files, test_files), decode)
     return Dataset(
-        train=Tiles(list(truth.index), images, masks, depths_of(depths, truth.index, source.label)),
-        test=Tiles(list(sample.index), test_images, None, depths_of(depths, sample.index, source.label)),
+        train=Tiles(list(truth.index), arrays["train_images"], arrays["train_masks"], train_depths),
+        test=Tiles(list(sample.index), arrays["test_images"], None, test_depths),
     )
+
+
+def fingerprint(source: Source, train_files: Source, test_files: Source) -> str:
+    """SHA-256 of the tables and of every tile's name with its size and checksum (unpacked: size and time)."""
+    digest = hashlib.sha256()
+    for name in ("train.csv", "sample_submission.csv"):
+        digest.update(source.read(name))
+    for files in (train_files, test_files):
+        digest.update("\n".join(stamps(files)).encode())
+    return digest.hexdigest()
 
 
 def open_root(root: Path) -> Folder | Zip:
@@ -272,7 +121,7 @@ def open_root(root: Path) -> Folder | Zip:
             f"data.root: there is no folder {root}. `make data` explains the download; "
             "data.root=FOLDER (or SALT_DATA) names another place; data=synthetic needs no download."
         )
-    source = open_zip(root) if root.is_file() else Folder(root)
+    source = Zip(root, str(root)) if root.is_file() else Folder(root)
     if "train.csv" not in source.names:
         raise ValueError(
             f"data.root: {root} has no train.csv. Expected train.csv, depths.csv, sample_submission.csv, "
@@ -358,25 +207,29 @@ def depths_of(depths: pd.DataFrame, ids: pd.Index, label: str) -> NDArray[np.flo
 
 
 def decode_all(
-    files: Source, folder: str, ids: Iterable[str], decode: Callable[[bytes], NDArray[np.uint8]], title: str
+    files: Source,
+    folder: str,
+    ids: "pd.Index[str]",
+    decode: Callable[[bytes], NDArray[np.uint8]],
+    name: str,
+    allocate: cache.Allocate,
 ) -> NDArray[np.uint8]:
     """Decode the PNGs of `ids` into one array (N H W); cv2 releases the GIL, so threads help."""
-    ids = list(ids)
-    tiles = np.empty((len(ids), SIZE, SIZE), dtype=np.uint8)
+    tiles = allocate(name, (len(ids), SIZE, SIZE))
 
     def work(i: int) -> None:
-        name = f"{folder}/{ids[i]}.png"
-        data = files.read(name)
+        file = f"{folder}/{ids[i]}.png"
+        data = files.read(file)
         try:
             tiles[i] = decode(data)
         except ValueError as error:
-            raise ValueError(f"{files.label}/{name}: {error}") from None
+            raise ValueError(f"{files.label}/{file}: {error}") from None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in tqdm(
             pool.map(work, range(len(ids))),
             total=len(ids),
-            desc=title,
+            desc=name.replace("_", " "),
             unit="tile",
             disable=None,
             leave=False,
@@ -447,10 +300,13 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
 
 def check_masks(rles: "pd.Series[str]", masks: NDArray[np.uint8], label: str) -> None:
     """Check each mask (N H W) against its run-length string in train.csv."""
-    try:
-        expected = rle.decode_all(rles.tolist(), (SIZE, SIZE))
-    except rle.RunLengthError as error:
-        raise ValueError(f"{label}: rle_mask of id {rles.index[error.row]}: {error.reason}") from None
-    differing = rles.index[(expected != masks).any(axis=(1, 2))].tolist()
+    differing: list[str] = []
+    for start in range(0, len(masks), CHECKED):
+        part = rles.iloc[start : start + CHECKED]
+        try:
+            expected = rle.decode_all(part.tolist(), (SIZE, SIZE))
+        except rle.RunLengthError as error:
+            raise ValueError(f"{label}: rle_mask of id {part.index[error.row]}: {error.reason}") from None
+        differing += part.index[(expected != masks[start : start + CHECKED]).any(axis=(1, 2))].tolist()
     if differing:
         raise ValueError(f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:SHOWN]}")

@@ -1,0 +1,79 @@
+"""Arrays kept on the disk and mapped into memory: data larger than the memory, and starts without decoding."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salt.rundir import locked, write_json
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.uint8]
+Allocate = Callable[[str, tuple[int, ...]], Array]  # an array to be filled, by its name and shape
+
+BUILD_SECONDS = 3600.0  # to wait for another process that builds the same cache
+
+
+def in_memory(_: str, shape: tuple[int, ...]) -> Array:
+    """An array that is not kept."""
+    return np.empty(shape, dtype=np.uint8)
+
+
+def kept(folder: Path, source: str, make: Callable[[Allocate], dict[str, Array]]) -> dict[str, Array]:
+    """The arrays that `make` fills, from `folder` if it holds those of the same `source`, else made and kept there.
+
+    `source` says from which files the arrays come, and changes when they do. The arrays' own SHA-256 is compared.
+
+    Raises:
+        ValueError: another process has been building the cache for too long, or what `make` raises.
+        OSError: the disk is full or cannot be written.
+    """
+    with locked(folder, "cache", wait=BUILD_SECONDS):
+        found = find(folder, source)
+        if found is not None:
+            return found
+        (folder / "cache.json").unlink(missing_ok=True)  # whatever happens now, half a cache is none
+
+        def allocate(name: str, shape: tuple[int, ...]) -> Array:
+            return allocate_file(folder / f"{name}.npy", shape)
+
+        arrays = make(allocate)
+        digests = {name: hashlib.sha256(array.data).hexdigest() for name, array in arrays.items()}
+        write_json(folder / "cache.json", {"source": source, "sha256": digests})
+        log.info("%s: decoded tiles are kept here and mapped into memory", folder)
+        return arrays
+
+
+def find(folder: Path, source: str) -> dict[str, Array] | None:
+    """The arrays in a folder, or None if they are of other files or damaged."""
+    try:
+        record = json.loads((folder / "cache.json").read_text())
+        if record["source"] != source:
+            log.info("%s: the files have changed since they were decoded; they are decoded again", folder)
+            return None
+        # "c": copies of what is written stay in this process, so that nothing can change the files
+        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in record["sha256"]}
+        damaged = [n for n, array in arrays.items() if hashlib.sha256(array.data).hexdigest() != record["sha256"][n]]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        damaged = [str(error)]
+    if damaged:
+        log.warning("%s is damaged (%s); the tiles are decoded again", folder, ", ".join(damaged))
+        return None
+    return arrays
+
+
+def allocate_file(path: Path, shape: tuple[int, ...]) -> Array:
+    """A new mapped file; its space is taken at once, since a full disk could not be told later."""
+    path.unlink(missing_ok=True)  # a process that has the old file mapped keeps it
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return np.asarray(array)
