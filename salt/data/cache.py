@@ -31,9 +31,14 @@ def kept(folder: Path, source: str, make: Callable[[Allocate], dict[str, Array]]
     `source` says from which files the arrays come, and changes when they do. The arrays' own SHA-256 is compared.
 
     Raises:
-        ValueError: another process has been building the cache for too long, or what `make` raises.
+        ValueError: the folder cannot be made, another process has been building the cache for too long, or what `make`
+            raises.
         OSError: the disk is full or cannot be written.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"data.cache: {folder} cannot be used as a folder: {error.strerror}") from None
     with locked(folder, "cache", wait=BUILD_SECONDS):
         found = find(folder, source)
         if found is not None:

@@ -108,3 +108,9 @@ def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module.os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space"):
         cache_module.kept(tmp_path, "x", lambda allocate: {"a": allocate("a", (3,))})
+
+
+def test_a_file_instead_of_the_folder(root, tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(ValueError, match=r"data\.cache: .*cache cannot be used as a folder: File exists"):
+        read_dataset(root, tmp_path / "cache")
