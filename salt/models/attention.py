@@ -29,10 +29,13 @@ class CSE(nn.Module):
             nn.Conv2d(channels // reduction, channels, 1),
         )
 
+    def weights(self, x: Tensor) -> Tensor:
+        """The channels' weights (N C 1 1) in 0 ... 1."""
+        return torch.sigmoid(self.gate(x.mean(dim=(2, 3), keepdim=True)))
+
     def forward(self, x: Tensor) -> Tensor:
         """Gated map."""
-        weights: Tensor = self.gate(x.mean(dim=(2, 3), keepdim=True))
-        return x * torch.sigmoid(weights)
+        return x * self.weights(x)
 
 
 class SSE(nn.Module):
@@ -47,9 +50,13 @@ class SSE(nn.Module):
         super().__init__()
         self.gate = nn.Conv2d(channels, 1, 1)
 
+    def weights(self, x: Tensor) -> Tensor:
+        """The positions' weights (N 1 H W) in 0 ... 1."""
+        return torch.sigmoid(self.gate(x))
+
     def forward(self, x: Tensor) -> Tensor:
         """Gated map."""
-        return x * torch.sigmoid(self.gate(x))
+        return x * self.weights(x)
 
 
 class SCSE(nn.Module):
@@ -72,5 +79,9 @@ class SCSE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gated map."""
-        channels, positions = self.cse(x), self.sse(x)
-        return channels + positions if self.combine == "sum" else torch.maximum(channels, positions)
+        if self.combine == "max":
+            return torch.maximum(self.cse(x), self.sse(x))
+        weights = self.cse.weights(x) + self.sse.weights(x)  # (N C H W): the sum of both maps in half of the passes
+        if x.is_contiguous(memory_format=torch.channels_last):
+            weights = weights.contiguous(memory_format=torch.channels_last)  # torch does not choose it by itself
+        return x * weights
