@@ -7,7 +7,7 @@ ARGS ?=
 COMPETITION := tgs-salt-identification-challenge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test faults check wheel docs data train sweep submit report clean
+.PHONY: help setup demo ablation test faults check wheel docs bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -49,6 +49,9 @@ wheel: setup  ## build the wheel and try it with its own dependencies in a clean
 
 docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
 	$(BIN)/python scripts/mechanisms.py
+
+bench: setup  ## measure speed and memory, and write docs/benchmarks.md (15 minutes on 2 cores)
+	$(BIN)/python scripts/bench.py $(ARGS)
 
 data:  ## fetch the TGS archives into data/tgs with Kaggle's command line tool
 	@command -v kaggle >/dev/null || { \

@@ -53,10 +53,18 @@ def run(cfg: DictConfig) -> float | None:
         config = typed(cfg)
         if config.dry_run:
             print(OmegaConf.to_yaml(cfg, resolve=True))
+        limit_threads()
         from salt import crossval  # torch is imported from here on
 
         with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
             return crossval.run(config, path, device, in_parts=in_sweep)
+
+
+def limit_threads() -> None:
+    """Let a job of submitit compute with as many threads as it has cores; Slurm too gives one if nothing is said."""
+    launcher = HydraConfig.get().launcher
+    if HydraConfig.get().mode == RunMode.MULTIRUN and "cpus_per_task" in launcher:
+        os.environ.setdefault("OMP_NUM_THREADS", str(launcher.cpus_per_task or 1))
 
 
 @contextmanager

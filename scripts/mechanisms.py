@@ -110,7 +110,9 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
     torch.manual_seed(0)
     state = start(config, 100, Path("nowhere"), runtime)
     augment = build.build_augment(config)
-    fold = Fold(config, 0, Path(), runtime, None, None, state.model, state.model, build.build_loss(config), augment.mix)  # type: ignore[arg-type]
+    fold = Fold(
+        config, 0, Path(), runtime, None, None, None, state.model, state.model, build.build_loss(config), augment.mix
+    )  # type: ignore[arg-type]
     images = torch.randint(0, 255, (16, 101, 101), dtype=torch.uint8).numpy()
     masks = (images > 128).astype("uint8")
     depths, index = torch.full((16,), 500.0), torch.arange(16)

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import TINY
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from test_faults import ENVIRONMENT, Started, run
 
-from salt import ranks
+from salt import ranks, train
 from salt.data.tiles import EpochBatches
 
 RESULTS = [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("model.safetensors", "metrics.csv", "oof.npz")]
@@ -91,6 +93,18 @@ def test_a_sweep_under_torchrun_is_refused(overrides, tmp_path):
     command = [sys.executable, "-m", "salt.train", "-m", *overrides, "loss=bce,lovasz"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "a sweep cannot run under torchrun" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("launcher", "threads"), [({"cpus_per_task": 3}, "3"), ({"cpus_per_task": None}, "1"), ({}, None)]
+)
+def test_a_job_computes_with_the_cores_that_it_was_given(monkeypatch, launcher, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", "removed again after the test")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    settings = OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": launcher})
+    monkeypatch.setattr(train.HydraConfig, "get", lambda: settings)
+    train.limit_threads()
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 def test_alone_there_is_nothing_to_share(monkeypatch):
