@@ -26,12 +26,12 @@ import torch
 from bench_page import page
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from salt import build, metrics, rle
-from salt.checkpoint import Epoch, State
+from salt.checkpoint import Epoch, State, save_weights
 from salt.config import RunConfig, check_config
 from salt.crossval import load_weights
 from salt.data.synthetic import ensure_synthetic
@@ -200,8 +200,9 @@ def operators(ours: Training) -> Row:
         began = time.perf_counter()
         ours.loop()
         wall = time.perf_counter() - began
-    name = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    times = {event.key: getattr(event, name) / 1e6 for event in recorded.key_averages()}
+    device, name = (DeviceType.CUDA, "device") if on_gpu else (DeviceType.CPU, "cpu")  # an operator repeats its kernels
+    events = [event for event in recorded.key_averages() if event.device_type == device]
+    times = {event.key: getattr(event, f"self_{name}_time_total") / 1e6 for event in events}
     largest = sorted(times, key=lambda key: -times[key])[:10]
     return {"shares": {key: times[key] / wall for key in largest}, "busy": min(sum(times.values()) / wall, 1.0)}
 
@@ -276,7 +277,7 @@ def inference(bench: Bench) -> dict[str, Row]:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
-        save_file(model.state_dict(), file)
+        save_weights(model, file)
 
         def fold() -> None:
             load_weights(model, file)

@@ -65,7 +65,7 @@ def test_targets_are_judged_in_their_direction():
 
 def test_sides_are_measured_in_turn_and_ratios_are_medians_of_pairs(monkeypatch):
     order = []
-    clock = iter(np.cumsum([0, 9, 0, 9, 0, 1, 0, 2, 0, 3, 0, 12, 0, 1, 0, 3]).tolist())  # the first pair does not count
+    clock = iter(np.cumsum([0, 9, 0, 1, 0, 2, 0, 3, 0, 12, 0, 1, 0, 3]).tolist())  # the first pair does not count
     monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
     seconds = bench.in_turn(3, a=lambda: order.append("a"), b=lambda: order.append("b"))
     assert order == ["a", "b"] * 4 and seconds == {"a": [1, 3, 1], "b": [2, 12, 3]}
