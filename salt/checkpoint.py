@@ -112,11 +112,6 @@ def save(state: State, path: Path) -> None:
     write_atomic(path / "last.pt", lambda temporary: torch.save(content, temporary), spare=path / "previous.pt")
 
 
-def exists(path: Path) -> bool:
-    """Whether a fold has a checkpoint to go on from."""
-    return (path / "last.pt").exists() or (path / "previous.pt").exists()
-
-
 def load(state: State, path: Path) -> None:
     """Fill a state from last.pt; from previous.pt, with a warning, where last.pt is damaged.
 

@@ -33,7 +33,7 @@ from salt.data.tgs import SIZE, Tiles
 from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
 from salt.losses.combine import set_progress
 from salt.predict import Forward, inputs, predict, to_float
-from salt.rundir import weight_files, write_atomic, write_json
+from salt.rundir import has_checkpoint, weight_files, write_atomic, write_json
 from salt.runtime import OnTheWay, Runtime, seed_all
 from salt.schedule import end_epoch, snapshot_epochs
 
@@ -143,7 +143,7 @@ def finish(fold: Fold, state: State) -> None:
 
 def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime) -> State:
     """A fresh state, or the one in `last.pt`."""
-    resumed = checkpoint.exists(path)
+    resumed = has_checkpoint(path)
     model = build.build_model(build.without_weights(config) if resumed else config).to(runtime.device)
     if ranks.world_size() > 1 and runtime.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -58,7 +58,7 @@ class RunDir:
 
     def needs_weights(self, folds: list[int]) -> bool:
         """Whether one of the folds is still to begin, so that the encoder's own weights are needed."""
-        return any(not (self.is_done(fold) or (self.fold(fold) / "last.pt").exists()) for fold in folds)
+        return any(not self.is_done(fold) and not has_checkpoint(self.fold(fold)) for fold in folds)
 
     @contextmanager
     def errors_kept(self) -> Iterator[None]:
@@ -122,6 +122,11 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged: it holds no settings")
     return content
+
+
+def has_checkpoint(fold: Path) -> bool:
+    """Whether a fold has something to go on from."""
+    return (fold / "last.pt").exists() or (fold / "previous.pt").exists()
 
 
 def weight_files(fold: Path) -> list[Path]:

@@ -47,6 +47,19 @@ Row = dict[str, Any]
 NETWORK = ["encoder=resnet34", "encoder.weights=null", "attention=scse", "attention.encoder=[]", "loss=lovasz"]
 SMALL = ["encoder=any", "encoder.name=tu-test_resnet", "decoder.channels=[16,16,16,16,16]", "input.size=101"]
 
+# A process's peak counts from its parent's size on, so a small process has to start the one that is measured.
+WATCH = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], check=False).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+EXTRA = {
+    "aten::lerp_": "moving average of the weights",
+    "aten::linalg_vector_norm": "norm of the gradient",
+    "aten::_amp_foreach_non_finite_check_and_unscale_": "check that the gradient is finite",
+}
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -191,7 +204,7 @@ def compiled(bench: Bench) -> dict[str, Row]:
 
 
 def operators(ours: Training) -> Row:
-    """Where a training step's time goes: the operators with the largest shares."""
+    """Where a training step's time goes: the operators with the largest shares, and what the loop adds to the model."""
     activities = [ProfilerActivity.CPU]
     on_gpu = ours.fold.runtime.device.type == "cuda"
     if on_gpu:
@@ -204,7 +217,12 @@ def operators(ours: Training) -> Row:
     events = [event for event in recorded.key_averages() if event.device_type == device]
     times = {event.key: getattr(event, f"self_{name}_time_total") / 1e6 for event in events}
     largest = sorted(times, key=lambda key: -times[key])[:10]
-    return {"shares": {key: times[key] / wall for key in largest}, "busy": min(sum(times.values()) / wall, 1.0)}
+    began = time.perf_counter()
+    list(ours.loader)
+    extra = {"loading and augmentation": (time.perf_counter() - began) / wall}
+    extra |= {name: times.get(key, 0.0) / wall for key, name in EXTRA.items()}
+    shares = {key: times[key] / wall for key in largest}
+    return {"shares": shares, "extra": extra, "busy": min(sum(times.values()) / wall, 1.0)}
 
 
 def lovasz(bench: Bench) -> dict[str, Row]:
@@ -310,12 +328,13 @@ def watched(command: list[str], folder: Path) -> Row:
         RuntimeError: the command fails.
     """
     began = time.perf_counter()
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{(folder / 'log').read_text()}")
-    return {"seconds": time.perf_counter() - began, "gigabytes": usage.ru_maxrss / 2**20}
+    result = subprocess.run(
+        [sys.executable, "-c", WATCH, *command], cwd=folder, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - began
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
+    return {"seconds": seconds, "gigabytes": int(result.stdout.split()[-1]) / 2**20}
 
 
 def salt_train(*overrides: str) -> list[str]:

@@ -127,7 +127,11 @@ def target(row: Row) -> str:
 def profile_text(row: Row) -> str:
     """The largest operators of a step."""
     shares = "\n".join(f"| `{name}` | {share:.1%} |" for name, share in row["shares"].items())
-    return f"| operator | share of the time |\n| --- | --- |\n{shares}"
+    extra = "\n".join(f"| {name} | {share:.1%} |" for name, share in row["extra"].items())
+    return (
+        f"| operator | share of the time |\n| --- | --- |\n{shares}\n\nOf this the loop adds to the model alone:\n\n"
+        f"| part | share of the time |\n| --- | --- |\n{extra}"
+    )
 
 
 def gpu_text(rows: Row, name: str | None) -> str:
