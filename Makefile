@@ -50,7 +50,7 @@ wheel: setup  ## build the wheel and try it with its own dependencies in a clean
 docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
 	$(BIN)/python scripts/mechanisms.py
 
-bench: setup  ## measure speed and memory, and write docs/benchmarks.md (15 minutes on 2 cores)
+bench: setup  ## measure speed and memory, and write docs/benchmarks.md (20 minutes on 2 cores)
 	$(BIN)/python scripts/bench.py $(ARGS)
 
 data:  ## fetch the TGS archives into data/tgs with Kaggle's command line tool
