@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import TINY
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from test_faults import ENVIRONMENT, Started, run
 
-from salt import ranks, train
+from salt import ranks, sweep, train
 from salt.data.tiles import EpochBatches
+from salt.runtime import free_device
 
 RESULTS = [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("model.safetensors", "metrics.csv", "oof.npz")]
 RESULTS += ["oof.csv", "oof.npz", "submission.csv", "folds.csv"]
@@ -105,6 +107,25 @@ def test_a_job_computes_with_the_cores_that_it_was_given(monkeypatch, launcher, 
     monkeypatch.setattr(train.HydraConfig, "get", lambda: settings)
     train.limit_threads()
     assert os.environ.get("OMP_NUM_THREADS") == threads
+
+
+def test_each_point_takes_a_gpu_of_its_own_while_there_are_some(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert sweep.default_jobs() == 2
+    with free_device(tmp_path, 0) as first, free_device(tmp_path, 2) as second:
+        assert (first, second) == ("cuda:0", "cuda:1")  # the third point's turn is cuda:0, but that is in use
+        with free_device(tmp_path, 3) as third:
+            assert third in ("cuda:0", "cuda:1")
+    with free_device(tmp_path, 3) as again:
+        assert again == "cuda:1"
+
+
+def test_without_a_gpu_points_share_the_cpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with free_device(tmp_path, 1) as device:
+        assert device is None
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert sweep.default_jobs() == sweep.MOST_ON_CPU
 
 
 def test_alone_there_is_nothing_to_share(monkeypatch):
