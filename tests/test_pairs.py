@@ -95,7 +95,7 @@ def test_every_pair_trains(row, tmp_path):
     torch.manual_seed(0)
     state = start(config, 10, tmp_path, runtime)
     augment, loss = build.build_augment(config), build.build_loss(config)
-    fold = Fold(config, 0, tmp_path, runtime, None, None, state.model, state.model, loss, augment.mix)
+    fold = Fold(config, 0, tmp_path, runtime, None, None, None, state.model, state.model, loss, augment.mix)
     images = torch.randint(0, 255, (2, 1, 101, 101), dtype=torch.uint8)
     masks = torch.zeros(2, 1, 101, 101, dtype=torch.uint8)
     masks[0, :, 40:] = 1
