@@ -112,7 +112,7 @@ def line(name: str, row: Row) -> str:
     """One row of the table."""
     what, written, other = LINES[name]
     theirs = f"{other}: {written(row, 'compared_seconds')}" if other else "-"
-    ratio = f"{row['ratio']:.2f}" if "ratio" in row else "-"
+    ratio = f"{row['ratio']:.3g}" if "ratio" in row else "-"
     return f"| {what.format(**row)} | {written(row)} | {theirs} | {ratio} | {target(row)} |"
 
 
