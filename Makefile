@@ -38,10 +38,10 @@ check: setup  ## lint, types, spelling
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-wheel: setup  ## build the wheel and try it with its own dependencies in a clean venv, from another directory
+wheel:  ## build the wheel and try it with its own dependencies in a clean venv, from another directory
 	rm -rf dist build/wheel
-	$(BIN)/python -m build --wheel
 	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	build/wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	mkdir -p build/elsewhere
 	cd build/elsewhere && ../wheel/bin/salt-train data=synthetic dry_run=true

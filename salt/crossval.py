@@ -23,7 +23,7 @@ from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
 from salt.predict import predict
-from salt.rundir import RunDir, locked, weight_files, write_json, write_text
+from salt.rundir import RunDir, locked, remove, weight_files, write_json, write_text
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
 from salt.submission import write_submission
@@ -78,6 +78,7 @@ def complete_fold(
     ranks.barrier()
     path = directory.fold(fold)
     with locked(path, "fold"):
+        remove(*path.glob(".*.tmp-*"))  # halves of files that killed processes left
         if directory.is_done(fold):
             log.info("fold %d is finished already", fold)
             return
@@ -89,6 +90,7 @@ def complete_fold(
             free_memory()
         names = [file.name for file in weight_files(path)]
         write_text(path / "done", "\n".join(names) + "\n")
+        remove(path / "previous.pt")  # the spare has served, and a sweep would keep many
 
 
 def out_of_memory(config: RunConfig, error: Exception) -> str:

@@ -204,6 +204,13 @@ def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None
             temporary.unlink(missing_ok=True)
 
 
+def remove(*files: Path) -> None:
+    """Delete files, where they are there."""
+    if is_main():
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
 def sync_folder(path: Path) -> None:
     """Wait until a folder's names are on the disk: a new name itself must survive a power cut too."""
     folder = os.open(path, os.O_RDONLY)
