@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,8 @@ def messages(path: Path) -> Iterator[None]:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             print(f"{path}: {error}", file=sys.stderr)  # Hydra shows the first failure only, at the end
             if not (path / "config.yaml").exists():  # refused before it began: nothing else would tell
-                (path / "error.txt").write_text(traceback.format_exc())
+                with suppress(OSError):  # the disk itself may be what failed
+                    (path / "error.txt").write_text(traceback.format_exc())
         raise CompactHydraException(str(error)) from None
 
 
