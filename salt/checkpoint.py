@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from salt.averaging import Last
+from salt.data.archive import BROKEN
 from salt.models.segmenter import Segmenter
 from salt.rundir import write_atomic, write_text
 from salt.schedule import Plateau
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
 FORMAT = 2  # of last.pt
+PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # of a state, with a state_dict
+MEMBERS = {*PARTS, "epoch", "current", "steps_per_epoch", "rows", "clock"}  # of last.pt
 
 Row = dict[str, float | int | None]  # of metrics.csv
 
@@ -86,8 +90,7 @@ class State:
 
     def parts(self) -> dict[str, Any]:
         """The members that have a state_dict."""
-        names = ("model", "average", "optimizer", "schedule", "scaler")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in PARTS}
 
 
 class Damaged(ValueError):
@@ -144,17 +147,25 @@ def read(file: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()  # torch itself does not look at the checksums
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, UnicodeDecodeError) as error:
+    except BROKEN as error:
         raise Damaged(f"{file} is damaged: {error}") from None
     if broken is not None:
         raise Damaged(f"{file} is damaged: the checksum of {broken} is wrong")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        found = content["format"]
-    except Exception as error:  # torch raises many kinds
+    except UnpicklingError as error:
         raise ValueError(f"{file} cannot be used, it is no checkpoint of salt: {first_line(error)}") from None
-    if found != FORMAT:
-        raise ValueError(f"{file} cannot be used: its format is {found}, this version of salt reads {FORMAT}")
+    except Exception as error:  # torch raises many kinds; it reads zip archives more strictly than Python
+        raise Damaged(f"{file} is damaged: {first_line(error)}") from None
+    if not isinstance(content, dict) or "format" not in content:
+        raise ValueError(f"{file} cannot be used, it is no checkpoint of salt")
+    if content["format"] != FORMAT:
+        raise ValueError(
+            f"{file} cannot be used: its format is {content['format']}, this version of salt reads {FORMAT}"
+        )
+    missing = sorted(MEMBERS - content.keys())
+    if missing:
+        raise ValueError(f"{file} cannot be used, it is no checkpoint of salt: it lacks {', '.join(missing)}")
     return content
 
 

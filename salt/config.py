@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Stages = Literal["all"] | list[int]
 
+# What `accept` may name: each takes effect at the next step, and none is part of a checkpoint.
+ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
+
 
 class Section(BaseModel):
     """Settings that the code knows by name; anything else is refused."""
@@ -147,10 +150,10 @@ def check_folds(folds: object, data: object) -> list[str]:
 
 
 def check_accept(accept: object) -> list[str]:
-    """Problems of `accept`: a change of anything else would make another run of it."""
+    """Problems of `accept`: a change of anything else would make another run of it, or not reach a fold under way."""
     keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
-    bad = [key for key in keys if not key.startswith(("trainer.", "optimizer.")) or key == "trainer.epochs"]
-    return [f"accept: expected keys of trainer (not its epochs) and optimizer, found {bad}"] if bad else []
+    bad = [key for key in keys if key not in ACCEPTABLE]
+    return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
 
 
 def describe(detail: Any) -> str:

@@ -1,7 +1,6 @@
 """A whole run: gates, folds, out-of-fold scores, submission."""
 
 import gc
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 
 from salt import build, ranks
 from salt.config import RunConfig
+from salt.data.archive import BROKEN
 from salt.data.folds import make_folds, read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import SIZE, Dataset, Tiles, read_dataset
@@ -23,7 +23,7 @@ from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
 from salt.predict import predict
-from salt.rundir import RunDir, locked, remove, weight_files, write_json, write_text
+from salt.rundir import RunDir, locked, read_json, remake, remove, weight_files, write_json, write_text
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
 from salt.submission import write_submission
@@ -80,6 +80,7 @@ def complete_fold(
     with locked(path, "fold"):
         remove(*path.glob(".*.tmp-*"))  # halves of files that killed processes left
         if directory.is_done(fold):
+            remove(path / "previous.pt")
             log.info("fold %d is finished already", fold)
             return
         try:
@@ -224,10 +225,8 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     ids = np.array([tiles.ids[i] for i in index])
     probabilities = np.empty((len(index), SIZE, SIZE), dtype=np.float16)
     for fold in done:
-        with np.load(directory.fold(fold) / "oof.npz") as part:
-            here = folds[index] == fold
-            assert part["ids"].tolist() == ids[here].tolist()
-            probabilities[here] = part["probabilities"]
+        here = folds[index] == fold
+        probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist())
     if config.data.constant_tiles == "empty":
         probabilities[tiles.constant[index]] = 0
     write_npz(directory.path / "oof.npz", ids=ids, probabilities=probabilities)
@@ -235,7 +234,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
     write_text(directory.path / "oof.csv", result.table.to_csv(index=False, lineterminator="\n"))
     for row in result.summary["folds"]:
-        row |= json.loads((directory.fold(row["fold"]) / "timing.json").read_text())
+        row |= read_json(directory.fold(row["fold"]) / "timing.json")
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}
     write_json(directory.path / "score.json", score)
     log.info(
@@ -253,6 +252,23 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
             done,
         )
     return score
+
+
+def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
+    """The out-of-fold probabilities (N H W) of a finished fold.
+
+    Raises:
+        ValueError: its file is missing, damaged or of other tiles.
+    """
+    file = fold / "oof.npz"
+    try:
+        with np.load(file) as part:
+            found, probabilities = part["ids"].tolist(), part["probabilities"]
+    except (KeyError, *BROKEN) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}. {remake(fold)}") from None
+    if found != ids or probabilities.shape != (len(ids), SIZE, SIZE):
+        raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {remake(fold)}")
+    return np.asarray(probabilities)
 
 
 def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float, runtime: Runtime) -> None:
@@ -292,7 +308,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
     try:
         model.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]}. {remake(file.parent)}") from error
 
 
 def free_memory() -> None:

@@ -1,5 +1,6 @@
 """Signals that end a run: noted while a fold trains, so that it stops between two steps; obeyed at once elsewhere."""
 
+import os
 import signal
 import sys
 import threading
@@ -28,6 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
 _noted: int | None = None  # the signal that waits for the end of a step
 _deferred = False
+_parent: int | None = None  # the process without which this one stops too
 
 
 def _handle(signum: int, _: FrameType | None) -> None:
@@ -35,7 +37,7 @@ def _handle(signum: int, _: FrameType | None) -> None:
     if not _deferred or _noted is not None:
         raise Interrupted(signum)
     _noted = signum
-    print("\nstopping after this step; again to stop at once", file=sys.stderr)
+    print("\nstopping as soon as this step is done; again to stop at once", file=sys.stderr)
 
 
 @contextmanager
@@ -67,8 +69,16 @@ def deferred() -> Iterator[None]:
 
 
 def noted() -> int | None:
-    """The signal that was noted, if there was one."""
+    """The signal that was noted, if there was one; SIGTERM where the process that this one follows is gone."""
+    if _noted is None and _parent is not None and os.getppid() != _parent:
+        return signal.SIGTERM
     return _noted
+
+
+def follow_parent() -> None:
+    """Stop between two steps when the process that started this one has ended, however it ended."""
+    global _parent
+    _parent = os.getppid()
 
 
 def hand_on(signum: int) -> None:

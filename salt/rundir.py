@@ -63,7 +63,7 @@ class RunDir:
     @contextmanager
     def errors_kept(self) -> Iterator[None]:
         """Within this context the traceback of a failure is written to error.txt; an old one is removed."""
-        (self.path / "error.txt").unlink(missing_ok=True)
+        remove(self.path / "error.txt")
         try:
             yield
         except Exception:
@@ -96,7 +96,7 @@ class RunDir:
                 )
             self.check_data(data_digest, config["data"]["root"])
             if changes:
-                content = json.loads(record.read_text())
+                content = read_json(record, "data_sha256")
                 write_json(record, content | {"changes": [*content.get("changes", []), *changes]})
                 write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             return
@@ -105,7 +105,7 @@ class RunDir:
 
     def check_data(self, digest: str, root: str) -> None:
         """Make sure that the data is the one that this run was trained on."""
-        if json.loads((self.path / "environment.json").read_text())["data_sha256"] != digest:
+        if read_json(self.path / "environment.json", "data_sha256")["data_sha256"] != digest:
             raise ValueError(f"{self.path} was trained on other data than {root} holds now; choose another name=...")
 
 
@@ -124,6 +124,26 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
+def read_json(file: Path, *keys: str) -> dict[str, Any]:
+    """The content of a JSON file that holds these keys.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from None
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise ValueError(f"{file} is damaged: expected {', '.join(keys)} in it")
+    return content
+
+
+def remake(fold: Path) -> str:
+    """What to do when a file of a finished fold is lost or damaged."""
+    return f"Delete {fold / 'done'}, then salt-train makes this fold's result again from last.pt"
+
+
 def has_checkpoint(fold: Path) -> bool:
     """Whether a fold has something to go on from."""
     return (fold / "last.pt").exists() or (fold / "previous.pt").exists()
@@ -133,9 +153,15 @@ def weight_files(fold: Path) -> list[Path]:
     """The weights whose probabilities a fold's prediction averages: its snapshots, if there are any, and the last.
 
     A finished fold has their names in its file `done`, so that a lost one is noticed.
+
+    Raises:
+        ValueError: `done` is empty.
     """
     if (fold / "done").exists():
-        return [fold / name for name in (fold / "done").read_text().split()]
+        names = (fold / "done").read_text().split()
+        if not names:
+            raise ValueError(f"{fold / 'done'} is damaged: it names no weights. {remake(fold)}")
+        return [fold / name for name in names]
     return [*sorted(fold.glob("snapshot_*.safetensors")), fold / "model.safetensors"]
 
 

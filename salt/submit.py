@@ -1,13 +1,12 @@
 """The command `salt-submit RUN`: write and check the submission of a finished run again."""
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
 
 from salt.config import check_config
-from salt.rundir import RunDir
+from salt.rundir import RunDir, read_json
 
 
 def main() -> None:
@@ -44,7 +43,7 @@ def submit(path: Path, root: str | None, device: str) -> None:
     runtime = choose_runtime(config.trainer)
     data = crossval.load_data(config)
     directory.check_data(data.digest(), config.data.root)
-    crossval.submit(config, directory, data, json.loads((path / "score.json").read_text())["threshold"], runtime)
+    crossval.submit(config, directory, data, read_json(path / "score.json", "threshold")["threshold"], runtime)
 
 
 if __name__ == "__main__":

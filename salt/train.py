@@ -53,6 +53,8 @@ def run(cfg: DictConfig) -> float | None:
         config = typed(cfg)
         if config.dry_run:
             print(OmegaConf.to_yaml(cfg, resolve=True))
+        if in_sweep and Sweep.running is None:  # a point in a process of its own
+            interrupt.follow_parent()
         limit_threads()
         from salt import crossval  # torch is imported from here on
 

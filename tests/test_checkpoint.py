@@ -83,6 +83,18 @@ def test_every_flipped_bit_of_the_tensors_is_found(stopped):
             checkpoint.read(stopped / "last.pt")
 
 
+def test_flipped_bits_of_the_directory_are_damage_or_harmless(stopped):
+    file = stopped / "last.pt"
+    content, generator = file.read_bytes(), torch.Generator().manual_seed(1)
+    begin = content.index(b"PK\x01\x02")
+    for at in torch.randint(begin, len(content), (300,), generator=generator).tolist():
+        file.write_bytes(content[:at] + bytes([content[at] ^ (1 << (at % 8))]) + content[at + 1 :])
+        try:
+            assert checkpoint.read(file)["epoch"] == 3
+        except checkpoint.Damaged as error:
+            assert "last.pt is damaged" in str(error)
+
+
 class Malicious:
     def __reduce__(self):
         return print, ("executed",)
@@ -107,6 +119,13 @@ def test_a_checkpoint_with_python_objects_is_refused_and_nothing_runs(config, st
 def test_a_newer_format_is_refused(config, stopped):
     write(stopped / "last.pt", format=checkpoint.FORMAT + 1)
     with pytest.raises(ValueError, match=rf"its format is {checkpoint.FORMAT + 1}, this version of salt reads"):
+        train(config, stopped)
+
+
+@pytest.mark.parametrize("content", [{"format": checkpoint.FORMAT}, {}, [1]])
+def test_a_file_without_the_members_of_a_checkpoint_is_refused(config, stopped, content):
+    torch.save(content, stopped / "last.pt")
+    with pytest.raises(ValueError, match=r"last.pt cannot be used, it is no checkpoint of salt"):
         train(config, stopped)
 
 

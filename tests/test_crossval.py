@@ -65,3 +65,16 @@ def test_other_folds_than_the_run_began_with_are_refused(tiles, tmp_path):
     keep_folds(tmp_path / "folds.csv", tiles.ids, np.arange(24) % 2, 2)
     with pytest.raises(ValueError, match=r"folds.csv differs from the folds of now"):
         keep_folds(tmp_path / "folds.csv", tiles.ids, 1 - np.arange(24) % 2, 2)
+
+
+@pytest.mark.parametrize("damage", ["lost", "empty", "truncated", "foreign"])
+def test_damaged_predictions_of_a_fold_are_named(tiny, tiles, tmp_path, damage):
+    config, directory = tiny(), RunDir(tmp_path)
+    folds = assign_folds(config, tiles)
+    for fold in (0, 1):
+        pretend_trained(directory, fold, tiles, folds)
+    file, other = (directory.fold(fold) / "oof.npz" for fold in (1, 0))
+    content = {"empty": b"", "truncated": file.read_bytes()[:100], "foreign": other.read_bytes()}
+    file.unlink() if damage == "lost" else file.write_bytes(content[damage])
+    with pytest.raises(ValueError, match=r"fold_1/oof\.npz is .*damaged: .*Delete .*fold_1/done, then salt-train"):
+        write_scores(config, directory, tiles, folds)

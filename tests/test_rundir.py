@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from salt.rundir import RunDir, write_atomic, write_json
+from salt.rundir import RunDir, weight_files, write_atomic, write_json
 
 
 def test_claim_writes_once_and_accepts_the_same(tmp_path):
@@ -65,3 +65,18 @@ def test_a_failure_is_kept_until_the_next_start(tmp_path):
     assert "KeyError: 'x'" in (tmp_path / "error.txt").read_text()
     with run.errors_kept():
         assert not (tmp_path / "error.txt").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"data_sha256": '])
+def test_a_damaged_record_is_named(tmp_path, content):
+    config = {"data": {"root": "somewhere"}, "accept": []}
+    RunDir(tmp_path).claim(config, "digest")
+    (tmp_path / "environment.json").write_text(content)
+    with pytest.raises(ValueError, match=r"environment\.json is (missing or )?damaged"):
+        RunDir(tmp_path).claim(config, "digest")
+
+
+def test_a_finished_fold_that_names_no_weights_is_refused(tmp_path):
+    (tmp_path / "done").write_text("")
+    with pytest.raises(ValueError, match=r"done is damaged: it names no weights\. Delete .*done, then"):
+        weight_files(tmp_path)

@@ -153,6 +153,26 @@ def test_a_preempted_job_is_requeued_and_goes_on(overrides, tmp_path):
     assert (preempted / "runs/a/fold_0/model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.faults
+def test_points_side_by_side_stop_with_their_command(overrides, tmp_path):
+    longer = [*overrides, "trainer.epochs=40", "folds=[0],[1]"]
+    command = [sys.executable, "-m", "salt.train", "-m", *longer, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    started = Started(command, tmp_path)
+    checkpoints = [tmp_path / f"runs/a/fold_{fold}/last.pt" for fold in (0, 1)]
+    deadline = time.monotonic() + 60
+    while not all(file.exists() for file in checkpoints):
+        assert time.monotonic() < deadline and started.process.poll() is None, started.errors
+        time.sleep(0.05)
+    started.process.kill()
+    log = tmp_path / "runs/a/train.log"
+    while list(tmp_path.glob("runs/a/fold_*/.fold.owner")):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    assert "epoch 40," not in log.read_text()
+    result = run(command, tmp_path)
+    assert result.returncode == 0 and log.read_text().count("goes on after epoch") == 2, result.stderr
+
+
 def run_undisturbed(command: list[str], folder: Path) -> bytes:
     """The weights that a run ends with."""
     folder.mkdir()

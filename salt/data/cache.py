@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from salt.rundir import locked, write_json
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.uint8]
+Shapes = Mapping[str, tuple[int, ...]]  # of the arrays, by name
 Allocate = Callable[[str, tuple[int, ...]], Array]  # an array to be filled, by its name and shape
 
 BUILD_SECONDS = 3600.0  # to wait for another process that builds the same cache
@@ -25,22 +26,27 @@ def in_memory(_: str, shape: tuple[int, ...]) -> Array:
     return np.empty(shape, dtype=np.uint8)
 
 
-def kept(folder: Path, source: str, make: Callable[[Allocate], dict[str, Array]]) -> dict[str, Array]:
+def kept(folder: Path, source: str, shapes: Shapes, make: Callable[[Allocate], dict[str, Array]]) -> dict[str, Array]:
     """The arrays that `make` fills, from `folder` if it holds those of the same `source`, else made and kept there.
 
     `source` says from which files the arrays come, and changes when they do. The arrays' own SHA-256 is compared.
 
     Raises:
-        ValueError: the folder cannot be made, another process has been building the cache for too long, or what `make`
-            raises.
+        ValueError: the folder cannot be made, or is read-only and does not hold these arrays; another process has been
+            building the cache for too long; or what `make` raises.
         OSError: the disk is full or cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"data.cache: {folder} cannot be used as a folder: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):  # such as the data attached to a notebook: no lock, nobody changes it
+        found = find(folder, source, shapes)
+        if found is None:
+            raise ValueError(f"data.cache: {folder} is read-only and does not hold these tiles")
+        return found
     with locked(folder, "cache", wait=BUILD_SECONDS):
-        found = find(folder, source)
+        found = find(folder, source, shapes)
         if found is not None:
             return found
         (folder / "cache.json").unlink(missing_ok=True)  # whatever happens now, half a cache is none
@@ -55,22 +61,28 @@ def kept(folder: Path, source: str, make: Callable[[Allocate], dict[str, Array]]
         return arrays
 
 
-def find(folder: Path, source: str) -> dict[str, Array] | None:
+def find(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | None:
     """The arrays in a folder, or None if they are of other files or damaged."""
     try:
         record = json.loads((folder / "cache.json").read_text())
         if record["source"] != source:
-            log.info("%s: the files have changed since they were decoded; they are decoded again", folder)
+            log.info("%s: the files have changed since they were decoded", folder)
             return None
         # "c": copies of what is written stay in this process, so that nothing can change the files
-        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in record["sha256"]}
-        damaged = [n for n, array in arrays.items() if hashlib.sha256(array.data).hexdigest() != record["sha256"][n]]
+        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in shapes}
+        damaged = [
+            name
+            for name, array in arrays.items()
+            if array.dtype != np.uint8
+            or array.shape != shapes[name]
+            or hashlib.sha256(array.data).hexdigest() != record["sha256"][name]
+        ]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         damaged = [str(error)]
     if damaged:
-        log.warning("%s is damaged (%s); the tiles are decoded again", folder, ", ".join(damaged))
+        log.warning("%s is damaged (%s)", folder, ", ".join(damaged))
         return None
     return arrays
 
@@ -79,6 +91,10 @@ def allocate_file(path: Path, shape: tuple[int, ...]) -> Array:
     """A new mapped file; its space is taken at once, since a full disk could not be told later."""
     path.unlink(missing_ok=True)  # a process that has the old file mapped keeps it
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with path.open("rb+") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    size = path.stat().st_size
+    try:
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise OSError(f"data.cache: {path} cannot be written, it takes {size} bytes: {error.strerror}") from None
     return np.asarray(array)

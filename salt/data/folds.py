@@ -45,7 +45,10 @@ def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
     """
     if not path.is_file():
         raise ValueError(f"data.folds_csv: there is no file {path}")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' own kinds are of this one
+        raise ValueError(f"{path}: cannot be read as a CSV: {str(error).strip()}") from None
     if not {"id", "fold"} <= set(table.columns):
         raise ValueError(f"{path}: expected the columns id,fold, found {','.join(table.columns)}")
     if table["id"].duplicated().any():

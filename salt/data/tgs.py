@@ -95,7 +95,9 @@ def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
     if cache_folder is None:
         arrays = decode(cache.in_memory)
     else:
-        arrays = cache.kept(cache_folder, fingerprint(source, train_files, test_files), decode)
+        counts = {"train_masks": len(truth), "train_images": len(truth), "test_images": len(sample)}
+        shapes = {name: (n, SIZE, SIZE) for name, n in counts.items()}
+        arrays = cache.kept(cache_folder, fingerprint(source, train_files, test_files), shapes, decode)
     return Dataset(
         train=Tiles(list(truth.index), arrays["train_images"], arrays["train_masks"], train_depths),
         test=Tiles(list(sample.index), arrays["test_images"], None, test_depths),

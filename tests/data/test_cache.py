@@ -48,6 +48,12 @@ def flip(file):
     file.write_bytes(content)
 
 
+def change(folder, edit):
+    record = json.loads((folder / "cache.json").read_text())
+    edit(record)
+    (folder / "cache.json").write_text(json.dumps(record))
+
+
 DAMAGES = {
     "flipped": lambda folder: flip(folder / "train_masks.npy"),
     "truncated": lambda folder: (folder / "test_images.npy").write_bytes(b"\x93NUMPY"),
@@ -55,6 +61,8 @@ DAMAGES = {
     "no record": lambda folder: (folder / "cache.json").unlink(),
     "broken record": lambda folder: (folder / "cache.json").write_text("{"),
     "another record": lambda folder: (folder / "cache.json").write_text("[]"),
+    "array not named": lambda folder: change(folder, lambda record: record["sha256"].pop("test_images")),
+    "another shape": lambda folder: np.save(folder / "train_masks.npy", np.zeros((2, 101, 101), np.uint8)),
 }
 
 
@@ -106,11 +114,24 @@ def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache_module.os, "posix_fallocate", full)
-    with pytest.raises(OSError, match="No space"):
-        cache_module.kept(tmp_path, "x", lambda allocate: {"a": allocate("a", (3,))})
+    with pytest.raises(OSError, match=r"a\.npy cannot be written, it takes 131 bytes: No space"):
+        cache_module.kept(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
 
 
 def test_a_file_instead_of_the_folder(root, tmp_path):
     (tmp_path / "cache").write_text("")
     with pytest.raises(ValueError, match=r"data\.cache: .*cache cannot be used as a folder: File exists"):
         read_dataset(root, tmp_path / "cache")
+
+
+def test_a_read_only_cache_serves_what_it_holds(root, tmp_path, monkeypatch, decoded):
+    folder = tmp_path / "cache"
+    digest = read_dataset(root, folder).digest()
+    (folder / ".cache.lock").unlink()
+    decoded.clear()
+    monkeypatch.setattr(cache_module.os, "access", lambda *_: False)
+    assert read_dataset(root, folder).digest() == digest and not decoded
+    assert not (folder / ".cache.lock").exists()
+    change(folder, lambda record: record.update(source="another"))
+    with pytest.raises(ValueError, match=r"data\.cache: .*cache is read-only and does not hold these tiles"):
+        read_dataset(root, folder)
