@@ -70,15 +70,18 @@ def deferred() -> Iterator[None]:
 
 def noted() -> int | None:
     """The signal that was noted, if there was one; SIGTERM where the process that this one follows is gone."""
-    if _noted is None and _parent is not None and os.getppid() != _parent:
-        return signal.SIGTERM
-    return _noted
+    return signal.SIGTERM if _noted is None and is_orphan() else _noted
 
 
 def follow_parent() -> None:
     """Stop between two steps when the process that started this one has ended, however it ended."""
     global _parent
     _parent = os.getppid()
+
+
+def is_orphan() -> bool:
+    """Whether the process that this one follows is gone."""
+    return _parent is not None and os.getppid() != _parent
 
 
 def hand_on(signum: int) -> None:

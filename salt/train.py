@@ -101,6 +101,8 @@ def messages(path: Path) -> Iterator[None]:
             yield
     except interrupt.Interrupted as stop:
         print(f"{stop}; the same command goes on from where it was", file=sys.stderr)
+        if interrupt.is_orphan():  # joblib would keep this process, and its GPU memory, for work that nobody gives
+            os._exit(stop.exit_code)
         interrupt.hand_on(stop.signum)
         sys.exit(stop.exit_code)
     except (ValueError, OSError) as error:

@@ -163,12 +163,18 @@ def test_points_side_by_side_stop_with_their_command(overrides, tmp_path):
     while not all(file.exists() for file in checkpoints):
         assert time.monotonic() < deadline and started.process.poll() is None, started.errors
         time.sleep(0.05)
+    children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text().split()
+    workers = [pid for pid in children if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(workers) == 2
     started.process.kill()
     log = tmp_path / "runs/a/train.log"
     while list(tmp_path.glob("runs/a/fold_*/.fold.owner")):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
     assert "epoch 40," not in log.read_text()
+    while children := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, children
+        time.sleep(0.05)
     result = run(command, tmp_path)
     assert result.returncode == 0 and log.read_text().count("goes on after epoch") == 2, result.stderr
 
