@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Stages = Literal["all"] | list[int]
 
-# What `accept` may name: each takes effect at the next step, and none is part of a checkpoint.
+# What `accept` may name: each takes effect at the next step, a checkpoint restores none.
 ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
 
 

@@ -80,7 +80,6 @@ def complete_fold(
     with locked(path, "fold"):
         remove(*path.glob(".*.tmp-*"))  # halves of files that killed processes left
         if directory.is_done(fold):
-            remove(path / "previous.pt")
             log.info("fold %d is finished already", fold)
             return
         try:
@@ -90,8 +89,8 @@ def complete_fold(
         finally:
             free_memory()
         names = [file.name for file in weight_files(path)]
-        write_text(path / "done", "\n".join(names) + "\n")
         remove(path / "previous.pt")  # the spare has served, and a sweep would keep many
+        write_text(path / "done", "\n".join(names) + "\n")
 
 
 def out_of_memory(config: RunConfig, error: Exception) -> str:
@@ -234,7 +233,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
     write_text(directory.path / "oof.csv", result.table.to_csv(index=False, lineterminator="\n"))
     for row in result.summary["folds"]:
-        row |= read_json(directory.fold(row["fold"]) / "timing.json")
+        row |= read_json(directory.fold(row["fold"]) / "timing.json", "epochs", "seconds", "images_per_second")
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}
     write_json(directory.path / "score.json", score)
     log.info(

@@ -1,7 +1,6 @@
 """The command `salt-report RUN`: what a run scored and wrote, and a picture of its out-of-fold predictions."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt.rundir import RunDir, write_atomic
+from salt.rundir import RunDir, read_json, write_atomic
 
 FILES = {
     "score.json": "scores of the run and of each fold",
@@ -65,7 +64,7 @@ def report(path: Path) -> None:
         temporary.write_bytes(encoded)
 
     write_atomic(path / "report.png", write)
-    print_scores(json.loads((path / "score.json").read_text()))
+    print_scores(read_json(path / "score.json", "folds", "map", "n"))
     print(f"\nwritten in {path}:")
     for name, meaning in FILES.items():
         if (path / name).exists():

@@ -54,6 +54,10 @@ def change(folder, edit):
     (folder / "cache.json").write_text(json.dumps(record))
 
 
+def save(folder, edit):
+    np.save(folder / "train_masks.npy", edit(np.load(folder / "train_masks.npy")))
+
+
 DAMAGES = {
     "flipped": lambda folder: flip(folder / "train_masks.npy"),
     "truncated": lambda folder: (folder / "test_images.npy").write_bytes(b"\x93NUMPY"),
@@ -62,7 +66,8 @@ DAMAGES = {
     "broken record": lambda folder: (folder / "cache.json").write_text("{"),
     "another record": lambda folder: (folder / "cache.json").write_text("[]"),
     "array not named": lambda folder: change(folder, lambda record: record["sha256"].pop("test_images")),
-    "another shape": lambda folder: np.save(folder / "train_masks.npy", np.zeros((2, 101, 101), np.uint8)),
+    "another shape": lambda folder: save(folder, lambda masks: masks.reshape(101, -1, 101)),  # the same bytes
+    "another type": lambda folder: save(folder, lambda masks: masks.view(np.int8)),
 }
 
 
