@@ -16,8 +16,8 @@ from torch import nn
 
 from salt.averaging import Last
 from salt.data.archive import BROKEN
+from salt.files import write_atomic, write_text
 from salt.models.segmenter import Segmenter
-from salt.rundir import write_atomic, write_text
 from salt.schedule import Plateau
 
 log = logging.getLogger(__name__)

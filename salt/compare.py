@@ -17,7 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from salt.rundir import FREE_KEYS, flatten, read_yaml, write_atomic, write_text
+from salt.files import read_yaml, write_atomic, write_text
+from salt.rundir import FREE_KEYS, flatten
 
 COLUMNS = {"id": "str", "fold": "int64", "score": "float64"}  # of oof.csv
 TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run

@@ -19,11 +19,12 @@ from salt.data.archive import BROKEN
 from salt.data.folds import make_folds, read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import SIZE, Dataset, Tiles, read_dataset
+from salt.files import locked, read_json, remove, write_json, write_text
 from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
 from salt.predict import predict
-from salt.rundir import RunDir, locked, read_json, remake, remove, weight_files, write_json, write_text
+from salt.rundir import RunDir, remake, weight_files
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
 from salt.submission import write_submission
@@ -78,7 +79,6 @@ def complete_fold(
     ranks.barrier()
     path = directory.fold(fold)
     with locked(path, "fold"):
-        remove(*path.glob(".*.tmp-*"))  # halves of files that killed processes left
         if directory.is_done(fold):
             log.info("fold %d is finished already", fold)
             return

@@ -31,9 +31,10 @@ from salt.config import RunConfig
 from salt.data.mix import CutMix, MixUp, NoMix
 from salt.data.tgs import SIZE, Tiles
 from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
+from salt.files import write_atomic, write_json
 from salt.losses.combine import set_progress
 from salt.predict import Forward, inputs, predict, to_float
-from salt.rundir import has_checkpoint, weight_files, write_atomic, write_json
+from salt.rundir import has_checkpoint, weight_files
 from salt.runtime import OnTheWay, Runtime, seed_all
 from salt.schedule import end_epoch, snapshot_epochs
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt.rundir import RunDir, read_json, write_atomic
+from salt.files import read_json, write_atomic
+from salt.rundir import RunDir
 
 FILES = {
     "score.json": "scores of the run and of each fold",

@@ -1,11 +1,9 @@
-"""A run directory: its paths, which config it belongs to, and writes that are whole or not there."""
+"""A run directory: its paths, which config and data it belongs to, and what is in it already."""
 
-import json
 import os
 import platform
-import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 import salt
 from salt.config import RunConfig, check_config
-from salt.ranks import is_main
+from salt.files import read_json, read_yaml, remove, write_json, write_text
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
-FREE_KEYS = ("folds", "dry_run", "accept", "data.root", "data.cache", "trainer.device", "trainer.workers")
-TAKE_OVER = 15.0  # seconds that a dead process's loader workers may live on and hold its lock
+FREE_KEYS = ("name", "folds", "dry_run", "accept", "data.root", "data.cache", "trainer.device", "trainer.workers")
 RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
 
 
@@ -109,36 +105,6 @@ class RunDir:
             raise ValueError(f"{self.path} was trained on other data than {root} holds now; choose another name=...")
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
-    """The settings in a YAML file.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged: it holds no settings")
-    return content
-
-
-def read_json(file: Path, *keys: str) -> dict[str, Any]:
-    """The content of a JSON file that holds these keys.
-
-    Raises:
-        ValueError: it is missing or damaged.
-    """
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}") from None
-    if not isinstance(content, dict) or not content.keys() >= set(keys):
-        raise ValueError(f"{file} is damaged: expected {', '.join(keys)} in it")
-    return content
-
-
 def remake(fold: Path) -> str:
     """What to do when a file of a finished fold is lost or damaged."""
     return f"Delete {fold / 'done'}, then salt-train makes this fold's result again from last.pt"
@@ -200,102 +166,3 @@ def environment() -> dict[str, Any]:
         "gpu": device,
         "packages": {name: version(name) for name in RECORDED},
     }
-
-
-def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None = None) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one step; the old one becomes `spare`.
-
-    Raises:
-        OSError: it cannot be written; what was there before is there still.
-    """
-    if not is_main():
-        return
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        if spare is not None and path.exists():
-            os.replace(path, spare)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
-        raise OSError(
-            f"{path} cannot be written: {error}. What was there before is kept; with space on the disk and leave to "
-            "write, the same command goes on."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def remove(*files: Path) -> None:
-    """Delete files, where they are there."""
-    if is_main():
-        for file in files:
-            file.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until a folder's names are on the disk: a new name itself must survive a power cut too."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold a folder for this process alone; the system frees the lock of a process that ends, however it ends.
-
-    Raises:
-        ValueError: another process holds it, and still does after `wait` seconds; the message names it.
-    """
-    if not is_main():
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / f".{name}.owner"
-    lock = FileLock(folder / f".{name}.lock")
-    try:
-        lock.acquire(timeout=wait or (TAKE_OVER if is_dead(owner) else 0))
-    except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another process"
-        raise ValueError(f"{folder} is in use by {who}; wait for its end, or stop it first") from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-        yield
-    finally:
-        with suppress(OSError):
-            owner.unlink(missing_ok=True)
-        lock.release()
-
-
-def is_dead(owner: Path) -> bool:
-    """Whether the process that an owner file names ran on this machine and is gone."""
-    try:
-        _, number, _, host = owner.read_text().split()
-        if host != socket.gethostname():
-            return False
-        os.kill(int(number), 0)  # asks only
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return False
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(text.encode())
-
-    write_atomic(path, write)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

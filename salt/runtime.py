@@ -13,7 +13,7 @@ from torch import Tensor
 
 from salt import ranks
 from salt.config import Trainer
-from salt.rundir import locked
+from salt.files import locked
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salt import rle
-from salt.rundir import write_text
+from salt.files import write_text
 
 
 def write_submission(path: Path, ids: list[str], masks: NDArray[np.bool_]) -> None:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from salt.config import check_config
-from salt.rundir import RunDir, read_json
+from salt.files import read_json
+from salt.rundir import RunDir
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from salt.crossval import assign_folds, keep_folds, load_data, write_scores
 from salt.data.folds import write_folds
+from salt.files import write_json, write_text
 from salt.fold import write_npz
-from salt.rundir import RunDir, write_json, write_text
+from salt.rundir import RunDir
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.rundir import locked, write_json
+from salt.files import locked, write_json
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
-from salt.rundir import write_text
+from salt.files import write_text
 
 
 def coverage_class(masks: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -1,7 +1,6 @@
 """Seismic-looking tiles with salt bodies in Kaggle's layout, from a seed: for the demo, tests and first tries."""
 
 import json
-import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -39,7 +38,7 @@ def ensure_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> None:
         raise ValueError(
             f"data.root: {root} holds other files than the synthetic tiles {wanted}; name an empty or new folder"
         )
-    temporary = root.with_name(f".{root.name}.tmp-{os.getpid()}")
+    temporary = root.with_name(f".{root.name}.tmp")  # the caller holds a lock
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     write_synthetic(temporary, n_train, n_test, seed)

@@ -1,0 +1,50 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from salt.files import locked, write_atomic, write_json
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"x": 1})
+
+    def fail(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(file, fail)
+    assert json.loads(file.read_text()) == {"x": 1}
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_write_removes_what_killed_processes_left_of_the_same_file(tmp_path):
+    code = """
+import os, signal
+from pathlib import Path
+from salt.files import write_atomic
+def die(path):
+    path.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+write_atomic(Path("a[0].json"), die)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    (half,) = tmp_path.iterdir()
+    assert half.read_text() == "half"
+    writing = tmp_path / f".a[0].json.tmp-{os.getppid()}"  # a process that lives
+    others = [tmp_path / f".b.json.{half.name.rpartition('.')[2]}", writing]
+    for file in others:
+        file.write_text("")
+    write_json(tmp_path / "a[0].json", {"x": 1})
+    assert set(tmp_path.iterdir()) == {*others, tmp_path / "a[0].json"}
+
+
+def test_a_lock_with_a_damaged_owner_is_given(tmp_path):
+    for content in ("", "process x on y", "process 99999999999999999999999 on " + os.uname().nodename):
+        (tmp_path / ".fold.owner").write_text(content)
+        with locked(tmp_path, "fold"):
+            assert (tmp_path / ".fold.owner").read_text().startswith(f"process {os.getpid()} on ")
