@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from salt import build, ranks
@@ -23,18 +21,16 @@ from salt.files import locked, read_json, remove, write_json, write_text
 from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
-from salt.predict import predict
 from salt.rundir import RunDir, remake, weight_files
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
-from salt.submission import write_submission
+from salt.submission import submit
 
 log = logging.getLogger(__name__)
 
 SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks at config and folds
 COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
-PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
 
 
 def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False) -> float | None:
@@ -67,7 +63,7 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
             if in_parts and score["partial"]:
                 log.info("submission.csv comes with the last fold; salt-submit %s writes one now", path)
             else:
-                submit(config, directory, data, score["threshold"], runtime)
+                submit(config, directory, data.test, score["threshold"], runtime)
     ranks.leave()
     return float(score["map"])
 
@@ -268,46 +264,6 @@ def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
     if found != ids or probabilities.shape != (len(ids), SIZE, SIZE):
         raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {remake(fold)}")
     return np.asarray(probabilities)
-
-
-def submit(config: RunConfig, directory: RunDir, data: Dataset, threshold: float, runtime: Runtime) -> None:
-    """Predict the test tiles by the mean over the finished folds (and their snapshots) and write submission.csv."""
-    done = directory.done_folds(config.data.n_folds)
-    files = [(fold, file) for fold in done for file in weight_files(directory.fold(fold))]
-    model = build_for_prediction(config, runtime)
-    forward = torch.compile(model) if config.trainer.compile else model
-    batch_size, tta = config.trainer.batch_size, config.trainer.tta
-    salt = np.empty(data.test.images.shape, dtype=np.bool_)
-    for start in range(0, len(salt), PREDICTED):
-        positions = np.arange(start, min(start + PREDICTED, len(salt)))
-        total = np.zeros((len(positions), *salt.shape[1:]), dtype=np.float32)
-        for fold, file in files:
-            load_weights(model, file)
-            total += predict(forward, model, data.test, positions, batch_size, runtime, tta, f"test, fold {fold}")
-        salt[positions] = total / len(files) > threshold
-    if config.data.constant_tiles == "empty":
-        salt[data.test.constant] = False
-    write_submission(directory.path / "submission.csv", data.test.ids, salt)
-    log.info(
-        "%s: %d test tiles, %.0f %% without salt",
-        directory.path / "submission.csv",
-        len(salt),
-        100 * (1 - salt.any(axis=(1, 2)).mean()),
-    )
-
-
-def build_for_prediction(config: RunConfig, runtime: Runtime) -> nn.Module:
-    """The network of a run, on the device; its weights come from a fold's file."""
-    model = build.build_model(build.without_weights(config)).to(runtime.device)
-    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
-
-
-def load_weights(model: nn.Module, file: Path) -> None:
-    """Give the network the weights of a file."""
-    try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]}. {remake(file.parent)}") from error
 
 
 def free_memory() -> None:

@@ -1,14 +1,68 @@
-"""Kaggle's submission CSV: written atomically and only after it was checked."""
+"""Kaggle's submission CSV from a run's finished folds: written atomically and only after it was checked."""
 
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 
-from salt import rle
+from salt import build, rle
+from salt.config import RunConfig
+from salt.data.tgs import Tiles
 from salt.files import write_text
+from salt.predict import predict
+from salt.rundir import RunDir, remake, weight_files
+from salt.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
+
+
+def submit(config: RunConfig, directory: RunDir, tiles: Tiles, threshold: float, runtime: Runtime) -> None:
+    """Predict the test tiles by the mean over the finished folds (and their snapshots) and write submission.csv."""
+    done = directory.done_folds(config.data.n_folds)
+    files = [(fold, file) for fold in done for file in weight_files(directory.fold(fold))]
+    model = build_for_prediction(config, runtime)
+    forward = torch.compile(model) if config.trainer.compile else model
+    batch_size, tta = config.trainer.batch_size, config.trainer.tta
+    salt = np.empty(tiles.images.shape, dtype=np.bool_)
+    for start in range(0, len(salt), PREDICTED):
+        positions = np.arange(start, min(start + PREDICTED, len(salt)))
+        total = np.zeros((len(positions), *salt.shape[1:]), dtype=np.float32)
+        for fold, file in files:
+            load_weights(model, file)
+            total += predict(forward, model, tiles, positions, batch_size, runtime, tta, f"test, fold {fold}")
+        salt[positions] = total / len(files) > threshold
+    if config.data.constant_tiles == "empty":
+        salt[tiles.constant] = False
+    write_submission(directory.path / "submission.csv", tiles.ids, salt)
+    log.info(
+        "%s: %d test tiles, %.0f %% without salt",
+        directory.path / "submission.csv",
+        len(salt),
+        100 * (1 - salt.any(axis=(1, 2)).mean()),
+    )
+
+
+def build_for_prediction(config: RunConfig, runtime: Runtime) -> nn.Module:
+    """The network of a run, on the device; its weights come from a fold's file."""
+    model = build.build_model(build.without_weights(config)).to(runtime.device)
+    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Give the network the weights of a file."""
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]}. {remake(file.parent)}") from error
 
 
 def write_submission(path: Path, ids: list[str], masks: NDArray[np.bool_]) -> None:

@@ -38,13 +38,13 @@ def submit(path: Path, root: str | None, device: str) -> None:
     raw["data"]["root"] = root or config.data.root
     raw["trainer"]["device"] = device
     config = check_config(raw)
-    from salt import crossval
+    from salt import crossval, submission
     from salt.runtime import choose_runtime
 
     runtime = choose_runtime(config.trainer)
     data = crossval.load_data(config)
     directory.check_data(data.digest(), config.data.root)
-    crossval.submit(config, directory, data, read_json(path / "score.json", "threshold")["threshold"], runtime)
+    submission.submit(config, directory, data.test, read_json(path / "score.json", "threshold")["threshold"], runtime)
 
 
 if __name__ == "__main__":
