@@ -1,5 +1,6 @@
 """The fault suite: whatever happens to a run, the repeated command ends like an undisturbed one, or says why not."""
 
+import itertools
 import os
 import random
 import resource
@@ -15,6 +16,19 @@ import pytest
 from conftest import TINY
 
 RESULTS = ("fold_0/model.safetensors", "fold_0/metrics.csv", "oof.csv", "oof.npz", "submission.csv")
+DYING = """
+import os, signal, sys
+from salt.train import main
+left, replace = int(sys.argv.pop(1)), os.replace
+def dies(*names):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*names)
+os.replace = dies
+main()
+"""  # salt-train, killed just before its nth file is put in place
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
@@ -75,6 +89,11 @@ def results(path):
     return {name: (path / "runs/a" / name).read_bytes() for name in RESULTS}
 
 
+def leftovers(path):
+    names = [file.name for file in path.rglob("*") if file.suffix != ".lock"]
+    return [name for name in names if name.startswith(".") or name == "previous.pt"]
+
+
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.faults)])
 def test_killed_at_random_moments(command, undisturbed, tmp_path, kills):
     chance = random.Random(kills)
@@ -91,8 +110,20 @@ def test_killed_at_random_moments(command, undisturbed, tmp_path, kills):
     result = run(command, tmp_path)
     assert result.returncode == 0, result.stderr
     assert results(tmp_path) == undisturbed
-    left = {path.name for path in tmp_path.rglob("*") if path.suffix != ".lock"}
-    assert not [name for name in left if name.startswith(".") or name == "previous.pt"]
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.faults
+def test_killed_between_two_writes(command, undisturbed, tmp_path):
+    killed = 0
+    for n in itertools.cycle((2, 3, 4, 5)):  # the last stage writes four files, so that five bring it to its end
+        result = run([sys.executable, "-c", DYING, str(n), *command[3:]], tmp_path)
+        if result.returncode == 0:
+            break
+        assert result.returncode == -signal.SIGKILL, result.stderr
+        killed += 1
+    assert killed > 5 and results(tmp_path) == undisturbed
+    assert not leftovers(tmp_path)
 
 
 @pytest.mark.parametrize(
