@@ -11,13 +11,16 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from salt.averaging import Last
 from salt.data.archive import BROKEN
-from salt.files import write_atomic, write_text
+from salt.files import rename, write_atomic, write_text
 from salt.models.segmenter import Segmenter
+from salt.rundir import remake
 from salt.schedule import Plateau
 
 log = logging.getLogger(__name__)
@@ -116,7 +119,7 @@ def save(state: State, path: Path) -> None:
 
 
 def load(state: State, path: Path) -> None:
-    """Fill a state from last.pt; from previous.pt, with a warning, where last.pt is damaged.
+    """Fill a state from last.pt; from previous.pt, with a warning, where last.pt is damaged and set aside.
 
     Raises:
         ValueError: both are damaged; or the file is of another format or network, or holds Python objects.
@@ -130,9 +133,10 @@ def load(state: State, path: Path) -> None:
         except Damaged as error:
             damaged.append(str(error))
             continue
-        for message in damaged:
-            log.warning("%s; going on from %s", message, file)
         fill(state, content, file)
+        for message in damaged:
+            log.warning("%s; going on from %s; until the fold is done it is kept as damaged.pt", message, file)
+            rename(path / "last.pt", path / "damaged.pt")  # or the next save would make it the spare
         return
     raise ValueError(f"{'; '.join(damaged)}. Delete them to train this fold again from its beginning.")
 
@@ -212,3 +216,15 @@ def save_weights(model: nn.Module, file: Path) -> None:
     """Write a network's weights, atomically."""
     weights = to_safetensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
     write_atomic(file, lambda temporary: temporary.write_bytes(weights))
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Give the network the weights in one of a fold's files.
+
+    Raises:
+        ValueError: the file is missing, damaged or of another network.
+    """
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ValueError(f"{file} cannot be used: {first_line(error)}. {remake(file)}") from error

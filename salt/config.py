@@ -73,7 +73,7 @@ class Attention(Component):
 class Optimizer(Component):
     """An optimizer of torch."""
 
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, allow_inf_nan=False)
 
 
 class Trainer(Section):
@@ -86,7 +86,7 @@ class Trainer(Section):
     channels_last: bool
     device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     workers: int | None = Field(ge=0)  # loader processes; null: 0 on CPU, up to 8 with a GPU
-    clip: float | None = Field(gt=0)  # largest gradient norm; null: no limit
+    clip: float | None = Field(gt=0, allow_inf_nan=False)  # largest gradient norm; null: no limit
     validate_every: int = Field(ge=1)  # epochs; the last epoch always
     tta: bool  # average with the prediction of the mirrored tile
 

@@ -21,7 +21,7 @@ from salt.files import locked, read_json, remove, write_json, write_text
 from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
-from salt.rundir import RunDir, remake, weight_files
+from salt.rundir import RunDir, remake
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
 from salt.submission import submit
@@ -36,7 +36,8 @@ COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
 def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False) -> float | None:
     """Do or finish a run in the directory `path`; returns the out-of-fold score (None for a dry run).
 
-    `device` stands for trainer.device=auto. A run that is done `in_parts` gets its submission with the last fold.
+    `device` stands for trainer.device=auto. A run that is done `in_parts` gets its submission with the last fold
+    (one that is there is kept in step with the score).
 
     Raises:
         ValueError: data, config or an existing run directory do not allow it.
@@ -60,7 +61,7 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
         ranks.barrier()
         with locked(path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
             score = write_scores(config, directory, data.train, folds)
-            if in_parts and score["partial"]:
+            if in_parts and score["partial"] and not (path / "submission.csv").exists():
                 log.info("submission.csv comes with the last fold; salt-submit %s writes one now", path)
             else:
                 submit(config, directory, data.test, score["threshold"], runtime)
@@ -79,14 +80,13 @@ def complete_fold(
             log.info("fold %d is finished already", fold)
             return
         try:
-            train_fold(config, fold, data.train, folds, path, runtime)
+            weights = train_fold(config, fold, data.train, folds, path, runtime)
         except torch.OutOfMemoryError as error:
             raise ValueError(out_of_memory(config, error)) from error
         finally:
             free_memory()
-        names = [file.name for file in weight_files(path)]
-        remove(path / "previous.pt")  # the spare has served, and a sweep would keep many
-        write_text(path / "done", "\n".join(names) + "\n")
+        remove(path / "previous.pt", path / "damaged.pt")  # the spare has served, and a sweep would keep many
+        write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
 
 
 def out_of_memory(config: RunConfig, error: Exception) -> str:
@@ -229,7 +229,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
     write_text(directory.path / "oof.csv", result.table.to_csv(index=False, lineterminator="\n"))
     for row in result.summary["folds"]:
-        row |= read_json(directory.fold(row["fold"]) / "timing.json", "epochs", "seconds", "images_per_second")
+        row |= read_timing(directory.fold(row["fold"]))
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}
     write_json(directory.path / "score.json", score)
     log.info(
@@ -260,10 +260,23 @@ def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
         with np.load(file) as part:
             found, probabilities = part["ids"].tolist(), part["probabilities"]
     except (KeyError, *BROKEN) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}. {remake(fold)}") from None
+        raise ValueError(f"{file} is missing or damaged: {error}. {remake(file)}") from None
     if found != ids or probabilities.shape != (len(ids), SIZE, SIZE):
-        raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {remake(fold)}")
+        raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {remake(file)}")
     return np.asarray(probabilities)
+
+
+def read_timing(fold: Path) -> dict[str, Any]:
+    """Epochs and seconds of a finished fold.
+
+    Raises:
+        ValueError: its file is missing or damaged.
+    """
+    file = fold / "timing.json"
+    try:
+        return read_json(file, "epochs", "seconds", "images_per_second")
+    except ValueError as error:
+        raise ValueError(f"{error}. {remake(file)}") from None
 
 
 def free_memory() -> None:

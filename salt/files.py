@@ -57,6 +57,13 @@ def remove(*files: Path) -> None:
             file.unlink(missing_ok=True)
 
 
+def rename(file: Path, to: Path) -> None:
+    """Rename a file in its folder, where it is there."""
+    if is_main():
+        with suppress(FileNotFoundError):
+            os.replace(file, to)
+
+
 def sync_folder(path: Path) -> None:
     """Wait until a folder's names are on the disk: a new name itself must survive a power cut too."""
     folder = os.open(path, os.O_RDONLY)

@@ -4,6 +4,7 @@ The order at start: a finished fold is not touched (crossval decides that); else
 All that is random in a step comes from (seed, fold, epoch, step), so that a fold can go on after any step.
 """
 
+import copy
 import logging
 import math
 import signal
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -26,15 +26,16 @@ from tqdm import tqdm
 
 from salt import build, checkpoint, interrupt, metrics, ranks
 from salt.averaging import recompute_norms
-from salt.checkpoint import Epoch, Row, State, save_weights
+from salt.checkpoint import Epoch, Row, State, load_weights, save_weights
 from salt.config import RunConfig
 from salt.data.mix import CutMix, MixUp, NoMix
 from salt.data.tgs import SIZE, Tiles
 from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
 from salt.files import write_atomic, write_json
 from salt.losses.combine import set_progress
+from salt.models.segmenter import Segmenter
 from salt.predict import Forward, inputs, predict, to_float
-from salt.rundir import has_checkpoint, weight_files
+from salt.rundir import has_checkpoint, remake, snapshot_file
 from salt.runtime import OnTheWay, Runtime, seed_all
 from salt.schedule import end_epoch, snapshot_epochs
 
@@ -64,8 +65,10 @@ class Fold:
 
 def train_fold(
     config: RunConfig, number: int, tiles: Tiles, folds: NDArray[np.int64], path: Path, runtime: Runtime
-) -> None:
+) -> list[Path]:
     """Train one fold to its end and write model.safetensors, metrics.csv, oof.npz and timing.json into `path`.
+
+    Returns the files of weights whose probabilities the fold's prediction averages.
 
     Raises:
         ValueError: too many steps give no finite loss, or last.pt cannot be used.
@@ -81,7 +84,11 @@ def train_fold(
     state = start(config, len(batches), path, runtime)
     loss = build.build_loss(config).to(runtime.device)
     network = torch.compile(state.model) if config.trainer.compile else state.model
-    parts = (tiles, training, held_out, network, spread(network, runtime), loss, augment.mix)
+    forward = network
+    if ranks.world_size() > 1:
+        freeze_unused(state.model, loss, runtime)
+        forward = spread(network, runtime)
+    parts = (tiles, training, held_out, network, forward, loss, augment.mix)
     fold = Fold(config, number, path, runtime, *parts)
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
@@ -102,7 +109,7 @@ def train_fold(
                 log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, epoch + 1)
             if stop:
                 raise interrupt.Interrupted(interrupt.noted() or signal.SIGTERM)
-    finish(fold, state)
+    return finish(fold, state)
 
 
 def end_of_epoch(fold: Fold, state: State) -> None:
@@ -119,27 +126,41 @@ def end_of_epoch(fold: Fold, state: State) -> None:
     state.current = Epoch()
     if state.epoch in snapshot_epochs(state.schedule):
         with result_weights(fold, state):
-            save_weights(state.model, fold.path / f"snapshot_{state.epoch:04d}.safetensors")
+            save_weights(state.model, snapshot_file(fold.path, state.epoch))
     state.clock.seconds += time.perf_counter() - began
     checkpoint.save(state, fold.path)
     log.info("fold %d: %s", fold.number, summary(state))
 
 
-def finish(fold: Fold, state: State) -> None:
+def finish(fold: Fold, state: State) -> list[Path]:
     """Write the result: weights, out-of-fold probabilities (the mean over snapshots, where there are any), times."""
+    files = [*snapshots(state, fold.path), fold.path / "model.safetensors"]
     with result_weights(fold, state):
-        save_weights(state.model, fold.path / "model.safetensors")
+        save_weights(state.model, files[-1])
         ranks.barrier()
-        files = weight_files(fold.path)
         total = np.zeros((len(fold.held_out), SIZE, SIZE), dtype=np.float32)
         for file in files:
-            state.model.load_state_dict(load_file(file))
+            load_weights(state.model, file)
             total += predict_held_out(fold, state, fold.config.trainer.tta)
     probabilities = (total / len(files)).astype(np.float16)
     ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
     write_npz(fold.path / "oof.npz", ids=ids, probabilities=probabilities)
     rate, seconds = state.clock.images_per_second, state.clock.seconds
     write_json(fold.path / "timing.json", {"epochs": state.epoch, "seconds": seconds, "images_per_second": rate})
+    return files
+
+
+def snapshots(state: State, path: Path) -> list[Path]:
+    """The snapshots of the epochs done.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    files = [snapshot_file(path, epoch) for epoch in snapshot_epochs(state.schedule) if epoch <= state.epoch]
+    for file in files:
+        if not file.exists():
+            raise ValueError(f"{file} is missing. {remake(file)}")
+    return files
 
 
 def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime) -> State:
@@ -161,6 +182,7 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
     )
     if resumed:
         checkpoint.load(state, path)
+        snapshots(state, path)  # a lost one is better known now than at the end
         log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
     return state
 
@@ -209,9 +231,18 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
 
 def spread(network: Forward, runtime: Runtime) -> Forward:
     """The network as each process of several calls it in training: gradients become the mean over all of them."""
-    if ranks.world_size() == 1:
-        return network
     return DistributedDataParallel(network, device_ids=[runtime.device] if runtime.device.type == "cuda" else None)
+
+
+def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
+    """Freeze the layers that no output depends on, as EfficientNet brings; processes would wait for their gradients."""
+    trial = copy.deepcopy(model).train()
+    masks = torch.zeros(2, 1, SIZE, SIZE, device=runtime.device)
+    masks[0, :, SIZE // 2 :] = 1
+    output = trial(torch.rand_like(masks), masks.new_zeros(2))
+    trial.loss(output, masks, loss).backward()
+    for own, tried in zip(model.parameters(), trial.parameters(), strict=True):
+        own.requires_grad_(tried.grad is not None)
 
 
 def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:

@@ -105,9 +105,16 @@ class RunDir:
             raise ValueError(f"{self.path} was trained on other data than {root} holds now; choose another name=...")
 
 
-def remake(fold: Path) -> str:
+def remake(file: Path) -> str:
     """What to do when a file of a finished fold is lost or damaged."""
-    return f"Delete {fold / 'done'}, then salt-train makes this fold's result again from last.pt"
+    if file.name.startswith("snapshot_"):  # its epoch has gone by
+        return f"It cannot be made again from last.pt; delete {file.parent} to train this fold from its beginning"
+    return f"Delete {file.parent / 'done'}, then salt-train makes this fold's result again from last.pt"
+
+
+def snapshot_file(fold: Path, epoch: int) -> Path:
+    """Where the weights after an epoch are kept that join the prediction."""
+    return fold / f"snapshot_{epoch:04d}.safetensors"
 
 
 def has_checkpoint(fold: Path) -> bool:
@@ -116,19 +123,16 @@ def has_checkpoint(fold: Path) -> bool:
 
 
 def weight_files(fold: Path) -> list[Path]:
-    """The weights whose probabilities a fold's prediction averages: its snapshots, if there are any, and the last.
-
-    A finished fold has their names in its file `done`, so that a lost one is noticed.
+    """The weights whose probabilities a finished fold's prediction averages, as its file `done` names them.
 
     Raises:
         ValueError: `done` is empty.
     """
-    if (fold / "done").exists():
-        names = (fold / "done").read_text().split()
-        if not names:
-            raise ValueError(f"{fold / 'done'} is damaged: it names no weights. {remake(fold)}")
-        return [fold / name for name in names]
-    return [*sorted(fold.glob("snapshot_*.safetensors")), fold / "model.safetensors"]
+    done = fold / "done"
+    names = done.read_text().split()
+    if not names:
+        raise ValueError(f"{done} is damaged: it names no weights. {remake(done)}")
+    return [fold / name for name in names]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

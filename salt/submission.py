@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from salt import build, rle
+from salt.checkpoint import load_weights
 from salt.config import RunConfig
 from salt.data.tgs import Tiles
 from salt.files import write_text
 from salt.predict import predict
-from salt.rundir import RunDir, remake, weight_files
+from salt.rundir import RunDir, weight_files
 from salt.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -55,14 +54,6 @@ def build_for_prediction(config: RunConfig, runtime: Runtime) -> nn.Module:
     """The network of a run, on the device; its weights come from a fold's file."""
     model = build.build_model(build.without_weights(config)).to(runtime.device)
     return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
-
-
-def load_weights(model: nn.Module, file: Path) -> None:
-    """Give the network the weights of a file."""
-    try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(f"{file} cannot be used: {str(error).splitlines()[0]}. {remake(file.parent)}") from error
 
 
 def write_submission(path: Path, ids: list[str], masks: NDArray[np.bool_]) -> None:

@@ -31,7 +31,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from salt import build, metrics, rle
-from salt.checkpoint import Epoch, State, save_weights
+from salt.checkpoint import Epoch, State, load_weights, save_weights
 from salt.config import RunConfig, check_config
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import Dataset, read_dataset
@@ -39,7 +39,6 @@ from salt.data.tiles import EpochBatches, TrainTiles, train_loader
 from salt.fold import Fold, start, train_epoch
 from salt.predict import inputs, predict
 from salt.runtime import Runtime, choose_runtime
-from salt.submission import load_weights
 from salt.train import CONFIGS
 
 Row = dict[str, Any]

@@ -10,6 +10,7 @@ import torch
 from test_fold import files, train
 
 from salt import checkpoint, interrupt
+from salt import files as files_module
 from salt.config import check_config
 from salt.fold import start
 from salt.runtime import choose_runtime
@@ -52,6 +53,25 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(config, stopped, und
     (stopped / "last.pt").write_bytes(damage((stopped / "last.pt").read_bytes()))
     train(config, stopped)
     assert "last.pt is damaged" in caplog.text and "previous.pt" in caplog.text
+    assert files(stopped) == files(undisturbed)
+
+
+def test_a_damaged_checkpoint_never_becomes_the_spare(config, stopped, undisturbed, monkeypatch):
+    spoiled = flip((stopped / "last.pt").read_bytes())
+    (stopped / "last.pt").write_bytes(spoiled)
+    rename = files_module.os.replace
+
+    def killed(file, to):  # where a save puts the new checkpoint in place
+        if to.name == "last.pt":
+            raise KeyboardInterrupt
+        rename(file, to)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files_module.os, "replace", killed)
+        train(config, stopped)
+    assert (stopped / "damaged.pt").read_bytes() == spoiled and not (stopped / "last.pt").exists()
+    checkpoint.read(stopped / "previous.pt")
+    train(config, stopped)
     assert files(stopped) == files(undisturbed)
 
 

@@ -27,7 +27,16 @@ def test_all_problems_come_in_one_message():
 
 @pytest.mark.parametrize(
     "override",
-    ["name=../x", "name=a/b", "folds=[]", "folds=[1,1]", "folds=some", "trainer.device=gpu", "trainer.clip=0"],
+    [
+        "name=../x",
+        "name=a/b",
+        "folds=[]",
+        "folds=[1,1]",
+        "folds=some",
+        "trainer.device=gpu",
+        "trainer.clip=0",
+        "optimizer.lr=.inf",
+    ],
 )
 def test_refused(override):
     with pytest.raises(ValueError, match=override.split("=")[0]):

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from salt import crossval
 from salt.crossval import assign_folds, keep_folds, load_data, write_scores
 from salt.data.folds import write_folds
 from salt.files import write_json, write_text
@@ -79,3 +80,25 @@ def test_damaged_predictions_of_a_fold_are_named(tiny, tiles, tmp_path, damage):
     file.unlink() if damage == "lost" else file.write_bytes(content[damage])
     with pytest.raises(ValueError, match=r"fold_1/oof\.npz is .*damaged: .*Delete .*fold_1/done, then salt-train"):
         write_scores(config, directory, tiles, folds)
+
+
+def test_lost_times_of_a_fold_are_named_with_the_remedy(tiny, tiles, tmp_path):
+    config, directory = tiny(), RunDir(tmp_path)
+    folds = assign_folds(config, tiles)
+    for fold in (0, 1):
+        pretend_trained(directory, fold, tiles, folds)
+    (directory.fold(0) / "timing.json").unlink()
+    with pytest.raises(ValueError, match=r"fold_0/timing\.json is missing.*Delete .*fold_0/done, then salt-train"):
+        write_scores(config, directory, tiles, folds)
+
+
+def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path, monkeypatch):
+    submitted = []
+    monkeypatch.setattr(crossval, "submit", lambda _, directory, *rest: submitted.append(directory.done_folds(3)))
+    for folds, in_parts in (("[0]", True), ("[1]", False), ("[2]", True)):
+        crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, in_parts=in_parts)
+    assert submitted == [[0, 1], [0, 1, 2]]
+    (tmp_path / "fold_2/done").unlink()
+    (tmp_path / "submission.csv").write_text("")
+    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, in_parts=True)
+    assert submitted[2:] == [[0, 1]]

@@ -11,20 +11,19 @@ from safetensors.torch import load_file
 
 from salt import checkpoint, interrupt
 from salt import fold as fold_module
-from salt.build import build_model
+from salt.build import build_loss, build_model
 from salt.crossval import assign_folds, load_data
 from salt.fold import train_fold
 from salt.models.segmenter import Output
 from salt.predict import predict
-from salt.rundir import weight_files
 from salt.runtime import choose_runtime
 
 
 def train(config, path):
     data = load_data(config)
     folds = assign_folds(config, data.train)
-    train_fold(config, 0, data.train, folds, path, choose_runtime(config.trainer))
-    return data, folds
+    weights = train_fold(config, 0, data.train, folds, path, choose_runtime(config.trainer))
+    return data, folds, weights
 
 
 def files(path):
@@ -72,7 +71,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monke
 
 
 def test_the_files_of_a_fold(config, tmp_path):
-    data, folds = train(config, tmp_path)
+    data, folds, _ = train(config, tmp_path)
     with np.load(tmp_path / "oof.npz", allow_pickle=False) as oof:
         assert oof["ids"].tolist() == [i for i, f in zip(data.train.ids, folds, strict=True) if f == 0]
         assert oof["probabilities"].shape == (12, 101, 101) and oof["probabilities"].dtype == np.float16
@@ -192,8 +191,8 @@ def test_an_interrupted_run_of_other_options_ends_like_an_undisturbed_one(
 
 def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny, tmp_path):
     config = tiny("schedule=cosine_restarts", "schedule.cycles=3", "schedule.snapshots=2", "trainer.epochs=6")
-    data, folds = train(config, tmp_path)
-    names = [file.name for file in weight_files(tmp_path)]
+    data, folds, weights = train(config, tmp_path)
+    names = [file.name for file in weights]
     assert names == ["snapshot_0004.safetensors", "model.safetensors"]
     runtime, held_out = choose_runtime(config.trainer), np.flatnonzero(folds == 0)
     parts = []
@@ -204,6 +203,46 @@ def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny,
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
     with np.load(tmp_path / "oof.npz") as oof:
         np.testing.assert_allclose(oof["probabilities"], (parts[0] + parts[1]) / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("stop_after", [3, 4])
+def test_a_lost_snapshot_is_told_when_the_fold_goes_on(tiny, tmp_path, monkeypatch, stop_after):
+    config = tiny("schedule=cosine_restarts", "schedule.cycles=2", "schedule.snapshots=2", "trainer.epochs=4")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after_saving(patch, stop_after)
+        train(config, tmp_path)
+    (tmp_path / "snapshot_0002.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"snapshot_0002\.safetensors is missing\. .* delete .* from its beginning"):
+        train(config, tmp_path)
+    assert not (tmp_path / "oof.npz").exists()
+
+
+def test_a_damaged_snapshot_is_no_part_of_a_result(tiny, tmp_path):
+    config = tiny("schedule=cosine_restarts", "schedule.cycles=2", "schedule.snapshots=2", "trainer.epochs=2")
+    train(config, tmp_path)
+    file = tmp_path / "snapshot_0001.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"snapshot_0001\.safetensors cannot be used: .* delete .* from its beginning"):
+        train(config, tmp_path)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "unused"),
+    [
+        ("encoder.name=efficientnet-b0", {"_conv_head.weight", "_bn1.weight", "_bn1.bias"}),
+        ("deep-supervision=multiscale", set()),
+    ],
+)
+def test_processes_do_not_wait_for_layers_without_gradients(tiny, override, unused):
+    config = tiny(override)
+    model, loss = build_model(config), build_loss(config)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fold_module.freeze_unused(model, loss, choose_runtime(config.trainer))
+    frozen = {name.removeprefix("encoder.body.") for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == unused
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, monkeypatch):
@@ -217,7 +256,7 @@ def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, mon
         recompute(model, forward, batches)
 
     monkeypatch.setattr(fold_module, "recompute_norms", spy)
-    data, folds = train(config, tmp_path)
+    data, folds, _ = train(config, tmp_path)
     expected = data.train.images[folds != 0][:, None].astype(np.float32) / 255
     assert len(seen) == 3 and all(np.array_equal(images.numpy(), expected) for images in seen)
     # the first batch norm of the encoder, by hand: mean over batches of the mean over pixels

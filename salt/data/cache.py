@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,12 +90,12 @@ def find(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | None:
 
 def allocate_file(path: Path, shape: tuple[int, ...]) -> Array:
     """A new mapped file; its space is taken at once, since a full disk could not be told later."""
-    path.unlink(missing_ok=True)  # a process that has the old file mapped keeps it
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    size = path.stat().st_size
     try:
+        path.unlink(missing_ok=True)  # a process that has the old file mapped keeps it
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
-        raise OSError(f"data.cache: {path} cannot be written, it takes {size} bytes: {error.strerror}") from None
+        size = math.prod(shape)
+        raise OSError(f"data.cache: {path} cannot be written, it is to hold {size} bytes: {error.strerror}") from None
     return np.asarray(array)

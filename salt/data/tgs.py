@@ -187,7 +187,8 @@ def split_csv(text: str) -> Iterator[list[str]]:
 
 def check_same_ids(ids: Iterable[str], files: Source, folder: str, table: str) -> None:
     """Check that a folder's PNGs are exactly the ids of the table."""
-    found = {PurePosixPath(n).stem for n in files.names if n.startswith(f"{folder}/") and n.endswith(".png")}
+    inside = [name.removeprefix(f"{folder}/") for name in files.names if name.startswith(f"{folder}/")]
+    found = {name.removesuffix(".png") for name in inside if name.endswith(".png")}  # "a/b": too deep, as an extra one
     missing, extra = sorted(set(ids) - found), sorted(found - set(ids))
     label = f"{files.label}/{folder}"
     if missing:

@@ -119,7 +119,15 @@ def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache_module.os, "posix_fallocate", full)
-    with pytest.raises(OSError, match=r"a\.npy cannot be written, it takes 131 bytes: No space"):
+    with pytest.raises(OSError, match=r"a\.npy cannot be written, it is to hold 3 bytes: No space"):
+        cache_module.kept(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
+
+
+def test_a_folder_instead_of_an_array_is_named(tmp_path):
+    (tmp_path / "a.npy").mkdir()
+    with pytest.raises(
+        OSError, match=r"data\.cache: .*a\.npy cannot be written, it is to hold 3 bytes: Is a directory"
+    ):
         cache_module.kept(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
 
 

@@ -154,6 +154,10 @@ FAULTS = {
         lambda r: rewrite(r / "sample_submission.csv", lambda t: t + "../x,1 1\n"),
         "an id must be a plain file name",
     ),
+    "too deep": (
+        lambda r: ((r / "train/images/a").mkdir(), first(r).rename(r / "train/images/a" / first(r).name)),
+        r"train/images: 1 ids of train.csv have no PNG",
+    ),
     "cut in the middle": (
         lambda r: first(r).write_bytes(first(r).read_bytes()[:-30]),
         "truncated or a checksum is wrong",
@@ -246,6 +250,16 @@ def test_a_damaged_member(synthetic_root, tmp_path, compression):
     data[100:160] = bytes(60)
     (root / "train.zip").write_bytes(data)
     with pytest.raises(ValueError, match=r"train.zip.*png"):
+        read_dataset(root)
+
+
+def test_a_member_one_folder_too_deep(synthetic_root, tmp_path):
+    root = shutil.copytree(synthetic_root, tmp_path / "broken")
+    with zipfile.ZipFile(synthetic_root / "train.zip") as old, zipfile.ZipFile(root / "train.zip", "w") as new:
+        moved = next(name for name in old.namelist() if name.startswith("images/") and name.endswith(".png"))
+        for name in old.namelist():
+            new.writestr(name.replace("images/", "images/a/") if name == moved else name, old.read(name))
+    with pytest.raises(ValueError, match=r"train\.zip/images: 1 ids of train\.csv have no PNG"):
         read_dataset(root)
 
 
