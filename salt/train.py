@@ -39,6 +39,8 @@ def main() -> None:
         code = ended.code
     if Sweep.running is not None and code not in INTERRUPTED:
         Sweep.running.compare()
+        if code:
+            print("The sweep is not complete: the same command does what is missing.", file=sys.stderr)
     sys.exit(code)
 
 
