@@ -84,10 +84,7 @@ def train_fold(
     state = start(config, len(batches), path, runtime)
     loss = build.build_loss(config).to(runtime.device)
     network = torch.compile(state.model) if config.trainer.compile else state.model
-    forward = network
-    if ranks.world_size() > 1:
-        freeze_unused(state.model, loss, runtime)
-        forward = spread(network, runtime)
+    forward = spread(network, state.model, loss, runtime)
     parts = (tiles, training, held_out, network, forward, loss, augment.mix)
     fold = Fold(config, number, path, runtime, *parts)
     epochs = tqdm(
@@ -229,8 +226,14 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
     return stop
 
 
-def spread(network: Forward, runtime: Runtime) -> Forward:
-    """The network as each process of several calls it in training: gradients become the mean over all of them."""
+def spread(network: Forward, model: Segmenter, loss: nn.Module, runtime: Runtime) -> Forward:
+    """The network as each process of several calls it in training: gradients become the mean over all of them.
+
+    `network` is the model, or its compiled form.
+    """
+    if ranks.world_size() == 1:
+        return network
+    freeze_unused(model, loss, runtime)
     return DistributedDataParallel(network, device_ids=[runtime.device] if runtime.device.type == "cuda" else None)
 
 

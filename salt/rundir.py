@@ -106,7 +106,7 @@ class RunDir:
 
 
 def remake(file: Path) -> str:
-    """What to do when a file of a finished fold is lost or damaged."""
+    """What to do when a file of a fold's result is lost or damaged."""
     if file.name.startswith("snapshot_"):  # its epoch has gone by
         return f"It cannot be made again from last.pt; delete {file.parent} to train this fold from its beginning"
     return f"Delete {file.parent / 'done'}, then salt-train makes this fold's result again from last.pt"

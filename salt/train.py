@@ -40,7 +40,10 @@ def main() -> None:
     if Sweep.running is not None and code not in INTERRUPTED:
         Sweep.running.compare()
         if code:
-            print("The sweep is not complete: the same command does what is missing.", file=sys.stderr)
+            print(
+                "Not every point is finished. Once the cause is mended, the same command does what is missing.",
+                file=sys.stderr,
+            )
     sys.exit(code)
 
 

@@ -35,7 +35,8 @@ def test_all_problems_come_in_one_message():
         "folds=some",
         "trainer.device=gpu",
         "trainer.clip=0",
-        "optimizer.lr=.inf",
+        "optimizer.lr=inf",
+        "trainer.clip=inf",
     ],
 )
 def test_refused(override):

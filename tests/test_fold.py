@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import options
 from safetensors.torch import load_file
+from torch import distributed
 
 from salt import checkpoint, interrupt
 from salt import fold as fold_module
@@ -212,8 +213,10 @@ def test_a_lost_snapshot_is_told_when_the_fold_goes_on(tiny, tmp_path, monkeypat
         stop_after_saving(patch, stop_after)
         train(config, tmp_path)
     (tmp_path / "snapshot_0002.safetensors").unlink()
+    before = (tmp_path / "metrics.csv").read_bytes()
     with pytest.raises(ValueError, match=r"snapshot_0002\.safetensors is missing\. .* delete .* from its beginning"):
         train(config, tmp_path)
+    assert (tmp_path / "metrics.csv").read_bytes() == before  # before more epochs are trained in vain
     assert not (tmp_path / "oof.npz").exists()
 
 
@@ -235,14 +238,21 @@ def test_a_damaged_snapshot_is_no_part_of_a_result(tiny, tmp_path):
         ("deep-supervision=multiscale", set()),
     ],
 )
-def test_processes_do_not_wait_for_layers_without_gradients(tiny, override, unused):
+def test_processes_do_not_wait_for_layers_without_gradients(tiny, monkeypatch, override, unused):
     config = tiny(override)
     model, loss = build_model(config), build_loss(config)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    fold_module.freeze_unused(model, loss, choose_runtime(config.trainer))
+    monkeypatch.setattr(fold_module.ranks, "world_size", lambda: 2)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        forward = fold_module.spread(model, model, loss, choose_runtime(config.trainer))
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        for _ in range(2):  # the second step finds gradients of the first that never came
+            model.loss(forward(torch.rand(2, 1, 101, 101), torch.rand(2)), torch.ones(2, 1, 101, 101), loss).backward()
+    finally:
+        distributed.destroy_process_group()
     frozen = {name.removeprefix("encoder.body.") for name, p in model.named_parameters() if not p.requires_grad}
     assert frozen == unused
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, monkeypatch):
