@@ -1,31 +1,49 @@
 """Which weights of a fold are its result: the last ones, or a mean of many. Chosen by the group `averaging`."""
 
+import copy
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel
-
-Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
-class Last(AveragedModel):
-    """The weights at the end of the last epoch; the other kinds of averaging begin from here."""
+class Last(nn.Module):
+    """The weights at the end of the last epoch; the other kinds of averaging begin from here.
+
+    `module` is the averaged copy. It follows the very tensors that `model` has when this is made: they are listed once,
+    so that a move is a few operations on the device, for which the host does not wait.
+    """
 
     stale_norms = False  # whether the statistics of batch norm do not belong to the averaged weights
+    n_averaged: Tensor
 
-    def after_step(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.module = copy.deepcopy(model).requires_grad_(False)
+        self.register_buffer("n_averaged", torch.tensor(0))  # on the CPU: reading it from a GPU would mean to wait
+        pairs = list(zip(tensors(self.module), tensors(model), strict=True))
+        self._weights = columns([pair for pair in pairs if pair[0].is_floating_point()])
+        self._counters = columns([pair for pair in pairs if not pair[0].is_floating_point()])  # of batch norm
+
+    def after_step(self) -> None:
         """Take account of one training step."""
 
-    def after_epoch(self, model: nn.Module, progress: float) -> None:
+    def after_epoch(self, progress: float) -> None:
         """Take account of an epoch; `progress` is the fraction of the epochs that are done now."""
-        self.copy(model)
+        self.move(1.0)
 
-    def copy(self, model: nn.Module) -> None:
-        """Forget what was averaged and begin again from these weights."""
-        self.n_averaged.zero_()
-        self.update_parameters(model)
+    @torch.no_grad()
+    def move(self, weight: float) -> None:
+        """Move all averages by the fraction `weight` of the way to the values of now; 1 copies. Counters are copied."""
+        averages, values = self._weights
+        if weight == 1:
+            torch._foreach_copy_(averages, values)
+        else:
+            torch._foreach_lerp_(averages, values, weight)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)
+        self.n_averaged += 1
 
 
 class EMA(Last):
@@ -42,25 +60,15 @@ class EMA(Last):
     def __init__(self, model: nn.Module, decay: float):
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}, expected 0 <= decay < 1")
-        super().__init__(model, multi_avg_fn=self.move, use_buffers=True)
+        super().__init__(model)
         self.decay = decay
 
-    @torch.no_grad()
-    def move(self, averages: Tensors, current: Tensors, _: Tensor | int) -> None:
-        """Move all averages (of one kind of numbers) towards the current ones at once."""
-        n = int(self.n_averaged)  # lies on the CPU; the copy that torch passes would have to be fetched from a GPU
-        weight = 1 - min(self.decay, (1 + n) / (10 + n))
-        if torch.is_floating_point(averages[0]):
-            torch._foreach_lerp_(averages, current, weight)
-        else:  # counters of batch norm
-            for average, value in zip(averages, current, strict=True):
-                average.copy_(value)
-
-    def after_step(self, model: nn.Module) -> None:
+    def after_step(self) -> None:
         """Move the average towards the weights."""
-        self.update_parameters(model)
+        n = int(self.n_averaged)
+        self.move(1 - min(self.decay, (1 + n) / (10 + n)) if n else 1.0)
 
-    def after_epoch(self, model: nn.Module, progress: float) -> None:
+    def after_epoch(self, progress: float) -> None:
         """Nothing."""
 
 
@@ -83,13 +91,23 @@ class SWA(Last):
         super().__init__(model)
         self.start = start
 
-    def after_epoch(self, model: nn.Module, progress: float) -> None:
+    def after_epoch(self, progress: float) -> None:
         """Add the weights to the mean; before `start`, replace it."""
         if progress > self.start:
-            self.update_parameters(model)
+            self.move(1 / (int(self.n_averaged) + 1))
         else:
-            self.copy(model)
+            self.move(1.0)
             self.n_averaged.zero_()  # so that the first epoch after `start` replaces these too
+
+
+def tensors(module: nn.Module) -> list[Tensor]:
+    """All parameters and buffers."""
+    return [*module.parameters(), *module.buffers()]
+
+
+def columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    """The first and the second members of pairs."""
+    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
-from torch import nn
+from torch import Tensor, nn
 
 from salt.averaging import Last
 from salt.data.archive import BROKEN
@@ -100,17 +100,17 @@ class Damaged(ValueError):
     """A checkpoint's bytes are not the ones that were written."""
 
 
-def save(state: State, path: Path) -> None:
-    """Write metrics.csv, then last.pt, each atomically; the checkpoint before stays as previous.pt.
+def write_table(state: State, path: Path) -> None:
+    """Write metrics.csv; it may be some epochs ahead of last.pt, and a fold that goes on writes them again."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(state.rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(state.rows)
+    write_text(path / "metrics.csv", text.getvalue())
 
-    A table ahead of last.pt is written again on resuming.
-    """
-    if state.rows:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(state.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(state.rows)
-        write_text(path / "metrics.csv", text.getvalue())
+
+def save(state: State, path: Path) -> None:
+    """Write last.pt atomically; the checkpoint before stays as previous.pt."""
     content = {name: part.state_dict() for name, part in state.parts().items()}
     clock = vars(state.clock) | {"steps": 0}
     content |= {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
@@ -189,6 +189,7 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
             part.load_state_dict(content[name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise ValueError(f"{file} cannot be used, its {name} is of another run: {first_line(error)}") from None
+    match_layout(state.optimizer)
     if not same_steps and not isinstance(state.schedule, Plateau):
         for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
             group["lr"] = rate
@@ -196,6 +197,17 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
     state.current = Epoch(**content["current"])
     if not same_steps:
         state.current.steps = state.current.steps * state.steps_per_epoch // content["steps_per_epoch"]
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments the memory layout of their weights, which trainer.channels_last may have changed.
+
+    A fused optimizer walks over both as they lie in memory; with another layout it would mix up the numbers.
+    """
+    for weights, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == weights.shape and value.stride() != weights.stride():
+                moments[name] = torch.empty_like(weights, dtype=value.dtype).copy_(value)
 
 
 def replay(state: State, content: dict[str, Any]) -> None:

@@ -81,6 +81,7 @@ class Trainer(Section):
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)  # tiles; batch norm needs two
+    predict_batch_size: int | None = Field(ge=1)  # tiles; null: batch_size, on a GPU four times as many
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool
     channels_last: bool
@@ -88,6 +89,7 @@ class Trainer(Section):
     workers: int | None = Field(ge=0)  # loader processes; null: 0 on CPU, up to 8 with a GPU
     clip: float | None = Field(gt=0, allow_inf_nan=False)  # largest gradient norm; null: no limit
     validate_every: int = Field(ge=1)  # epochs; the last epoch always
+    checkpoint_seconds: float = Field(ge=0)  # age at which an epoch's end replaces the last checkpoint
     tta: bool  # average with the prediction of the mirrored tile
 
 

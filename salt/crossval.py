@@ -2,7 +2,9 @@
 
 import gc
 import logging
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ from salt.files import locked, read_json, remove, write_json, write_text
 from salt.fold import train_fold, write_npz
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
+from salt.network import Network, build_network
 from salt.rundir import RunDir, remake
 from salt.runtime import Runtime, choose_runtime
 from salt.score import score_out_of_fold
-from salt.submission import submit
+from salt.submission import is_fresh, submit
 
 log = logging.getLogger(__name__)
 
@@ -55,22 +58,31 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
     with locked(path, "claim", wait=CLAIM_SECONDS):
         directory.claim(config.model_dump(mode="json", by_alias=True), data.digest())
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
-    with directory.errors_kept():
+    with directory.errors_kept(), memory_given_back():
+        network = build_network(config, runtime)
         for fold in config.fold_list:
-            complete_fold(config, fold, data, folds, directory, runtime)
+            complete_fold(config, fold, data, folds, directory, network, runtime)
         ranks.barrier()
         with locked(path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
             score = write_scores(config, directory, data.train, folds)
             if in_parts and score["partial"] and not (path / "submission.csv").exists():
                 log.info("submission.csv comes with the last fold; salt-submit %s writes one now", path)
+            elif is_fresh(config, directory, score["threshold"]):
+                log.info("%s is of these weights and this threshold already", path / "submission.csv")
             else:
-                submit(config, directory, data.test, score["threshold"], runtime)
+                submit(config, directory, data.test, score["threshold"], runtime, network)
     ranks.leave()
     return float(score["map"])
 
 
 def complete_fold(
-    config: RunConfig, fold: int, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime
+    config: RunConfig,
+    fold: int,
+    data: Dataset,
+    folds: NDArray[np.int64],
+    directory: RunDir,
+    network: Network,
+    runtime: Runtime,
 ) -> None:
     """Train a fold, unless it is finished; no other process may work on it."""
     ranks.barrier()
@@ -78,15 +90,14 @@ def complete_fold(
     with locked(path, "fold"):
         if directory.is_done(fold):
             log.info("fold %d is finished already", fold)
-            return
-        try:
-            weights = train_fold(config, fold, data.train, folds, path, runtime)
-        except torch.OutOfMemoryError as error:
-            raise ValueError(out_of_memory(config, error)) from error
-        finally:
-            free_memory()
-        remove(path / "previous.pt", path / "damaged.pt")  # the spare has served, and a sweep would keep many
-        write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
+        else:
+            try:
+                weights = train_fold(config, fold, data.train, folds, path, network, runtime)
+            except torch.OutOfMemoryError as error:
+                raise ValueError(out_of_memory(config, error)) from error
+            write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
+        # a finished fold needs no checkpoint; a killed process may have left it
+        remove(path / "last.pt", path / "previous.pt", path / "damaged.pt")
 
 
 def out_of_memory(config: RunConfig, error: Exception) -> str:
@@ -267,21 +278,23 @@ def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
 
 
 def read_timing(fold: Path) -> dict[str, Any]:
-    """Epochs and seconds of a finished fold.
-
-    Raises:
-        ValueError: its file is missing or damaged.
-    """
-    file = fold / "timing.json"
+    """Epochs and seconds of a finished fold; None where their file is lost, since nothing else depends on them."""
+    keys = ("epochs", "seconds", "images_per_second")
     try:
-        return read_json(file, "epochs", "seconds", "images_per_second")
+        return read_json(fold / "timing.json", *keys)
     except ValueError as error:
-        raise ValueError(f"{error}. {remake(file)}") from None
+        log.warning("%s; score.json tells no times of this fold", error)
+        return dict.fromkeys(keys)
 
 
-def free_memory() -> None:
-    """Give the finished fold's memory back; a sweep runs many in one process."""
-    gc.collect()
-    torch.compiler.reset()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+@contextmanager
+def memory_given_back() -> Iterator[None]:
+    """After this context nothing of the run's network is in memory; a sweep has many runs in one process."""
+    try:
+        yield
+    finally:
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled
+            torch.compiler.reset()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,5 +1,6 @@
 """Files that no killed process or full disk can spoil: whole writes, locks, and reading that names what is damaged."""
 
+import hashlib
 import json
 import os
 import socket
@@ -115,6 +116,11 @@ def read_json(file: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         raise ValueError(f"{file} is damaged: expected {', '.join(keys)} in it")
     return content
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @contextmanager

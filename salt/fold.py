@@ -1,4 +1,4 @@
-"""One fold: epochs of training steps, validation, a checkpoint after each epoch, and the result.
+"""One fold: epochs of training steps, validation, checkpoints, and the result.
 
 The order at start: a finished fold is not touched (crossval decides that); else `last.pt` goes on; else from zero.
 All that is random in a step comes from (seed, fold, epoch, step), so that a fold can go on after any step.
@@ -6,13 +6,11 @@ All that is random in a step comes from (seed, fold, epoch, step), so that a fol
 
 import copy
 import logging
-import math
 import signal
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +24,33 @@ from tqdm import tqdm
 
 from salt import build, checkpoint, interrupt, metrics, ranks
 from salt.averaging import recompute_norms
-from salt.checkpoint import Epoch, Row, State, load_weights, save_weights
+from salt.checkpoint import Epoch, Row, State, save_weights
 from salt.config import RunConfig
-from salt.data.mix import CutMix, MixUp, NoMix
 from salt.data.tgs import SIZE, Tiles
 from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
 from salt.files import write_atomic, write_json
 from salt.losses.combine import set_progress
 from salt.models.segmenter import Segmenter
-from salt.predict import Forward, inputs, predict, to_float
+from salt.network import Forward, Network
+from salt.predict import inputs, predict, predict_mean, to_float
 from salt.rundir import has_checkpoint, remake, snapshot_file
 from salt.runtime import OnTheWay, Runtime, seed_all
 from salt.schedule import end_epoch, snapshot_epochs
+from salt.step import HELP, Fold, Statistics, build_scaler, read_outcome, train_step
 
 log = logging.getLogger(__name__)
 
-MAX_SKIPPED = 10  # steps of one epoch without a finite loss and gradient; float16 needs a few to find its scale
 NOT_VALIDATED: Row = {"map_at_0.5": None, "iou": None, "empty": None}
-HELP = "A lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32 may help, under another name."
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What one fold works with and never changes."""
-
-    config: RunConfig
-    number: int
-    path: Path
-    runtime: Runtime
-    tiles: Tiles  # all of them; copies of the parts would double the memory
-    training: NDArray[np.int64]
-    held_out: NDArray[np.int64]
-    network: Forward  # as it is called in prediction: compiled, or itself
-    forward: Forward  # as it is called in training: the same, spread over the processes
-    loss: nn.Module
-    mix: NoMix | MixUp | CutMix
 
 
 def train_fold(
-    config: RunConfig, number: int, tiles: Tiles, folds: NDArray[np.int64], path: Path, runtime: Runtime
+    config: RunConfig,
+    number: int,
+    tiles: Tiles,
+    folds: NDArray[np.int64],
+    path: Path,
+    network: Network,
+    runtime: Runtime,
 ) -> list[Path]:
     """Train one fold to its end and write model.safetensors, metrics.csv, oof.npz and timing.json into `path`.
 
@@ -81,11 +67,10 @@ def train_fold(
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
 
     seed_all(config.seed, number)
-    state = start(config, len(batches), path, runtime)
+    state = start(config, len(batches), path, network.model, runtime)
     loss = build.build_loss(config).to(runtime.device)
-    network = torch.compile(state.model) if config.trainer.compile else state.model
-    forward = spread(network, state.model, loss, runtime)
-    parts = (tiles, training, held_out, network, forward, loss, augment.mix)
+    forward = spread(network, loss, runtime)
+    parts = (tiles, training, held_out, network, forward, loss, augment.mix, Statistics(network.model))
     fold = Fold(config, number, path, runtime, *parts)
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
@@ -95,27 +80,30 @@ def train_fold(
         unit="epoch",
         disable=None,
     )
+    saved = time.monotonic()
     with interrupt.deferred():
         for epoch in epochs:
             batches.epoch, batches.first = epoch, state.current.steps
             stop = train_epoch(fold, state, loader, tiles.ids)
             if state.current.steps == len(batches):
                 end_of_epoch(fold, state)
-            else:
+            due = time.monotonic() - saved >= config.trainer.checkpoint_seconds
+            if stop or due or state.epoch == config.trainer.epochs:
                 checkpoint.save(state, path)
-                log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, epoch + 1)
+                saved = time.monotonic()
             if stop:
+                log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, state.epoch + 1)
                 raise interrupt.Interrupted(interrupt.noted() or signal.SIGTERM)
     return finish(fold, state)
 
 
 def end_of_epoch(fold: Fold, state: State) -> None:
-    """Averages, learning rate, validation, and the checkpoint."""
+    """Averages, learning rate, validation, and a row of metrics.csv."""
     began = time.perf_counter()
     row: Row = {"epoch": state.epoch + 1, "lr": float(state.schedule.get_last_lr()[0])}
     row["loss"] = mean_loss = state.current.mean
     state.epoch += 1
-    state.average.after_epoch(state.model, state.epoch / fold.config.trainer.epochs)
+    state.average.after_epoch(state.epoch / fold.config.trainer.epochs)
     end_epoch(state.schedule, mean_loss)
     ranks.same_as_main(state.average.module)
     check_finite(state)
@@ -124,8 +112,8 @@ def end_of_epoch(fold: Fold, state: State) -> None:
     if state.epoch in snapshot_epochs(state.schedule):
         with result_weights(fold, state):
             save_weights(state.model, snapshot_file(fold.path, state.epoch))
+    checkpoint.write_table(state, fold.path)
     state.clock.seconds += time.perf_counter() - began
-    checkpoint.save(state, fold.path)
     log.info("fold %d: %s", fold.number, summary(state))
 
 
@@ -134,14 +122,11 @@ def finish(fold: Fold, state: State) -> list[Path]:
     files = [*snapshots(state, fold.path), fold.path / "model.safetensors"]
     with result_weights(fold, state):
         save_weights(state.model, files[-1])
-        ranks.barrier()
-        total = np.zeros((len(fold.held_out), SIZE, SIZE), dtype=np.float32)
-        for file in files:
-            load_weights(state.model, file)
-            total += predict_held_out(fold, state, fold.config.trainer.tta)
-    probabilities = (total / len(files)).astype(np.float16)
+        ranks.barrier()  # the others read what the first process wrote
+        tta = fold.config.trainer.tta
+        probabilities = predict_mean(fold.network, files, fold.tiles, fold.held_out, fold.runtime, tta, "validate")
     ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
-    write_npz(fold.path / "oof.npz", ids=ids, probabilities=probabilities)
+    write_npz(fold.path / "oof.npz", ids=ids, probabilities=probabilities.astype(np.float16))
     rate, seconds = state.clock.images_per_second, state.clock.seconds
     write_json(fold.path / "timing.json", {"epochs": state.epoch, "seconds": seconds, "images_per_second": rate})
     return files
@@ -160,14 +145,11 @@ def snapshots(state: State, path: Path) -> list[Path]:
     return files
 
 
-def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime) -> State:
-    """A fresh state, or the one in `last.pt`."""
+def start(config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter, runtime: Runtime) -> State:
+    """A fresh state around `model`, whose weights are set anew, or the one in `last.pt`."""
     resumed = has_checkpoint(path)
-    model = build.build_model(build.without_weights(config) if resumed else config).to(runtime.device)
-    if ranks.world_size() > 1 and runtime.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if config.trainer.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    if not resumed:
+        model.load_state_dict(build.build_model(config).state_dict())
     optimizer = build.build_optimizer(config, model)
     state = State(
         model=model,
@@ -182,13 +164,6 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, runtime: Runtime)
         snapshots(state, path)  # a lost one is better known now than at the end
         log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
     return state
-
-
-def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
-    """Leaves steps without a finite gradient out, on the device itself; in float16 it also scales the loss."""
-    if runtime.dtype == torch.float16:
-        return torch.amp.GradScaler(runtime.device.type)
-    return torch.amp.GradScaler(runtime.device.type, init_scale=1.0, growth_interval=2**31 - 1)
 
 
 def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
@@ -226,15 +201,13 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
     return stop
 
 
-def spread(network: Forward, model: Segmenter, loss: nn.Module, runtime: Runtime) -> Forward:
-    """The network as each process of several calls it in training: gradients become the mean over all of them.
-
-    `network` is the model, or its compiled form.
-    """
+def spread(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
+    """The network as each process of several calls it in training: gradients become the mean over all of them."""
     if ranks.world_size() == 1:
-        return network
-    freeze_unused(model, loss, runtime)
-    return DistributedDataParallel(network, device_ids=[runtime.device] if runtime.device.type == "cuda" else None)
+        return network.forward
+    freeze_unused(network.model, loss, runtime)
+    devices = [runtime.device] if runtime.device.type == "cuda" else None
+    return DistributedDataParallel(network.forward, device_ids=devices)
 
 
 def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
@@ -248,67 +221,13 @@ def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
         own.requires_grad_(tried.grad is not None)
 
 
-def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
-    """Forward, loss in float32, backward, and one step of optimizer, average and learning rate.
-
-    Returns the loss, the gradient's norm, and whether a signal asks to stop (each the mean over the processes), still
-    on the device. Without a finite gradient the weights stay as they are.
-    """
-    device = fold.runtime.device
-    masks, depths = (t.to(device, non_blocking=True).float() for t in (batch.masks, batch.depths))
-    mixed = fold.mix(to_float(batch.images, fold.runtime), masks, depths)
-    with fold.runtime.autocast():
-        output = fold.forward(mixed.images, mixed.depths)
-    terms = [weight * state.model.loss(output, target, fold.loss) for weight, target in mixed.targets]
-    value = torch.stack(terms).sum()
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(value).backward()
-    state.scaler.unscale_(state.optimizer)
-    parameters = list(state.model.parameters())
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if fold.config.trainer.clip is not None:
-        nn.utils.clip_grads_with_norm_(parameters, fold.config.trainer.clip, norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.average.after_step(state.model)
-    state.schedule.step()
-    stop = torch.full_like(norm, interrupt.noted() is not None)
-    return ranks.mean(torch.stack([value.detach(), norm, stop]))
-
-
-def read_outcome(state: State, index: Tensor, outcome: OnTheWay, ids: list[str]) -> bool:
-    """Take note of what a step gave; returns whether a signal asks to stop.
-
-    Raises:
-        ValueError: too many steps of this epoch gave no finite loss and gradient.
-    """
-    loss, norm, stop = outcome.read()
-    if math.isfinite(loss) and math.isfinite(norm):
-        state.current.losses.append(loss)
-        return stop > 0
-    state.current.skipped += 1
-    found = (
-        f"loss {loss}, gradient norm {norm} in epoch {state.epoch + 1}; tiles of the batch: "
-        f"{', '.join(ids[i] for i in index.tolist())}"
-    )
-    log.warning("skipped a step: %s", found)
-    if state.current.skipped > MAX_SKIPPED or state.current.skipped == state.steps_per_epoch:
-        raise ValueError(
-            f"{state.current.skipped} steps of one epoch gave no finite loss and gradient, the last one: {found}. "
-            f"The last checkpoint is kept. {HELP}"
-        )
-    return stop > 0
-
-
 def check_finite(state: State) -> None:
     """Refuse to keep weights or statistics of batch norm that are no numbers."""
     tensors = state.average.module.state_dict()
     finite = torch.stack([torch.isfinite(value).all() for value in tensors.values()]).tolist()
     for name, ok in zip(tensors, finite, strict=True):
         if not ok:
-            raise ValueError(
-                f"{name} is not finite after epoch {state.epoch}; the checkpoint of the epoch before is kept. {HELP}"
-            )
+            raise ValueError(f"{name} is not finite after epoch {state.epoch}; the last checkpoint is kept. {HELP}")
 
 
 def validate(fold: Fold, state: State) -> Row:
@@ -317,15 +236,11 @@ def validate(fold: Fold, state: State) -> Row:
     if state.epoch < fold.config.trainer.epochs and state.epoch % fold.config.trainer.validate_every:
         return NOT_VALIDATED
     with result_weights(fold, state):
-        probabilities = predict_held_out(fold, state, tta=False)
+        probabilities = predict(fold.network, fold.tiles, fold.held_out, fold.runtime, tta=False, title="validate")
+    if not ranks.is_main():  # the first process has the probabilities, and writes the table
+        return NOT_VALIDATED
     counts = metrics.count_pixels(probabilities, fold.tiles.masks[fold.held_out], np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
-
-
-def predict_held_out(fold: Fold, state: State, tta: bool) -> NDArray[np.float32]:
-    """Probabilities (N H W) of the held-out tiles with the weights that the model has now."""
-    batch_size = fold.config.trainer.batch_size
-    return predict(fold.network, state.model, fold.tiles, fold.held_out, batch_size, fold.runtime, tta, "validate")
 
 
 @contextmanager
@@ -340,7 +255,7 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
         if state.average.stale_norms:
             seed_all(fold.config.seed, fold.number, state.epoch)  # of dropout
             with fold.runtime.autocast():
-                recompute_norms(state.model, fold.network, clean_batches(fold))
+                recompute_norms(state.model, fold.network.forward, clean_batches(fold))
         yield
     finally:
         state.model.load_state_dict(own)
@@ -350,7 +265,8 @@ def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and depths of the fold's training tiles as they are, in full batches."""
     size = fold.config.trainer.batch_size
     for start in range(0, len(fold.training) - size + 1, size):
-        yield inputs(fold.tiles, fold.training[start : start + size], fold.runtime)
+        images, depths = inputs(fold.tiles, fold.training[start : start + size], fold.runtime)
+        yield to_float(images, fold.runtime), depths
 
 
 def write_npz(path: Path, **arrays: NDArray[Any]) -> None:

@@ -1,19 +1,22 @@
 """Probabilities of tiles from a trained network, averaged over the mirrored tile and over folds."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from salt import ranks
+from salt.checkpoint import load_weights
 from salt.data.tgs import Tiles
-from salt.models.segmenter import Output
+from salt.network import Forward, Network
 from salt.runtime import Runtime
 
-Forward = Callable[[Tensor, Tensor], Output]  # the network, it may be compiled
+BLOCK = 4096  # tiles that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
 
 
 def to_float(images: Tensor, runtime: Runtime) -> Tensor:
@@ -22,42 +25,61 @@ def to_float(images: Tensor, runtime: Runtime) -> Tensor:
 
 
 def inputs(tiles: Tiles, index: NDArray[np.int64], runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Images (N 1 H W) in [0, 1] and survey depths (N, feet) of some tiles on the device."""
+    """Grey values (N 1 H W, uint8) and survey depths (N, feet) of some tiles on the device."""
     depths = torch.from_numpy(tiles.depths[index]).float()
-    return to_float(torch.from_numpy(tiles.images[index])[:, None], runtime), depths.to(runtime.device)
+    return torch.from_numpy(tiles.images[index])[:, None].to(runtime.device), depths.to(runtime.device)
+
+
+def predict_mean(
+    network: Network,
+    files: Sequence[Path],
+    tiles: Tiles,
+    positions: NDArray[np.int64],
+    runtime: Runtime,
+    tta: bool,
+    title: str,
+) -> NDArray[np.float32]:
+    """Probabilities (N H W) of the tiles at N positions, the mean over files of weights; see `predict`."""
+    total = np.zeros((), dtype=np.float32)
+    for file in files:
+        load_weights(network.model, file)
+        total = total + predict(network, tiles, positions, runtime, tta, f"{title}, {file.parent.name}")
+    return total / np.float32(len(files))
 
 
 @torch.no_grad()
 def predict(
-    forward: Forward,
-    model: nn.Module,
+    network: Network,
     tiles: Tiles,
     positions: NDArray[np.int64],
-    batch_size: int,
     runtime: Runtime,
     tta: bool,
     title: str,
 ) -> NDArray[np.float32]:
     """Probabilities (N H W) of the tiles at N positions, in eval mode.
 
-    Of several processes each works on its share, and all get all. `forward` is the network (it may be compiled); every
-    call has the same batch size, the last one filled up with copies, so that it is not compiled again.
+    Of several processes each works on its share, and the first one gets all; the others get none (0 H W).
+
+    Raises:
+        ValueError: the device's memory is too small, or a probability is no number.
     """
-    model.eval()
+    network.model.eval()
     share = positions[ranks.rank() :: ranks.world_size()]
     probabilities = np.empty((len(share), *tiles.images.shape[1:]), dtype=np.float32)
-    for start in tqdm(range(0, len(share), batch_size), desc=title, unit="batch", disable=None, leave=False):
-        index = share[start : start + batch_size]
-        batch, depths = inputs(tiles, np.resize(index, batch_size), runtime)
-        with runtime.autocast():
-            result = forward(batch, depths).logits.float().sigmoid()
-            if tta:
-                mirrored = forward(batch.flip(-1), depths).logits.float().sigmoid()
-                result = (result + mirrored.flip(-1)) / 2
-        probabilities[start : start + batch_size] = result[: len(index), 0].cpu().numpy()
+    try:
+        with tqdm(total=len(share), desc=title, unit="tile", disable=None, leave=False) as bar:
+            for start in range(0, len(share), BLOCK):
+                images, depths = inputs(tiles, share[start : start + BLOCK], runtime)
+                block = predict_block(network.forward, images, depths, runtime, tta, bar)
+                probabilities[start : start + BLOCK] = block.cpu().numpy()
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"{title}: out of GPU memory while {runtime.predict_batch_size} tiles are predicted at once: "
+            f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on."
+        ) from error
     if ranks.world_size() > 1:
         parts = ranks.gather(probabilities)
-        probabilities = np.empty((len(positions), *tiles.images.shape[1:]), dtype=np.float32)
+        probabilities = np.empty((len(positions) if parts else 0, *probabilities.shape[1:]), dtype=np.float32)
         for rank, part in enumerate(parts):
             probabilities[rank :: ranks.world_size()] = part
     if not np.isfinite(probabilities).all():
@@ -65,3 +87,26 @@ def predict(
             f"{title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"
         )
     return probabilities
+
+
+def predict_block(
+    forward: Forward, images: Tensor, depths: Tensor, runtime: Runtime, tta: bool, bar: "tqdm[NoReturn]"
+) -> Tensor:
+    """Probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), all on the device; nothing waits for it.
+
+    Every call has the same batch size, the last one filled up with copies, so that the network is not compiled again.
+    """
+    n, batch_size = len(images), runtime.predict_batch_size
+    full = torch.arange(-(-n // batch_size) * batch_size, device=images.device) % n
+    parts = []
+    for start in range(0, n, batch_size):
+        index = full[start : start + batch_size]
+        batch, batch_depths = to_float(images[index], runtime), depths[index]
+        with runtime.autocast():
+            result = forward(batch, batch_depths).logits.float().sigmoid()
+            if tta:
+                mirrored = forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
+                result = (result + mirrored.flip(-1)) / 2
+        parts.append(result[:, 0])
+        bar.update(min(batch_size, n - start))
+    return torch.cat(parts)[:n]

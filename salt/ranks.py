@@ -3,7 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
+
+PATIENCE = timedelta(days=1)  # the first process may decode or score for longer than the 30 minutes torch allows
 
 # torch is imported within functions: rundir uses this file, and the command starts without torch
 
@@ -33,7 +36,7 @@ def join(on_gpu: bool) -> None:
     import torch.distributed as dist
 
     if world_size() > 1 and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
 
 
 def leave() -> None:
@@ -47,7 +50,9 @@ def leave() -> None:
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
-        gather(None)
+        import torch.distributed as dist
+
+        dist.all_gather_object([None] * world_size(), None)  # over gloo: dist.barrier would use the GPU as well
 
 
 @contextmanager
@@ -61,13 +66,13 @@ def main_first() -> Iterator[None]:
 
 
 def gather(part: Any) -> list[Any]:
-    """What each process has, in the order of their numbers, given to all of them."""
+    """What each process has, in the order of their numbers, given to the first one; the others get an empty list."""
     if world_size() == 1:
         return [part]
     import torch.distributed as dist
 
-    parts = [None] * world_size()
-    dist.all_gather_object(parts, part)
+    parts: list[Any] = [None] * world_size() if is_main() else []
+    dist.gather_object(part, parts or None)
     return parts
 
 

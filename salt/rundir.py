@@ -13,11 +13,15 @@ from typing import Any
 import yaml
 
 import salt
+from salt import ranks
 from salt.config import RunConfig, check_config
 from salt.files import read_json, read_yaml, remove, write_json, write_text
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
-FREE_KEYS = ("name", "folds", "dry_run", "accept", "data.root", "data.cache", "trainer.device", "trainer.workers")
+FREE_KEYS = (
+    *("name", "folds", "dry_run", "accept", "data.root", "data.cache"),
+    *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
+)
 RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
 
 
@@ -58,13 +62,17 @@ class RunDir:
 
     @contextmanager
     def errors_kept(self) -> Iterator[None]:
-        """Within this context the traceback of a failure is written to error.txt; an old one is removed."""
+        """Within this context the traceback of a failure is written to error.txt; an old one is removed.
+
+        Of several processes the one that fails first writes it: the others fail because of it, and know less.
+        """
         remove(self.path / "error.txt")
+        ranks.barrier()
         try:
             yield
         except Exception:
-            with suppress(OSError):  # the disk itself may be what failed
-                (self.path / "error.txt").write_text(traceback.format_exc())
+            with suppress(OSError), (self.path / "error.txt").open("x") as file:  # the disk may be what failed
+                file.write(traceback.format_exc())
             raise
 
     def claim(self, config: dict[str, Any], data_digest: str) -> None:
@@ -106,10 +114,8 @@ class RunDir:
 
 
 def remake(file: Path) -> str:
-    """What to do when a file of a fold's result is lost or damaged."""
-    if file.name.startswith("snapshot_"):  # its epoch has gone by
-        return f"It cannot be made again from last.pt; delete {file.parent} to train this fold from its beginning"
-    return f"Delete {file.parent / 'done'}, then salt-train makes this fold's result again from last.pt"
+    """What to do when a file of a fold is lost or damaged."""
+    return f"Delete {file.parent} to train this fold again from its beginning"
 
 
 def snapshot_file(fold: Path, epoch: int) -> Path:

@@ -23,6 +23,7 @@ class Runtime:
     device: torch.device
     dtype: torch.dtype
     workers: int
+    predict_batch_size: int  # tiles
 
     def autocast(self) -> AbstractContextManager[None]:
         """Mixed precision for the forward pass; nothing in float32."""
@@ -38,20 +39,23 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     name = device if device is not None and trainer.device == "auto" else trainer.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and ranks.world_size() > 1:
-        name = f"cuda:{ranks.local_rank()}"
+    if name == "cuda":
+        name = f"cuda:{ranks.local_rank()}"  # torch refuses to make a device without a number the current one
     found = torch.device(name)
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
     if found.type == "cuda":
+        if found.index >= torch.cuda.device_count():
+            raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
         torch.cuda.set_device(found)  # pinned memory and records speak of the current device
+        torch.backends.cudnn.benchmark = True  # try which convolution is fastest: all batches have the same shape
     if trainer.workers is not None:
         workers = trainer.workers
     else:
         workers = 0 if found.type == "cpu" else min(8, os.cpu_count() or 1)
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     dtype = names[trainer.precision] if trainer.precision != "auto" else fast_dtype(found)
-    return Runtime(found, dtype, workers)
+    # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones
+    predict_batch_size = trainer.predict_batch_size or trainer.batch_size * (4 if found.type == "cuda" else 1)
+    return Runtime(found, dtype, workers, predict_batch_size)
 
 
 @contextmanager

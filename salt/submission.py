@@ -3,20 +3,19 @@
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from salt import build, rle
-from salt.checkpoint import load_weights
+from salt import ranks, rle
 from salt.config import RunConfig
 from salt.data.tgs import Tiles
-from salt.files import write_text
-from salt.predict import predict
-from salt.rundir import RunDir, weight_files
+from salt.files import read_json, sha256, write_json, write_text
+from salt.network import Network, build_network
+from salt.predict import predict_mean
+from salt.rundir import RunDir, remake, weight_files
 from salt.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -24,36 +23,64 @@ log = logging.getLogger(__name__)
 PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
 
 
-def submit(config: RunConfig, directory: RunDir, tiles: Tiles, threshold: float, runtime: Runtime) -> None:
-    """Predict the test tiles by the mean over the finished folds (and their snapshots) and write submission.csv."""
-    done = directory.done_folds(config.data.n_folds)
-    files = [(fold, file) for fold in done for file in weight_files(directory.fold(fold))]
-    model = build_for_prediction(config, runtime)
-    forward = torch.compile(model) if config.trainer.compile else model
-    batch_size, tta = config.trainer.batch_size, config.trainer.tta
+def submit(
+    config: RunConfig,
+    directory: RunDir,
+    tiles: Tiles,
+    threshold: float,
+    runtime: Runtime,
+    network: Network | None = None,
+) -> None:
+    """Predict the test tiles by the mean over the finished folds (and their snapshots) and write submission.csv.
+
+    `network` is the run's, where it is there already. submission.json tells from which weights and threshold it came.
+    """
+    network = network or build_network(config, runtime)
+    files = weights_of(config, directory)
     salt = np.empty(tiles.images.shape, dtype=np.bool_)
     for start in range(0, len(salt), PREDICTED):
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
-        total = np.zeros((len(positions), *salt.shape[1:]), dtype=np.float32)
-        for fold, file in files:
-            load_weights(model, file)
-            total += predict(forward, model, tiles, positions, batch_size, runtime, tta, f"test, fold {fold}")
-        salt[positions] = total / len(files) > threshold
+        probabilities = predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
+        if ranks.is_main():
+            salt[positions] = probabilities > threshold
+    if not ranks.is_main():
+        return
     if config.data.constant_tiles == "empty":
         salt[tiles.constant] = False
-    write_submission(directory.path / "submission.csv", tiles.ids, salt)
-    log.info(
-        "%s: %d test tiles, %.0f %% without salt",
-        directory.path / "submission.csv",
-        len(salt),
-        100 * (1 - salt.any(axis=(1, 2)).mean()),
-    )
+    file = directory.path / "submission.csv"
+    write_submission(file, tiles.ids, salt)
+    write_json(directory.path / "submission.json", origin(config, directory, threshold) | {"sha256": sha256(file)})
+    log.info("%s: %d test tiles, %.0f %% without salt", file, len(salt), 100 * (1 - salt.any(axis=(1, 2)).mean()))
 
 
-def build_for_prediction(config: RunConfig, runtime: Runtime) -> nn.Module:
-    """The network of a run, on the device; its weights come from a fold's file."""
-    model = build.build_model(build.without_weights(config)).to(runtime.device)
-    return model.to(memory_format=torch.channels_last) if config.trainer.channels_last else model
+def weights_of(config: RunConfig, directory: RunDir) -> list[Path]:
+    """The weights of all finished folds."""
+    done = directory.done_folds(config.data.n_folds)
+    return [file for fold in done for file in weight_files(directory.fold(fold))]
+
+
+def origin(config: RunConfig, directory: RunDir, threshold: float) -> dict[str, Any]:
+    """What a submission is made from, besides the settings and data, which are the same as long as a run exists.
+
+    Raises:
+        ValueError: weights are missing.
+    """
+    try:
+        weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in weights_of(config, directory)}
+    except FileNotFoundError as error:
+        raise ValueError(f"{error.filename} is missing. {remake(Path(error.filename))}") from None
+    return {"threshold": threshold, "weights_sha256": weights}
+
+
+def is_fresh(config: RunConfig, directory: RunDir, threshold: float) -> bool:
+    """Whether submission.csv was made from the weights and threshold of now, and has not changed since."""
+    file, record = directory.path / "submission.csv", directory.path / "submission.json"
+    if not (file.is_file() and record.is_file()):
+        return False
+    try:
+        return read_json(record) == origin(config, directory, threshold) | {"sha256": sha256(file)}
+    except ValueError:  # damaged: it is made anew
+        return False
 
 
 def write_submission(path: Path, ids: list[str], masks: NDArray[np.bool_]) -> None:

@@ -38,6 +38,7 @@ TINY = [
     "trainer.precision=fp32",
     "trainer.device=cpu",
     "trainer.workers=0",
+    "trainer.checkpoint_seconds=0",
 ]
 
 

@@ -16,8 +16,8 @@ def trajectory(make, n_epochs=8, steps=2):
         for _ in range(steps):
             value += 1
             model.weight.data.fill_(value)
-            average.after_step(model)
-        average.after_epoch(model, (epoch + 1) / n_epochs)
+            average.after_step()
+        average.after_epoch((epoch + 1) / n_epochs)
         result.append(average.module.weight.item())
     return result
 
@@ -47,7 +47,7 @@ def test_ema_averages_the_statistics_of_batch_norm_and_copies_counters():
     for value in (1.0, 2.0):
         model.running_mean.fill_(value)
         model.num_batches_tracked.fill_(int(value))
-        average.after_step(model)
+        average.after_step()
     assert average.module.running_mean.item() == pytest.approx(2 - 2 / 11) and average.module.num_batches_tracked == 2
 
 
@@ -58,7 +58,7 @@ def test_ema_remembers_more_with_time_and_at_most_its_decay():
         average.n_averaged.fill_(n)
         average.module.weight.data.zero_()
         model.weight.data.fill_(1)
-        average.after_step(model)
+        average.after_step()
         assert average.module.weight.item() == pytest.approx(expected)
 
 

@@ -11,6 +11,7 @@ from test_fold import files, train
 
 from salt import checkpoint, interrupt
 from salt import files as files_module
+from salt.build import build_model
 from salt.config import check_config
 from salt.fold import start
 from salt.runtime import choose_runtime
@@ -159,7 +160,7 @@ def test_with_another_batch_size_the_schedule_goes_on_at_the_same_part_of_its_ep
     extra = ["schedule.cycles=2", "schedule.snapshots=1"] if schedule == "cosine_restarts" else []
     config = tiny(f"schedule={schedule}", *extra, "trainer.epochs=4")
     runtime = choose_runtime(config.trainer)
-    state = start(config, 30, tmp_path, runtime)
+    state = start(config, 30, tmp_path, build_model(config), runtime)
     rates = []
     for step in range(80):
         rates.append(state.schedule.get_last_lr()[0])
@@ -168,7 +169,7 @@ def test_with_another_batch_size_the_schedule_goes_on_at_the_same_part_of_its_ep
             checkpoint.save(state, tmp_path)
         state.optimizer.step()
         state.schedule.step()
-    state = start(config, 60, tmp_path, runtime)
+    state = start(config, 60, tmp_path, build_model(config), runtime)
     assert state.current.steps == 30
     for step in range(45, 80):
         found = state.optimizer.param_groups[0]["lr"]

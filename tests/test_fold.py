@@ -16,6 +16,7 @@ from salt.build import build_loss, build_model
 from salt.crossval import assign_folds, load_data
 from salt.fold import train_fold
 from salt.models.segmenter import Output
+from salt.network import Network, build_network
 from salt.predict import predict
 from salt.runtime import choose_runtime
 
@@ -23,7 +24,8 @@ from salt.runtime import choose_runtime
 def train(config, path):
     data = load_data(config)
     folds = assign_folds(config, data.train)
-    weights = train_fold(config, 0, data.train, folds, path, choose_runtime(config.trainer))
+    runtime = choose_runtime(config.trainer)
+    weights = train_fold(config, 0, data.train, folds, path, build_network(config, runtime), runtime)
     return data, folds, weights
 
 
@@ -200,7 +202,7 @@ def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny,
     for name in names:
         model = build_model(config)
         model.load_state_dict(load_file(tmp_path / name))
-        parts.append(predict(model, model, data.train, held_out, 4, runtime, True, ""))
+        parts.append(predict(Network(model, model), data.train, held_out, runtime, True, ""))
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
     with np.load(tmp_path / "oof.npz") as oof:
         np.testing.assert_allclose(oof["probabilities"], (parts[0] + parts[1]) / 2, atol=1e-3)
@@ -214,7 +216,7 @@ def test_a_lost_snapshot_is_told_when_the_fold_goes_on(tiny, tmp_path, monkeypat
         train(config, tmp_path)
     (tmp_path / "snapshot_0002.safetensors").unlink()
     before = (tmp_path / "metrics.csv").read_bytes()
-    with pytest.raises(ValueError, match=r"snapshot_0002\.safetensors is missing\. .* delete .* from its beginning"):
+    with pytest.raises(ValueError, match=r"snapshot_0002\.safetensors is missing\. Delete .* from its beginning"):
         train(config, tmp_path)
     assert (tmp_path / "metrics.csv").read_bytes() == before  # before more epochs are trained in vain
     assert not (tmp_path / "oof.npz").exists()
@@ -226,7 +228,7 @@ def test_a_damaged_snapshot_is_no_part_of_a_result(tiny, tmp_path):
     file = tmp_path / "snapshot_0001.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     before = files(tmp_path)
-    with pytest.raises(ValueError, match=r"snapshot_0001\.safetensors cannot be used: .* delete .* from its beginning"):
+    with pytest.raises(ValueError, match=r"snapshot_0001\.safetensors cannot be used: .* Delete .* from its beginning"):
         train(config, tmp_path)
     assert files(tmp_path) == before
 
@@ -245,7 +247,7 @@ def test_processes_do_not_wait_for_layers_without_gradients(tiny, monkeypatch, o
     monkeypatch.setattr(fold_module.ranks, "world_size", lambda: 2)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
-        forward = fold_module.spread(model, model, loss, choose_runtime(config.trainer))
+        forward = fold_module.spread(Network(model, model), loss, choose_runtime(config.trainer))
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
         for _ in range(2):  # the second step finds gradients of the first that never came
             model.loss(forward(torch.rand(2, 1, 101, 101), torch.rand(2)), torch.ones(2, 1, 101, 101), loss).backward()

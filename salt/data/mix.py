@@ -2,8 +2,12 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+# What the host needs to know (shares, rectangles) is drawn by NumPy, the order of the tiles on their own device:
+# neither makes one wait for the other.
 
 
 class Mixed(NamedTuple):
@@ -35,11 +39,11 @@ class MixUp:
     """
 
     def __init__(self, alpha: float):
-        self.beta = symmetric_beta(alpha)
+        self.alpha = checked(alpha)
 
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
         """Blended images and depths, two masks."""
-        share, order = float(self.beta.sample()), torch.randperm(len(images))
+        share, order = np.random.beta(self.alpha, self.alpha), shuffled(images)
         return Mixed(
             share * images + (1 - share) * images[order],
             share * depths + (1 - share) * depths[order],
@@ -59,13 +63,13 @@ class CutMix:
     """
 
     def __init__(self, alpha: float):
-        self.beta = symmetric_beta(alpha)
+        self.alpha = checked(alpha)
 
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
         """Images and masks with the rectangle replaced."""
         height, width = images.shape[-2:]
-        side, order = (1 - float(self.beta.sample())) ** 0.5, torch.randperm(len(images))
-        y, x = (float(v) for v in torch.rand(2))
+        side, order = (1 - np.random.beta(self.alpha, self.alpha)) ** 0.5, shuffled(images)
+        y, x = np.random.random(2)
         top, bottom = (round(min(max((y + s * side / 2) * height, 0), height)) for s in (-1, 1))
         left, right = (round(min(max((x + s * side / 2) * width, 0), width)) for s in (-1, 1))
         images, masks = images.clone(), masks.clone()
@@ -74,8 +78,13 @@ class CutMix:
         return Mixed(images, depths, [(1.0, masks)])
 
 
-def symmetric_beta(alpha: float) -> torch.distributions.Beta:
-    """The distribution of a tile's share."""
+def shuffled(images: Tensor) -> Tensor:
+    """A random order of the batch (N), on the images' device."""
+    return torch.randperm(len(images), device=images.device)
+
+
+def checked(alpha: float) -> float:
+    """alpha, if it is positive."""
     if not alpha > 0:
         raise ValueError(f"alpha={alpha}, expected > 0")
-    return torch.distributions.Beta(alpha, alpha)
+    return alpha

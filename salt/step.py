@@ -1,0 +1,130 @@
+"""One training step, and what it gave: all of it on the device, so that the host never waits within a step."""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from salt import interrupt, ranks
+from salt.checkpoint import State
+from salt.config import RunConfig
+from salt.data.mix import CutMix, MixUp, NoMix
+from salt.data.tgs import Tiles
+from salt.data.tiles import Batch
+from salt.network import Forward, Network
+from salt.predict import to_float
+from salt.runtime import OnTheWay, Runtime
+
+log = logging.getLogger(__name__)
+
+MAX_SKIPPED = 10  # steps of one epoch without a finite loss and gradient; float16 needs a few to find its scale
+HELP = "A lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32 may help, under another name."
+
+
+class Statistics:
+    """The running statistics of batch norm, kept before a step, so that a step that is left out leaves them too."""
+
+    def __init__(self, model: nn.Module):
+        self.buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.kept = self.flat()
+
+    def keep(self) -> None:
+        """Remember them as they are now, all in one tensor."""
+        self.kept = self.flat()
+
+    def restore(self, where: Tensor) -> None:
+        """Bring back what was kept if `where` (one truth value on the device) holds; the host does not ask."""
+        if not self.buffers:
+            return
+        right = torch.where(where, self.kept, self.flat()).split([buffer.numel() for buffer in self.buffers])
+        torch._foreach_copy_(self.buffers, [r.view_as(b) for r, b in zip(right, self.buffers, strict=True)])
+
+    def flat(self) -> Tensor:
+        """All of them in a row."""
+        return torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else torch.empty(0)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What the steps of one fold work with and never change."""
+
+    config: RunConfig
+    number: int
+    path: Path
+    runtime: Runtime
+    tiles: Tiles  # all of them; copies of the parts would double the memory
+    training: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    network: Network  # as it is called in prediction
+    forward: Forward  # as it is called in training: the same, spread over the processes
+    loss: nn.Module
+    mix: NoMix | MixUp | CutMix
+    statistics: Statistics
+
+
+def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
+    """Leaves steps without a finite gradient out, on the device itself; in float16 it also scales the loss."""
+    if runtime.dtype == torch.float16:
+        return torch.amp.GradScaler(runtime.device.type)
+    return torch.amp.GradScaler(runtime.device.type, init_scale=1.0)  # train_step keeps it there
+
+
+def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
+    """Forward, loss in float32, backward, and one step of optimizer, average and learning rate.
+
+    Returns the loss, the gradient's norm, and whether a signal asks to stop (each the mean over the processes), still
+    on the device. Without a finite gradient the weights stay as they are.
+    """
+    device = fold.runtime.device
+    masks, depths = (t.to(device, non_blocking=True).float() for t in (batch.masks, batch.depths))
+    mixed = fold.mix(to_float(batch.images, fold.runtime), masks, depths)
+    fold.statistics.keep()
+    with fold.runtime.autocast():
+        output = fold.forward(mixed.images, mixed.depths)
+    terms = [weight * state.model.loss(output, target, fold.loss) for weight, target in mixed.targets]
+    value = torch.stack(terms).sum()
+    state.optimizer.zero_grad(set_to_none=True)
+    finite_or_nan = torch.where(torch.isfinite(value), 1.0, torch.nan)  # no gradient of a loss that is no number
+    state.scaler.scale(value * finite_or_nan).backward()
+    state.scaler.unscale_(state.optimizer)
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if fold.config.trainer.clip is not None:
+        nn.utils.clip_grads_with_norm_(parameters, fold.config.trainer.clip, norm)
+    state.scaler.step(state.optimizer)
+    # outside float16 the scale stays 1: by itself it would halve with every step left out, and never rise again
+    state.scaler.update(None if fold.runtime.dtype == torch.float16 else 1.0)
+    fold.statistics.restore(~torch.isfinite(norm))
+    state.average.after_step()
+    state.schedule.step()
+    stop = torch.full_like(norm, interrupt.noted() is not None)
+    return ranks.mean(torch.stack([value.detach(), norm, stop]))
+
+
+def read_outcome(state: State, index: Tensor, outcome: OnTheWay, ids: list[str]) -> bool:
+    """Take note of what a step gave; returns whether a signal asks to stop.
+
+    Raises:
+        ValueError: too many steps of this epoch gave no finite loss and gradient.
+    """
+    loss, norm, stop = outcome.read()
+    if math.isfinite(loss) and math.isfinite(norm):
+        state.current.losses.append(loss)
+        return stop > 0
+    state.current.skipped += 1
+    found = (
+        f"loss {loss}, gradient norm {norm} in epoch {state.epoch + 1}; tiles of the batch: "
+        f"{', '.join(ids[i] for i in index.tolist())}"
+    )
+    log.warning("skipped a step: %s", found)
+    if state.current.skipped > MAX_SKIPPED or state.current.skipped == state.steps_per_epoch:
+        raise ValueError(
+            f"{state.current.skipped} steps of one epoch gave no finite loss and gradient, the last one: {found}. "
+            f"The last checkpoint is kept. {HELP}"
+        )
+    return stop > 0
