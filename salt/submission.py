@@ -15,7 +15,7 @@ from salt.data.tgs import Tiles
 from salt.files import read_json, sha256, write_json, write_text
 from salt.network import Network, build_network
 from salt.predict import predict_mean
-from salt.rundir import RunDir, remake, weight_files
+from salt.rundir import RunDir, weight_files
 from salt.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -60,15 +60,8 @@ def weights_of(config: RunConfig, directory: RunDir) -> list[Path]:
 
 
 def origin(config: RunConfig, directory: RunDir, threshold: float) -> dict[str, Any]:
-    """What a submission is made from, besides the settings and data, which are the same as long as a run exists.
-
-    Raises:
-        ValueError: weights are missing.
-    """
-    try:
-        weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in weights_of(config, directory)}
-    except FileNotFoundError as error:
-        raise ValueError(f"{error.filename} is missing. {remake(Path(error.filename))}") from None
+    """What a submission is made from, besides the settings and the data, which are the same as long as a run exists."""
+    weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in weights_of(config, directory)}
     return {"threshold": threshold, "weights_sha256": weights}
 
 
@@ -79,7 +72,7 @@ def is_fresh(config: RunConfig, directory: RunDir, threshold: float) -> bool:
         return False
     try:
         return read_json(record) == origin(config, directory, threshold) | {"sha256": sha256(file)}
-    except ValueError:  # damaged: it is made anew
+    except (ValueError, OSError):  # damaged: it is made anew
         return False
 
 

@@ -36,9 +36,11 @@ from salt.config import RunConfig, check_config
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import Dataset, read_dataset
 from salt.data.tiles import EpochBatches, TrainTiles, train_loader
-from salt.fold import Fold, start, train_epoch
-from salt.predict import inputs, predict
+from salt.fold import start, train_epoch
+from salt.network import build_network
+from salt.predict import inputs, predict, to_float
 from salt.runtime import Runtime, choose_runtime
+from salt.step import Fold, Statistics
 from salt.train import CONFIGS
 
 Row = dict[str, Any]
@@ -119,14 +121,16 @@ def prepare(bench: Bench, *overrides: str) -> Training:
     batches = EpochBatches(positions, bench.batch_size, (0, 0))
     augment = build.build_augment(config)
     dataset = TrainTiles(bench.data.train, augment, (0, 0))
-    state = start(config, len(batches), Path("nowhere"), runtime)
+    network = build_network(config, runtime)
+    state = start(config, len(batches), Path("nowhere"), network.model, runtime)
     loss = build.build_loss(config).to(runtime.device)
-    network = torch.compile(state.model) if config.trainer.compile else state.model
     fold = Fold(
-        config, 0, Path("nowhere"), runtime, bench.data.train, positions, positions, network, network, loss, augment.mix
+        *(config, 0, Path("nowhere"), runtime, bench.data.train, positions, positions, network, network.forward),
+        *(loss, augment.mix, Statistics(network.model)),
     )
     masks = torch.from_numpy(masks_of(bench)[: bench.batch_size])[:, None].float().to(runtime.device)
-    batch = (*inputs(bench.data.train, np.arange(bench.batch_size), runtime), masks)
+    images, depths = inputs(bench.data.train, np.arange(bench.batch_size), runtime)
+    batch = (to_float(images, runtime), depths, masks)
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
     return Training(fold, state, loader, batch, bench.steps)
 
@@ -168,26 +172,21 @@ def judged(row: Row, key: str, target: float, at_least: bool = True) -> Row:
 
 
 def training(bench: Bench) -> dict[str, Row]:
-    """Training with loading and augmentation, beside the plain script and beside the model alone."""
+    """Training with loading and augmentation, beside the plain script (twice) and beside the model alone."""
     ours = prepare(bench)
     config, runtime = ours.fold.config, ours.fold.runtime
     positions, channels = ours.fold.training, list(getattr(config.decoder, "channels", [256, 128, 64, 32, 16]))
     # on CPU its pace does not depend on the number of steps; on a GPU the start of its workers must not count
     some = positions if runtime.device.type == "cuda" else positions[: 3 * bench.batch_size]
-    script = plain.PlainTraining(
-        bench.data.train,
-        some,
-        str(config.encoder.name),
-        channels,
-        128,
-        bench.batch_size,
-        runtime.device,
-        runtime.workers,
+    parts = (bench.data.train, some, str(config.encoder.name), channels, 128, bench.batch_size)
+    script, faster = (
+        plain.PlainTraining(*parts, runtime.device, runtime.workers, autocast) for autocast in (False, True)
     )
-    seconds = in_turn(bench.rounds, loop=ours.loop, plain=script.epoch, model=ours.model_only)
+    seconds = in_turn(bench.rounds, loop=ours.loop, plain=script.epoch, autocast=faster.epoch, model=ours.model_only)
     tiles = len(positions)
     rows = {
         "training": judged(compared(seconds, "loop", "plain", tiles, len(some)), "ratio", 3.0),
+        "training_autocast": compared(seconds, "loop", "autocast", tiles, len(some)),
         "loop": judged(compared(seconds, "loop", "model", tiles, tiles), "ratio", 0.95),
     }
     return rows | {"profile": operators(ours)}
@@ -291,8 +290,10 @@ def inference(bench: Bench) -> dict[str, Row]:
     """Prediction of the test tiles and their mirror images, a fold a round, beside the model's forward alone."""
     ours = prepare(bench)
     model, runtime, tiles = ours.state.model, ours.fold.runtime, bench.data.test
-    n_batches = -(-len(tiles.ids) // bench.batch_size) * 2
-    batch, depths = inputs(tiles, np.resize(np.arange(len(tiles.ids)), bench.batch_size), runtime)
+    size = runtime.predict_batch_size
+    n_batches = -(-len(tiles.ids) // size) * 2
+    images, depths = inputs(tiles, np.resize(np.arange(len(tiles.ids)), size), runtime)
+    batch = to_float(images, runtime)
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
@@ -300,18 +301,18 @@ def inference(bench: Bench) -> dict[str, Row]:
 
         def fold() -> None:
             load_weights(model, file)
-            predict(ours.fold.network, model, tiles, np.arange(len(tiles.ids)), bench.batch_size, runtime, True, "test")
+            predict(ours.fold.network, tiles, np.arange(len(tiles.ids)), runtime, True, "test")
 
         def forward() -> None:
             model.eval()
             with torch.no_grad(), runtime.autocast():
                 for _ in range(n_batches):
-                    logits = ours.fold.network(batch, depths).logits
+                    logits = ours.fold.network.forward(batch, depths).logits
             logits.sum().item()
 
         seconds = in_turn(min(bench.rounds, 5), ours=fold, forward=forward)
     n_tiles = 2 * len(tiles.ids)
-    row = compared(seconds, "ours", "forward", n_tiles, n_batches * bench.batch_size)
+    row = compared(seconds, "ours", "forward", n_tiles, n_batches * size)
     return {"inference": judged(row, "ratio", 0.95)}
 
 

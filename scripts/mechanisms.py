@@ -18,8 +18,10 @@ from omegaconf import OmegaConf
 from salt import build
 from salt.config import RunConfig, check_config
 from salt.data.tiles import Batch
-from salt.fold import Fold, start, train_step
+from salt.fold import start
+from salt.network import build_network
 from salt.runtime import choose_runtime
+from salt.step import Fold, Statistics, train_step
 from salt.train import CONFIGS
 
 NETWORK = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
@@ -108,11 +110,13 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
     config = composed(overrides)
     runtime = choose_runtime(config.trainer)
     torch.manual_seed(0)
-    state = start(config, 100, Path("nowhere"), runtime)
+    network = build_network(config, runtime)
+    state = start(config, 100, Path("nowhere"), network.model, runtime)
     augment = build.build_augment(config)
     fold = Fold(
-        config, 0, Path(), runtime, None, None, None, state.model, state.model, build.build_loss(config), augment.mix
-    )  # type: ignore[arg-type]
+        *(config, 0, Path(), runtime, None, None, None, network, network.forward),  # type: ignore[arg-type]
+        *(build.build_loss(config), augment.mix, Statistics(network.model)),
+    )
     images = torch.randint(0, 255, (16, 101, 101), dtype=torch.uint8).numpy()
     masks = (images > 128).astype("uint8")
     depths, index = torch.full((16,), 500.0), torch.arange(16)

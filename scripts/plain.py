@@ -41,7 +41,7 @@ class PlainTiles(Dataset[tuple[Tensor, Tensor]]):
 
 
 class PlainTraining:
-    """smp's U-Net with scSE and its Lovász loss, Adam, a DataLoader; float32, eager."""
+    """smp's U-Net with scSE and its Lovász loss, Adam, a DataLoader; eager, in float32 or under bfloat16 autocast."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class PlainTraining:
         batch_size: int,
         device: torch.device,
         workers: int,
+        autocast: bool,
     ):
         self.model = smp.Unet(
             encoder, encoder_weights=None, in_channels=1, decoder_channels=channels, decoder_attention_type="scse"
@@ -62,14 +63,16 @@ class PlainTraining:
         self.loader: Any = DataLoader(
             PlainTiles(tiles, positions, size), batch_size, shuffle=True, drop_last=True, num_workers=workers
         )
-        self.device = device
+        self.device, self.autocast = device, autocast
 
     def epoch(self) -> float:
         """Train on every tile once; returns the mean loss."""
         self.model.train()
         losses = []
         for images, masks in self.loader:
-            loss = self.loss(self.model(images.to(self.device)), masks.to(self.device))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                logits = self.model(images.to(self.device))
+            loss = self.loss(logits.float(), masks.to(self.device))
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

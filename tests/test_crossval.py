@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from salt import crossval
 from salt.crossval import assign_folds, keep_folds, load_data, write_scores
@@ -93,13 +94,87 @@ def test_lost_times_of_a_fold_are_told_and_stop_nothing(tiny, tiles, tmp_path, c
     assert [row["seconds"] for row in rows] == [None, 1.0] and [row["n"] for row in rows] == [12, 12]
 
 
-def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path, monkeypatch):
-    submitted = []
-    monkeypatch.setattr(crossval, "submit", lambda _, directory, *rest: submitted.append(directory.done_folds(3)))
+@pytest.fixture
+def submitted(monkeypatch):
+    """The finished folds of each submission that is made."""
+    submitted, submit = [], crossval.submit
+
+    def spy(config, directory, *rest):
+        submitted.append(directory.done_folds(config.data.n_folds))
+        submit(config, directory, *rest)
+
+    monkeypatch.setattr(crossval, "submit", spy)
+    return submitted
+
+
+def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path, submitted):
     for folds, in_parts in (("[0]", True), ("[1]", False), ("[2]", True)):
         crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, in_parts=in_parts)
     assert submitted == [[0, 1], [0, 1, 2]]
     (tmp_path / "fold_2/done").unlink()
-    (tmp_path / "submission.csv").write_text("")
     crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, in_parts=True)
     assert submitted[2:] == [[0, 1]]
+
+
+def test_a_finished_run_predicts_again_only_what_is_not_fresh(tiny, tmp_path, submitted):
+    config = tiny("trainer.epochs=1")
+    crossval.run(config, tmp_path)
+    kept = (tmp_path / "submission.csv").read_bytes()
+    assert len(submitted) == 1 and json.loads((tmp_path / "submission.json").read_text())["weights_sha256"].keys() == {
+        "fold_0/model.safetensors",
+        "fold_1/model.safetensors",
+    }
+    crossval.run(config, tmp_path)
+    assert len(submitted) == 1
+    weights, other = tmp_path / "fold_0/model.safetensors", tmp_path / "fold_1/model.safetensors"
+
+    def write(name, content):
+        return lambda: (tmp_path / name).write_bytes(content)
+
+    record = json.loads((tmp_path / "submission.json").read_text())
+    changes = [
+        write("submission.csv", b""),
+        write("submission.json", b"{"),
+        (tmp_path / "submission.csv").unlink,
+        (tmp_path / "submission.json").unlink,
+        write("submission.json", json.dumps(record | {"threshold": 0.05}).encode()),
+        write("fold_0/model.safetensors", other.read_bytes()),
+        write("fold_0/model.safetensors", weights.read_bytes()),
+    ]
+    for i, change in enumerate(changes):
+        change()
+        crossval.run(config, tmp_path)
+        assert len(submitted) == 2 + i, i
+    assert (tmp_path / "submission.csv").read_bytes() == kept
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"fold_0/model\.safetensors cannot be used: .*Delete .*fold_0 to train"):
+        crossval.run(config, tmp_path)
+
+
+def test_a_finished_fold_keeps_no_checkpoint(tiny, tmp_path):
+    config = tiny("folds=[0]", "trainer.epochs=1")
+    crossval.run(config, tmp_path)
+    assert sorted(file.name for file in (tmp_path / "fold_0").iterdir() if file.suffix != ".lock") == [
+        *("done", "metrics.csv", "model.safetensors", "oof.npz", "timing.json")
+    ]
+    (tmp_path / "fold_0/last.pt").write_bytes(b"left by a process that was killed just before")
+    crossval.run(config, tmp_path)
+    assert not (tmp_path / "fold_0/last.pt").exists()
+
+
+def test_all_folds_and_the_submission_share_one_compiled_network(tiny, tmp_path, monkeypatch):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: compile(model, backend=backend))
+    counts = []
+    for folds in ("[0]", "[0,1]"):
+        graphs.clear()
+        crossval.run(tiny("trainer.epochs=1", "trainer.compile=true", f"folds={folds}"), tmp_path / folds)
+        counts.append(len(graphs))
+    assert counts[0] == counts[1] > 0
+    assert (tmp_path / "[0]/fold_0/oof.npz").read_bytes() == (tmp_path / "[0,1]/fold_0/oof.npz").read_bytes()

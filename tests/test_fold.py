@@ -73,6 +73,47 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monke
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+@pytest.mark.parametrize(("seconds", "saved"), [(0, [1, 2, 3]), (2.5, [3]), (1.5, [2, 3]), (1e9, [3])])
+def test_a_checkpoint_is_saved_when_the_last_one_is_old_enough_and_at_the_end(
+    config, tmp_path, monkeypatch, seconds, saved
+):
+    save, epochs = checkpoint.save, []
+
+    def spy(state, path):
+        epochs.append(state.epoch)
+        save(state, path)
+
+    trainer = config.trainer.model_copy(update={"checkpoint_seconds": float(seconds)})
+    monkeypatch.setattr(checkpoint, "save", spy)
+    monkeypatch.setattr(fold_module.time, "monotonic", lambda: float(checkpoint_rows(tmp_path)))  # an epoch a second
+    train(config.model_copy(update={"trainer": trainer}), tmp_path)
+    assert epochs == saved
+    assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 3  # the table does not wait
+
+
+def checkpoint_rows(path):
+    table = path / "metrics.csv"
+    return len(table.read_text().splitlines()) - 1 if table.exists() else 0
+
+
+def test_a_run_killed_long_after_its_checkpoint_ends_like_an_undisturbed_one(config, tmp_path, monkeypatch):
+    train(config, tmp_path / "a")
+    trainer = config.trainer.model_copy(update={"checkpoint_seconds": 1e9})
+    end = fold_module.end_of_epoch
+
+    def killed(fold, state):
+        end(fold, state)
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fold_module, "end_of_epoch", killed)
+        train(config.model_copy(update={"trainer": trainer}), tmp_path / "b")
+    assert not (tmp_path / "b/last.pt").exists() and checkpoint_rows(tmp_path / "b") == 2
+    train(config, tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
 def test_the_files_of_a_fold(config, tmp_path):
     data, folds, _ = train(config, tmp_path)
     with np.load(tmp_path / "oof.npz", allow_pickle=False) as oof:

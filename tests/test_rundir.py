@@ -64,5 +64,15 @@ def test_a_damaged_record_is_named(tmp_path, content):
 
 def test_a_finished_fold_that_names_no_weights_is_refused(tmp_path):
     (tmp_path / "done").write_text("")
-    with pytest.raises(ValueError, match=r"done is damaged: it names no weights\. Delete .*done, then"):
+    with pytest.raises(ValueError, match=r"done is damaged: it names no weights\. Delete .* to train"):
         weight_files(tmp_path)
+
+
+def test_of_several_failures_the_first_is_kept(tmp_path):
+    first, second = RunDir(tmp_path).errors_kept(), RunDir(tmp_path).errors_kept()
+    with pytest.raises(ZeroDivisionError), second:
+        with pytest.raises(KeyError), first:  # another process, which fails first
+            raise KeyError("the cause")
+        raise ZeroDivisionError("the consequence")
+    text = (tmp_path / "error.txt").read_text()
+    assert "the cause" in text and "the consequence" not in text

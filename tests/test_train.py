@@ -68,11 +68,12 @@ def test_a_run_writes_everything(finished, synthetic_root):
 
 
 def test_the_same_command_again_trains_nothing(finished, synthetic_root):
-    before = (finished / "runs/a/fold_0/last.pt").stat().st_mtime_ns
+    before = (finished / "runs/a/fold_0/model.safetensors").stat().st_mtime_ns
     submission = (finished / "runs/a/submission.csv").read_bytes()
     result = salt(finished, *TINY, f"data.root={synthetic_root}", "name=a")
     assert result.returncode == 0 and "fold 1 is finished already" in result.stdout
-    assert (finished / "runs/a/fold_0/last.pt").stat().st_mtime_ns == before
+    assert "submission.csv is of these weights and this threshold already" in result.stdout
+    assert (finished / "runs/a/fold_0/model.safetensors").stat().st_mtime_ns == before
     assert (finished / "runs/a/submission.csv").read_bytes() == submission
 
 

@@ -1,0 +1,91 @@
+"""Prediction: every tile once, in any batches and blocks, and a clear message where the memory is too small."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from salt import predict as predict_module
+from salt.build import build_model
+from salt.checkpoint import save_weights
+from salt.crossval import load_data
+from salt.models.segmenter import Output
+from salt.network import Network
+from salt.predict import predict, predict_mean
+from salt.runtime import choose_runtime
+
+
+class Brightness(torch.nn.Module):
+    """Logits that tell tile, position and depth apart, without a network."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, images, depths):
+        self.calls.append(len(images))
+        columns = torch.linspace(-1, 1, images.shape[-1])
+        return Output(images + columns + depths[:, None, None, None] / 1000, [])
+
+
+@pytest.fixture
+def tiles(tiny):
+    return load_data(tiny()).train
+
+
+def expected(tiles, positions):
+    grey = tiles.images[positions].astype(np.float64) / 255
+    logits = grey + np.linspace(-1, 1, 101) + tiles.depths[positions][:, None, None] / 1000
+    mirrored = grey + np.linspace(-1, 1, 101)[::-1] + tiles.depths[positions][:, None, None] / 1000
+    plain, both = (1 / (1 + np.exp(-x)) for x in (logits, mirrored))
+    return plain, (plain + both) / 2
+
+
+@pytest.mark.parametrize(("batch_size", "block"), [(4, 4096), (5, 4096), (100, 4096), (3, 7), (24, 24), (1, 1)])
+def test_every_tile_once_in_any_batches_and_blocks(tiny, tiles, monkeypatch, batch_size, block):
+    monkeypatch.setattr(predict_module, "BLOCK", block)
+    runtime = choose_runtime(tiny(f"trainer.predict_batch_size={batch_size}").trainer)
+    positions = np.random.default_rng(0).permutation(24)[:23]
+    model = Brightness()
+    for tta in (False, True):
+        found = predict(Network(model, model), tiles, positions, runtime, tta, "")
+        np.testing.assert_allclose(found, expected(tiles, positions)[tta], atol=1e-6)
+    assert set(model.calls) == {batch_size}  # a last batch that is smaller would be compiled anew
+
+
+@pytest.mark.parametrize(("setting", "size"), [("null", 4), ("7", 7)])
+def test_the_batch_size_on_a_cpu(tiny, setting, size):
+    assert choose_runtime(tiny(f"trainer.predict_batch_size={setting}").trainer).predict_batch_size == size
+
+
+def test_the_mean_over_files_of_weights(tiny, tiles, tmp_path):
+    config = tiny()
+    runtime, positions, parts, files = choose_runtime(config.trainer), np.arange(5), [], []
+    for i in range(3):
+        torch.manual_seed(i)
+        model = build_model(config)
+        files.append(tmp_path / f"{i}.safetensors")
+        save_weights(model, files[-1])
+        parts.append(predict(Network(model, model), tiles, positions, runtime, True, ""))
+    assert np.abs(parts[0] - parts[1]).max() > 1e-4
+    found = predict_mean(Network(model, model), files, tiles, positions, runtime, True, "")
+    np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
+
+
+def test_too_little_memory_names_the_setting(tiny, tiles):
+    class TooLarge(torch.nn.Module):
+        def forward(self, images, depths):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    model = TooLarge()
+    runtime = choose_runtime(tiny().trainer)
+    with pytest.raises(ValueError, match=r"test: out of GPU memory while 4 tiles .* Lower trainer.predict_batch_size"):
+        predict(Network(model, model), tiles, np.arange(3), runtime, True, "test")
+
+
+def test_probabilities_that_are_no_numbers_are_refused(tiny, tiles):
+    runtime, model = choose_runtime(tiny().trainer), Brightness()
+    tiles = dataclasses.replace(tiles, depths=np.where(np.arange(24) == 2, np.nan, tiles.depths))
+    with pytest.raises(ValueError, match="no numbers"):
+        predict(Network(model, model), tiles, np.arange(3), runtime, False, "")

@@ -1,0 +1,137 @@
+"""One training step: what a step that is left out leaves behind, however many there are."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from salt import build
+from salt.crossval import load_data
+from salt.data.tiles import Batch
+from salt.fold import start
+from salt.network import build_network
+from salt.runtime import choose_runtime
+from salt.step import Fold, Statistics, build_scaler, train_step
+
+
+class Training:
+    """A fold and its state, stepped by hand."""
+
+    def __init__(self, config):
+        torch.manual_seed(0)
+        self.tiles = load_data(config).train
+        runtime = choose_runtime(config.trainer)
+        network = build_network(config, runtime)
+        self.state = start(config, 10_000, Path("nowhere"), network.model, runtime)
+        everything = np.arange(len(self.tiles.ids))
+        self.fold = Fold(
+            *(config, 0, Path("nowhere"), runtime, self.tiles, everything, everything, network, network.forward),
+            *(build.build_loss(config), build.build_augment(config).mix, Statistics(network.model)),
+        )
+        network.model.train()
+
+    def batch(self, scale: float = 1.0) -> Batch:
+        images = torch.from_numpy(self.tiles.images[:4])[:, None]
+        masks = torch.from_numpy(self.tiles.masks[:4])[:, None]
+        return Batch(images.float() * scale if scale != 1 else images, masks, torch.zeros(4), torch.arange(4))
+
+    def step(self, scale: float = 1.0) -> list[float]:
+        torch.manual_seed(1)
+        return train_step(self.fold, self.state, self.batch(scale)).tolist()
+
+    def content(self, of: str = "model") -> dict[str, Tensor]:
+        module = getattr(self.state, of)
+        return {k: v.clone() for k, v in module.state_dict().items() if v.is_floating_point()}
+
+
+def same(a, b):
+    return [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.fixture
+def training(tiny):
+    return Training(tiny("loss=bce", "averaging=ema"))
+
+
+def test_a_good_step_changes_weights_statistics_and_average(training):
+    training.step()
+    before, average = training.content(), training.content("average")
+    loss, norm, stop = training.step()
+    after = training.content()
+    assert np.isfinite([loss, norm]).all() and stop == 0
+    assert not same(before, after) and not same(average, training.content("average"))
+    assert not torch.equal(before["encoder.body.model.bn1.running_mean"], after["encoder.body.model.bn1.running_mean"])
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_a_batch_that_is_no_number_leaves_weights_and_statistics_as_they_were(training, scale):
+    training.step()
+    before, average = training.content(), training.content("average")
+    assert not np.isfinite(training.step(scale)[0])
+    assert same(before, training.content())
+    # the average moves towards weights that have not changed, and stays a number
+    assert all(torch.isfinite(v).all() for v in training.content("average").values())
+    assert average.keys() == training.content("average").keys()
+    assert np.isfinite(training.step()).all() and not same(before, training.content())
+
+
+class Infinite(torch.nn.Module):
+    """A loss without a number whose gradient has one."""
+
+    def forward(self, logits, masks):
+        return logits.float().mean() + float("inf")
+
+
+def test_a_loss_that_is_infinite_gives_no_step_even_where_its_gradient_is_finite(training):
+    training.step()
+    before = training.content()
+    training.fold.__dict__["loss"] = Infinite()
+    loss, norm, _ = training.step()
+    assert loss == float("inf") and not np.isfinite(norm)
+    assert same(before, training.content())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_good_step_is_the_same_after_any_number_of_bad_ones(tiny, optimizer):
+    undisturbed, disturbed = (Training(tiny("loss=bce", f"optimizer={optimizer}", "averaging=none")) for _ in range(2))
+    for training in (undisturbed, disturbed):
+        training.step()
+    for _ in range(200):  # a scale that halves each time would be 0 in float32 after 150
+        disturbed.step(float("nan"))
+    # the rate depends on the number of steps; here it is to be the same
+    disturbed.state.schedule.load_state_dict(undisturbed.state.schedule.state_dict())
+    for mine, theirs in zip(
+        disturbed.state.optimizer.param_groups, undisturbed.state.optimizer.param_groups, strict=True
+    ):
+        mine["lr"] = theirs["lr"]
+    assert disturbed.state.scaler.get_scale() == 1
+    for training in (undisturbed, disturbed):
+        training.step()
+    assert same(undisturbed.content(), disturbed.content())
+
+
+@pytest.mark.parametrize(("precision", "scales"), [("fp32", False), ("bf16", False), ("fp16", True)])
+def test_float16_alone_scales_the_loss(tiny, precision, scales):
+    scaler = build_scaler(choose_runtime(tiny(f"trainer.precision={precision}").trainer))
+    assert (scaler.get_scale() > 1) is scales
+
+
+def test_statistics_of_a_network_without_any():
+    statistics = Statistics(torch.nn.Conv2d(1, 1, 1))
+    statistics.keep()
+    statistics.restore(torch.tensor(True))
+
+
+def test_statistics_come_back_only_where_asked():
+    norm = torch.nn.BatchNorm2d(3)
+    statistics = Statistics(norm)
+    for restore in (False, True):
+        before = copy.deepcopy(norm.state_dict())
+        statistics.keep()
+        norm(torch.full((2, 3, 4, 4), float("nan")) if restore else torch.rand(2, 3, 4, 4))
+        statistics.restore(torch.tensor(restore))
+        assert torch.equal(norm.running_mean, before["running_mean"]) is restore
+        assert torch.isfinite(norm.running_var).all()
