@@ -142,9 +142,9 @@ def gpu_text(rows: Row, name: str | None) -> str:
     if not measured:
         return (
             "No GPU was at hand when this page was written, so no figure of one is given. Not run on a GPU: `make gpu` "
-            "(whole runs, resuming, several devices), and this page's rows for one. Where CUDA is found, "
-            "`make bench` measures training in each number format, eager and compiled, and a whole run of five folds of 50 "
-            "epochs, submission included, whose target is 300 s on a large GPU."
+            "(whole runs, resuming, several devices) and the rows of this page. Where CUDA is found, `make bench` "
+            "measures training in each number format, eager and compiled, and a whole run of five folds of 50 epochs, "
+            "submission included, whose target is 300 s on a large GPU."
         )
     lines = [
         f"{name}.\n",

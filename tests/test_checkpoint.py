@@ -7,13 +7,16 @@ import zipfile
 
 import pytest
 import torch
-from test_fold import files, train
+from safetensors.torch import load_file
+from test_fold import files, stop_after_saving, train
 
-from salt import checkpoint, interrupt
+from salt import checkpoint, crossval, interrupt
 from salt import files as files_module
+from salt import fold as fold_module
 from salt.build import build_model
 from salt.config import check_config
 from salt.fold import start
+from salt.network import build_network
 from salt.runtime import choose_runtime
 
 
@@ -177,6 +180,75 @@ def test_with_another_batch_size_the_schedule_goes_on_at_the_same_part_of_its_ep
         for _ in range(2):
             state.optimizer.step()
             state.schedule.step()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("before", [True, False])
+def test_moments_lie_in_memory_like_their_weights_after_a_change_of_layout(tiny, tmp_path, before, optimizer):
+    states = []
+    for channels_last in (before, not before):
+        config = tiny(f"optimizer={optimizer}", f"trainer.channels_last={str(channels_last).lower()}")
+        runtime = choose_runtime(config.trainer)
+        state = start(config, 30, tmp_path, build_network(config, runtime).model, runtime)
+        if not states:
+            gradients(state)
+            state.optimizer.step()
+            checkpoint.save(state, tmp_path)
+        states.append(state)
+    for state in states:  # the same step again, from the saved moments and from those in memory
+        gradients(state)
+        state.optimizer.step()
+    for mine, loaded in zip(*(state.model.parameters() for state in states), strict=True):
+        torch.testing.assert_close(loaded, mine, rtol=0, atol=1e-7)
+    weights = states[1].optimizer.state
+    for parameter, moments in weights.items():
+        assert all(m.stride() == parameter.stride() for m in moments.values() if m.shape == parameter.shape)
+
+
+def gradients(state):
+    """The same gradient for every weight, whatever its layout."""
+    for i, parameter in enumerate(state.model.parameters()):
+        torch.manual_seed(i)
+        parameter.grad = torch.empty_like(parameter).copy_(torch.randn(parameter.shape))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("batch_size", "8"), ("clip", "0.000001"), ("compile", "true"), ("channels_last", "false")],
+)
+def test_every_key_of_accept_lets_a_run_go_on_and_takes_effect(tiny, tmp_path, monkeypatch, key, value):
+    overrides = ["folds=[0]", "trainer.epochs=2", "optimizer=sgd", "optimizer.weight_decay=0", "optimizer.momentum=0"]
+    overrides += ["optimizer.nesterov=false"]
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: compile(model, backend="eager"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after_saving(patch, 1)
+        crossval.run(tiny(*overrides), tmp_path)
+    before = torch.load(tmp_path / "fold_0/last.pt", weights_only=True)["model"]
+    with pytest.raises(ValueError, match=f"trainer.{key}: .* -> "):
+        crossval.run(tiny(*overrides, f"trainer.{key}={value}"), tmp_path)
+    seen = []
+
+    def spy(fold, state, batch):
+        seen.append((len(batch.index), fold.forward is not state.model, layouts(state.model)))
+        return step(fold, state, batch)
+
+    step = fold_module.train_step
+    monkeypatch.setattr(fold_module, "train_step", spy)
+    crossval.run(tiny(*overrides, f"trainer.{key}={value}", f"accept=[trainer.{key}]"), tmp_path)
+    after = load_file(tmp_path / "fold_0/model.safetensors")
+    moved = max(float((after[name] - before[name]).abs().max()) for name in after if name.endswith("weight"))
+    assert {n for n, _, _ in seen} == {8 if key == "batch_size" else 4}
+    assert all(compiled is (key == "compile") for _, compiled, _ in seen)
+    assert all(layout is (key != "channels_last") for _, _, layout in seen)
+    assert (moved < 1e-5) is (key == "clip")
+    assert f"trainer.{key}: " in (tmp_path / "environment.json").read_text()
+
+
+def layouts(model):
+    """Whether the first convolution's weights lie in memory channels last."""
+    first = next(p for p in model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1)
+    return first.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_an_interrupt_without_training_is_obeyed_at_once():
