@@ -12,36 +12,42 @@ from salt.models.blocks import conv_bn_relu
 class Head(nn.Module):
     """Columns of features per pixel (`width` channels), then their classifier.
 
-    Deep supervision may add `context` channels that describe the whole tile; they stand beside every pixel's column.
+    Deep supervision may add `context` channels that describe the whole tile. They stand beside every pixel's column,
+    and both pass a 3x3 convolution with ReLU to `width` channels; without the ReLU they could only add one number to
+    all logits of a tile.
     """
 
-    width: int
+    def __init__(self, width: int, context: int):
+        super().__init__()
+        self.width = width
+        if context:
+            self.fuse = nn.Sequential(nn.Conv2d(width + context, width, 3, padding=1), nn.ReLU(inplace=True))
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
         """Features (N width H W) of every pixel, from all stages (N C_j H_j W_j), deep first."""
         raise NotImplementedError
 
     def classify(self, columns: Tensor) -> Tensor:
-        """Logits (N 1 H W) of columns (N width+context H W)."""
+        """Logits (N 1 H W) of columns (N width H W)."""
         raise NotImplementedError
 
     def forward(self, columns: Tensor, context: Tensor | None) -> Tensor:
         """Logits (N 1 H W) of columns (N width H W) and, where there is one, the tile's context (N K 1 1)."""
         if context is not None:
-            columns = torch.cat([columns, context.expand(-1, -1, *columns.shape[-2:])], dim=1)
+            columns = self.fuse(torch.cat([columns, context.expand(-1, -1, *columns.shape[-2:])], dim=1))
         return self.classify(columns)
 
 
 class LastStage(Head):
-    """A 3x3 convolution on the last decoder stage.
+    """A 3x3 convolution on the last decoder stage; a 1x1 one if the stage was fused with the tile's context.
 
     Shape: list of (N C_j H_j W_j), deep first, to (N 1 H W) of the last.
     """
 
     def __init__(self, channels: Sequence[int], context: int = 0):
-        super().__init__()
-        self.width = channels[-1]
-        self.classifier = nn.Conv2d(self.width + context, 1, 3, padding=1)
+        super().__init__(channels[-1], context)
+        size = 1 if context else 3
+        self.classifier = nn.Conv2d(self.width, 1, size, padding=size // 2)
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
         """The last stage."""
@@ -65,12 +71,11 @@ class Hypercolumn(Head):
     """
 
     def __init__(self, channels: Sequence[int], width: int, dropout: float, context: int = 0):
-        super().__init__()
+        super().__init__(width, context)
         if width < 1 or not 0 <= dropout < 1:
             raise ValueError(f"width={width}, dropout={dropout}, expected width >= 1 and 0 <= dropout < 1")
-        self.width = width
         self.features = conv_bn_relu(sum(channels), width)
-        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width + context, 1, 1))
+        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, 1, 1))
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
         """Features of all stages."""

@@ -87,14 +87,16 @@ class Nonempty(Supervision):
     """Three kinds of heads: has the tile salt at all, where is it in tiles that have some, and both together.
 
     The image head sees the encoder's last map: z = 1x1 convolution to `n_context` channels of its global average, then
-    a linear layer to one logit. The final ("fused") logits come from the columns with z beside every pixel. The
-    non-empty heads (one on the columns, or one on each decoder stage) learn from tiles with salt alone.
+    a linear layer to one logit. The final ("fused") logits come from the columns with z beside every pixel, by way of a
+    3x3 convolution and ReLU. The non-empty heads (one on the columns, or one on each decoder stage) learn from tiles
+    with salt alone.
 
         loss = L(fused, all tiles) + weight * sum of L(head, tiles with salt) + image_weight * BCE(image head)
 
-    where L is the run's loss, averaged over the tiles with salt; it is 0 in a batch without any. At inference
-    only the fused logits count; with `gate` a pixel's probability is multiplied by the tile's, and the threshold,
-    chosen out of fold as always, calibrates the product.
+    where L is the run's loss. For the non-empty heads it is computed for each tile with salt on its own and averaged
+    over these; it is 0 in a batch without any. A loss over the pixels of a whole batch (OHEM; Dice and Lovász with
+    per_image=false) sees one tile at a time there. At inference only the fused logits count; with `gate` a pixel's
+    probability is multiplied by the tile's, and the threshold, chosen out of fold as always, calibrates the product.
 
     Shape: list of (N C_j H_j W_j), columns (N width H W), z (N n_context 1 1) to [(N 1), (N 1 H W) or (N 1 H_j W_j)s].
 
@@ -144,11 +146,13 @@ class Nonempty(Supervision):
         """Weighted sum of the heads' losses."""
         has_salt = masks.flatten(1).any(dim=1)
         total = self.image_weight * F.binary_cross_entropy_with_logits(extra[0][:, 0].float(), has_salt.float())
+        weights = has_salt / has_salt.sum().clamp(min=1)  # to choose tiles by their values would wait for the device
+        # what stands for a tile without salt has some, since a loss need not be finite on an empty mask
+        salt = has_salt[:, None, None, None]
+        targets = torch.where(salt, masks, 1)
         for logits in extra[1:]:
-            full = at_tile(logits, window)
-            # in a batch without salt a zero that still depends on the head, so that each parameter has a gradient
-            part = loss(full[has_salt], masks[has_salt]) if has_salt.any() else 0 * full.sum()
-            total = total + self.weight * part
+            losses = tile_losses(loss, torch.where(salt, at_tile(logits, window), 0), targets)
+            total = total + self.weight * (weights * losses).sum()
         return total
 
     def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
@@ -160,6 +164,21 @@ class Nonempty(Supervision):
             F.logsigmoid(logits.float()) + F.logsigmoid(self.image_head(context.flatten(1)).float())[:, :, None, None]
         )
         return both - torch.log(-torch.expm1(both.clamp(max=-1e-6)))  # the logit of exp(both)
+
+
+def tile_losses(loss: Loss, logits: Tensor, masks: Tensor) -> Tensor:
+    """Loss of each tile on its own (N), for logits and masks (N 1 H W).
+
+    Computed at once with vmap; tile by tile for a loss that vmap refuses, such as one that reads a value back.
+    """
+
+    def alone(logits: Tensor, mask: Tensor) -> Tensor:
+        return loss(logits[None], mask[None])
+
+    try:
+        return torch.vmap(alone)(logits, masks)
+    except RuntimeError:
+        return torch.stack([alone(*tile) for tile in zip(logits, masks, strict=True)])
 
 
 def at_tile(logits: Tensor, window: Window) -> Tensor:
