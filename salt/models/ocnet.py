@@ -1,5 +1,9 @@
 """Object context: center blocks in which every position attends to others (N C H W).
 
+Before each block a 3x3 convolution brings the map to `width` channels; its last convolution brings it back to C. After
+every norm there is an activation: ReLU, or leaky ReLU of slope 0.01 as in the authors' first code. Convolutions before
+a norm have no bias, which the norm would take out again.
+
 Reference: Yuan, Wang 2018, "OCNet: Object Context Network for Scene Parsing", arXiv:1809.00916.
 """
 
@@ -9,34 +13,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_bn_relu
 from salt.models.center import check_dilations, check_dropout, reduced
+
+_ACTIVATIONS: dict[str, type[nn.ReLU] | type[nn.LeakyReLU]] = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 
 
 class SelfAttention(nn.Module):
     """Context of each position: the mean of all values, weighed by how similar the positions are.
 
-    query = key = batch norm of a shared 1x1 convolution C to K; value = 1x1 convolution C to K; weights =
-    softmax(query . key / sqrt(K)); then a 1x1 convolution K to C that begins at zero. With `n_cells` a
-    position attends only inside its cell of an n_cells x n_cells grid, whose cells may be uneven: position i of n is in
-    cell i * n_cells // n of its axis.
+    query = key = a shared 1x1 convolution C to `key` channels, batch norm, activation; value = 1x1 convolution C to
+    `value`; weights = softmax(query . key / sqrt(key channels)); then a 1x1 convolution to C that begins at zero. With
+    `n_cells` a position attends only inside its cell of an n_cells x n_cells grid, whose cells may be uneven: position
+    i of n is in cell i * n_cells // n of its axis.
 
     Shape: (N C H W) to the same.
     """
 
-    def __init__(self, channels: int, hidden: int, n_cells: int = 1):
+    def __init__(self, channels: int, key: int, value: int, activation: str, n_cells: int = 1):
         super().__init__()
         self.n_cells = n_cells
-        self.key = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden))
-        self.value = nn.Conv2d(channels, hidden, 1)
-        self.output = nn.Conv2d(hidden, channels, 1)
+        self.key = unit(channels, key, activation)
+        self.value = nn.Conv2d(channels, value, 1)
+        self.output = nn.Conv2d(value, channels, 1)
         nn.init.zeros_(self.output.weight)
         assert self.output.bias is not None
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Context."""
-        key, value = (part.flatten(2).transpose(1, 2) for part in (self.key(x), self.value(x)))  # N HW K
+        key, value = (part.flatten(2).transpose(1, 2) for part in (self.key(x), self.value(x)))  # N HW channels
         mask = same_cell(x.shape[-2], x.shape[-1], self.n_cells, x.device) if self.n_cells > 1 else None
         context = F.scaled_dot_product_attention(key, key, value, attn_mask=mask)
         result: Tensor = self.output(context.transpose(1, 2).unflatten(2, x.shape[-2:]))
@@ -52,21 +57,25 @@ def same_cell(height: int, width: int, n_cells: int, device: torch.device) -> Te
 
 
 class BaseOC(nn.Module):
-    """The context beside the map, fused by a 1x1 convolution.
+    """The context beside the map, fused by a 1x1 convolution. Key and value have width/reduction channels.
 
     Shape: (N C H W) to the same.
 
     Raises:
-        ValueError: the reduction leaves no channel, dropout is not in [0, 1).
+        ValueError: width is below 1, the reduction leaves no channel, the activation is unknown, dropout is not in
+            [0, 1).
     """
 
-    def __init__(self, channels: int, reduction: int, dropout: float):
+    def __init__(self, channels: int, width: int, reduction: int, activation: str, dropout: float):
         super().__init__()
-        self.context = SelfAttention(channels, reduced(channels, reduction))
-        self.fuse = fusion(2 * channels, channels, dropout)
+        self.lift = lift(channels, width, activation)
+        hidden = reduced(width, reduction)
+        self.context = SelfAttention(width, hidden, hidden, activation)
+        self.fuse = fusion(2 * width, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map with context."""
+        x = self.lift(x)
         fused: Tensor = self.fuse(torch.cat([self.context(x), x], dim=1))
         return fused
 
@@ -74,63 +83,98 @@ class BaseOC(nn.Module):
 class PyramidOC(nn.Module):
     """Contexts inside the cells of several grids, beside the map widened as much, fused by a 1x1 convolution.
 
+    Keys have width/reduction channels, values all.
+
     Shape: (N C H W) to the same.
 
     Raises:
-        ValueError: sizes is empty or has one below 1, the reduction leaves no channel, dropout is not in [0, 1).
+        ValueError: sizes is empty or has one below 1, or as `BaseOC`.
     """
 
-    def __init__(self, channels: int, sizes: Sequence[int], reduction: int, dropout: float):
+    def __init__(
+        self, channels: int, sizes: Sequence[int], width: int, reduction: int, activation: str, dropout: float
+    ):
         super().__init__()
         if not sizes or min(sizes) < 1:
             raise ValueError(f"sizes={list(sizes)}, expected at least one, each >= 1")
-        hidden = reduced(channels, reduction)
-        self.contexts = nn.ModuleList(SelfAttention(channels, hidden, n_cells=size) for size in sizes)
-        self.widen = conv_bn_relu(channels, len(sizes) * channels, size=1)
-        self.fuse = fusion(2 * len(sizes) * channels, channels, dropout)
+        self.lift = lift(channels, width, activation)
+        key = reduced(width, reduction)
+        self.contexts = nn.ModuleList(SelfAttention(width, key, width, activation, n_cells=size) for size in sizes)
+        self.widen = unit(width, len(sizes) * width, activation)
+        self.fuse = fusion(2 * len(sizes) * width, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map with context."""
+        x = self.lift(x)
         contexts = [context(x) for context in self.contexts]
         fused: Tensor = self.fuse(torch.cat([self.widen(x), *contexts], dim=1))
         return fused
 
 
 class AspOC(nn.Module):
-    """Five branches of C/reduction channels, fused by a 1x1 convolution: context, 1x1, and three dilated 3x3s.
+    """Five branches of width/reduction channels, fused by a 1x1 convolution: context, 1x1, and three dilated 3x3s.
 
-    The context branch is a 3x3 convolution, self-attention on the map pooled by 2 (brought back bilinearly), and a 1x1
-    convolution with batch norm.
+    The context branch is a 3x3 convolution, self-attention (keys of half its channels) on the map pooled by 2 and
+    brought back bilinearly with aligned corners, and a 1x1 convolution. Pooling keeps the last row and column of an odd
+    map.
 
     Shape: (N C H W) to the same.
 
     Raises:
-        ValueError: dilations is empty or has one below 1, the reduction leaves no channel, dropout is not in [0, 1).
+        ValueError: dilations is empty or has one below 1, or as `BaseOC`.
     """
 
-    def __init__(self, channels: int, dilations: Sequence[int], reduction: int, dropout: float):
+    def __init__(
+        self, channels: int, dilations: Sequence[int], width: int, reduction: int, activation: str, dropout: float
+    ):
         super().__init__()
         check_dilations(dilations)
-        width = reduced(channels, reduction)
-        self.before = conv_bn_relu(channels, width)
-        self.attention = SelfAttention(width, max(1, width // 2))
-        self.after = nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width))
-        self.point = conv_bn_relu(channels, width, size=1)
-        self.dilated = nn.ModuleList(conv_bn_relu(channels, width, dilation=d) for d in dilations)
-        self.fuse = fusion((2 + len(dilations)) * width, channels, dropout)
+        self.lift = lift(channels, width, activation)
+        branch = reduced(width, reduction)
+        self.before = unit(width, branch, activation, size=3)
+        self.attention = SelfAttention(branch, max(1, branch // 2), branch, activation)
+        self.after = unit(branch, branch, activation)
+        self.point = unit(width, branch, activation)
+        self.dilated = nn.ModuleList(unit(width, branch, activation, size=3, dilation=d) for d in dilations)
+        self.fuse = fusion((2 + len(dilations)) * branch, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map with context."""
+        x = self.lift(x)
         context = self.attention(F.max_pool2d(self.before(x), 2, ceil_mode=True))
-        context = F.interpolate(context, size=x.shape[-2:], mode="bilinear", align_corners=False)
+        context = F.interpolate(context, size=x.shape[-2:], mode="bilinear", align_corners=True)
         branches = [self.after(context), self.point(x), *(dilated(x) for dilated in self.dilated)]
         fused: Tensor = self.fuse(torch.cat(branches, dim=1))
         return fused
 
 
-def fusion(in_channels: int, out_channels: int, dropout: float) -> nn.Sequential:
-    """1x1 convolution, batch norm, dropout of whole channels: (N C_in H W) to (N C_out H W)."""
-    check_dropout(dropout)
+def unit(in_channels: int, out_channels: int, activation: str, size: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Convolution of odd `size`, batch norm, activation: (N C_in H W) to (N C_out H W).
+
+    Raises:
+        ValueError: the activation is unknown.
+    """
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation={activation!r}, expected {' or '.join(_ACTIVATIONS)}")
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.Dropout2d(dropout)
+        nn.Conv2d(in_channels, out_channels, size, padding=dilation * (size // 2), dilation=dilation, bias=False),
+        nn.BatchNorm2d(out_channels),
+        _ACTIVATIONS[activation](inplace=True),
     )
+
+
+def lift(channels: int, width: int, activation: str) -> nn.Sequential:
+    """The 3x3 convolution before each block: (N C H W) to (N width H W).
+
+    Raises:
+        ValueError: width is below 1, or the activation is unknown.
+    """
+    if width < 1:
+        raise ValueError(f"width={width}, expected >= 1")
+    return unit(channels, width, activation, size=3)
+
+
+def fusion(in_channels: int, out_channels: int, activation: str, dropout: float) -> nn.Sequential:
+    """1x1 convolution, batch norm, activation, dropout of whole channels: (N C_in H W) to (N C_out H W)."""
+    check_dropout(dropout)
+    return nn.Sequential(*unit(in_channels, out_channels, activation), nn.Dropout2d(dropout))

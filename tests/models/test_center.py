@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import options, raw_config
+from conftest import CONFIGS, options, raw_config
 
 from salt.build import build
 from salt.models.center import ASPP, FPA, DBlock, Halve
@@ -14,16 +14,18 @@ from salt.models.ocnet import AspOC, BaseOC, PyramidOC, SelfAttention, same_cell
 SIZES = [(4, 4), (7, 7), (8, 8), (3, 5), (16, 16)]
 
 
-def maps(channels=8, height=5, width=6, n=2, seed=0):
-    return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(seed))
+def maps(channels=8, height=5, width=6, n=2, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, channels, height, width, generator=generator, dtype=torch.float64).to(dtype)
 
 
 def shake(module):
-    """Weights and statistics unlike those at the start, where some outputs are zero."""
+    """Weights and statistics unlike those at the start, where some outputs are zero; in float64."""
+    module.double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         for name, buffer in module.named_buffers():
             if name.endswith("running_mean"):
                 buffer.add_(0.2)
@@ -35,13 +37,15 @@ def shake(module):
 @pytest.fixture(params=options("center"))
 def make(request):
     node = raw_config(f"center={request.param}")["center"]
+    if "width" in node:
+        node["width"] = 16  # as narrow as the maps below
     return lambda channels: build("center", node, channels=channels)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_option_keeps_the_shape_of_uneven_maps(make, size):
     torch.manual_seed(0)
-    center, x = make(8), maps(8, *size)
+    center, x = make(8), maps(8, *size, dtype=torch.float32)
     center.train()(x)
     center.eval()
     with torch.no_grad():
@@ -56,12 +60,16 @@ def test_every_option_compiles(make):
     center, x = shake(make(8)), maps(8, 7, 7)
     torch.compiler.reset()
     compiled = torch.compile(center, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x), center(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(compiled(x), center(x))
 
 
-def attention_by_loops(attention, x, cell_of):
+ACTIVATIONS = {"relu": F.relu, "leaky_relu": lambda x: F.leaky_relu(x, 0.01)}
+by_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
+
+
+def attention_by_loops(attention, x, cell_of, activation="relu"):
     """The context at every position, from the softmax over the positions of its own cell."""
-    convolution, norm = attention.key
+    convolution, norm = attention.key[:2]
     n, _, height, width = x.shape
     result = torch.zeros_like(x)
     for b in range(n):
@@ -70,7 +78,7 @@ def attention_by_loops(attention, x, cell_of):
             for j in range(width):
                 k = convolution.weight[:, :, 0, 0] @ x[b, :, i, j]
                 k = (k - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
-                keys[i, j] = k
+                keys[i, j] = ACTIVATIONS[activation](k)
                 values[i, j] = attention.value.weight[:, :, 0, 0] @ x[b, :, i, j] + attention.value.bias
         for p, query in keys.items():
             others = [q for q in keys if cell_of(q) == cell_of(p)]
@@ -86,18 +94,20 @@ def cells(height, width, size):
     return lambda p: (p[0] * size // height, p[1] * size // width)
 
 
+@by_activation
 @pytest.mark.parametrize(("height", "width", "size"), [(4, 5, 1), (4, 4, 6), (8, 8, 3), (5, 7, 2), (8, 8, 6)])
 @torch.no_grad()
-def test_attention_by_loops(height, width, size):
-    attention, x = shake(SelfAttention(6, 3, n_cells=size)), maps(6, height, width, n=1)
-    expected = attention_by_loops(attention, x, cells(height, width, size))
-    torch.testing.assert_close(attention(x), expected, rtol=1e-4, atol=1e-5)
+def test_attention_by_loops(height, width, size, activation):
+    attention, x = shake(SelfAttention(6, 3, 5, activation, n_cells=size)), maps(6, height, width, n=1)
+    assert attention.key[0].weight.shape[0] == 3 and attention.value.weight.shape[0] == 5
+    expected = attention_by_loops(attention, x, cells(height, width, size), activation)
+    torch.testing.assert_close(attention(x), expected)
 
 
 @pytest.mark.parametrize(("side", "size"), [(8, 3), (8, 6), (4, 6), (7, 2)])
 @torch.no_grad()
 def test_a_pixel_changes_the_context_of_its_own_cell_only(side, size):
-    attention, x = shake(SelfAttention(6, 3, n_cells=size)), maps(6, side, side, n=1)
+    attention, x = shake(SelfAttention(6, 3, 6, "relu", n_cells=size)), maps(6, side, side, n=1)
     cell_of = cells(side, side, size)
     before = attention(x)
     for pixel in [(0, 0), (side // 2, side - 1), (side - 1, 1)]:
@@ -106,6 +116,13 @@ def test_a_pixel_changes_the_context_of_its_own_cell_only(side, size):
         difference = (attention(changed) - before).abs().sum(1)[0] > 1e-6
         inside = {p for p in ((i, j) for i in range(side) for j in range(side)) if cell_of(p) == cell_of(pixel)}
         assert {tuple(p) for p in difference.nonzero().tolist()} == inside
+
+
+def test_uneven_cells():
+    def sizes(height, n_cells):
+        return torch.unique_consecutive(same_cell(height, 1, n_cells, torch.device("cpu")), dim=0).sum(1).tolist()
+
+    assert sizes(4, 3) == [2, 1, 1] and sizes(8, 3) == [3, 3, 2] and sizes(4, 6) == [1, 1, 1, 1]
 
 
 def test_cells_share_the_map_without_gap_or_overlap():
@@ -118,18 +135,18 @@ def test_cells_share_the_map_without_gap_or_overlap():
 @torch.no_grad()
 def test_the_context_begins_at_zero():
     x = maps()
-    assert not SelfAttention(8, 4)(x).any()
-    block = BaseOC(8, reduction=2, dropout=0.0).eval()
-    fuse, norm, _ = block.fuse
-    expected = F.conv2d(torch.cat([torch.zeros_like(x), x], 1), fuse.weight) / math.sqrt(1 + norm.eps)
+    assert not SelfAttention(8, 4, 8, "relu").double()(x).any()
+    block = BaseOC(8, width=6, reduction=2, activation="relu", dropout=0.0).double().eval()
+    lifted = unit(x, block.lift, padding=1)
+    expected = unit(torch.cat([torch.zeros_like(lifted), lifted], 1), block.fuse)
     torch.testing.assert_close(block(x), expected)
 
 
-def unit(x, block, **settings):
-    """Convolution, batch norm in eval, ReLU of one conv_bn_relu."""
+def unit(x, block, activation="relu", **settings):
+    """Convolution, batch norm in eval, activation of the first three parts of a block."""
     convolution, norm = block[0], block[1]
     x = F.conv2d(x, convolution.weight, convolution.bias, **settings)
-    return F.relu(normed(x, norm))
+    return ACTIVATIONS[activation](normed(x, norm))
 
 
 def normed(x, norm):
@@ -138,41 +155,85 @@ def normed(x, norm):
     return x * norm.weight.view(shape) + norm.bias.view(shape)
 
 
+@by_activation
 @torch.no_grad()
-def test_base_oc_is_the_context_beside_the_map():
-    block, x = shake(BaseOC(8, reduction=2, dropout=0.05)), maps()
-    assert block.context.value.weight.shape[0] == 4 and block.fuse[2].p == 0.05
-    joined = torch.cat([attention_by_loops(block.context, x, lambda p: 0), x], 1)
-    torch.testing.assert_close(
-        block(x), normed(F.conv2d(joined, block.fuse[0].weight), block.fuse[1]), rtol=1e-3, atol=1e-4
-    )
+def test_base_oc_is_the_context_beside_the_map(activation):
+    block, x = shake(BaseOC(8, width=6, reduction=2, activation=activation, dropout=0.05)), maps()
+    assert block.context.key[0].weight.shape[0] == block.context.value.weight.shape[0] == 3
+    assert block.fuse[3].p == 0.05
+    y = unit(x, block.lift, activation, padding=1)
+    joined = torch.cat([attention_by_loops(block.context, y, lambda p: 0, activation), y], 1)
+    torch.testing.assert_close(block(x), unit(joined, block.fuse, activation))
 
 
+@by_activation
 @torch.no_grad()
-def test_pyramid_oc_has_a_context_for_each_grid():
-    block, x = shake(PyramidOC(4, sizes=[1, 2, 3], reduction=2, dropout=0.05)), maps(4)
-    contexts = [attention_by_loops(a, x, cells(5, 6, size)) for a, size in zip(block.contexts, [1, 2, 3], strict=True)]
-    joined = torch.cat([unit(x, block.widen), *contexts], 1)
-    assert joined.shape[1] == 2 * 3 * 4
-    torch.testing.assert_close(
-        block(x), normed(F.conv2d(joined, block.fuse[0].weight), block.fuse[1]), rtol=1e-3, atol=1e-4
-    )
+def test_pyramid_oc_has_a_context_for_each_grid(activation):
+    sizes = [1, 2, 3]
+    block, x = shake(PyramidOC(5, sizes, width=4, reduction=2, activation=activation, dropout=0.05)), maps(5)
+    y = unit(x, block.lift, activation, padding=1)
+    contexts = []
+    for attention, size in zip(block.contexts, sizes, strict=True):
+        assert attention.key[0].weight.shape[0] == 2 and attention.value.weight.shape[0] == 4
+        contexts.append(attention_by_loops(attention, y, cells(5, 6, size), activation))
+    joined = torch.cat([unit(y, block.widen, activation), *contexts], 1)
+    assert joined.shape[1] == 2 * 3 * 4 and block.fuse[3].p == 0.05
+    torch.testing.assert_close(block(x), unit(joined, block.fuse, activation))
 
 
+@by_activation
 @torch.no_grad()
-def test_asp_oc_has_five_branches():
-    block, x = shake(AspOC(8, dilations=[2, 4, 8], reduction=4, dropout=0.1)), maps()
-    context = F.max_pool2d(unit(x, block.before, padding=1), 2, ceil_mode=True)
-    assert context.shape == (2, 2, 3, 3)
-    context = attention_by_loops(block.attention, context, lambda p: 0)
-    context = F.interpolate(context, size=(5, 6), mode="bilinear", align_corners=False)
-    context = normed(F.conv2d(context, block.after[0].weight), block.after[1])
-    dilated = [unit(x, b, padding=d, dilation=d) for b, d in zip(block.dilated, [2, 4, 8], strict=True)]
-    joined = torch.cat([context, unit(x, block.point), *dilated], 1)
-    assert joined.shape[1] == 5 * 2
-    torch.testing.assert_close(
-        block(x), normed(F.conv2d(joined, block.fuse[0].weight), block.fuse[1]), rtol=1e-3, atol=1e-4
-    )
+def test_asp_oc_has_five_branches(activation):
+    dilations = [2, 4, 8]
+    block, x = shake(AspOC(8, dilations, width=6, reduction=2, activation=activation, dropout=0.1)), maps()
+    y = unit(x, block.lift, activation, padding=1)
+    context = F.max_pool2d(unit(y, block.before, activation, padding=1), 2, ceil_mode=True)
+    assert context.shape == (2, 3, 3, 3) and block.attention.key[0].weight.shape[0] == 1
+    context = attention_by_loops(block.attention, context, lambda p: 0, activation)
+    context = F.interpolate(context, size=(5, 6), mode="bilinear", align_corners=True)
+    dilated = [unit(y, b, activation, padding=d, dilation=d) for b, d in zip(block.dilated, dilations, strict=True)]
+    branches = [unit(context, block.after, activation), unit(y, block.point, activation), *dilated]
+    joined = torch.cat(branches, 1)
+    assert joined.shape[1] == 5 * 3 and block.fuse[3].p == 0.1
+    torch.testing.assert_close(block(x), unit(joined, block.fuse, activation))
+
+
+def published(state, x, activation):
+    """BaseOC as the authors compute it, with matrix products: copied weights, key and value of width/2."""
+    weights = {name: value for name, value in state.items() if "num_batches" not in name}
+
+    def norm(x, name):
+        mean, var, scale, shift = (weights[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        return ACTIVATIONS[activation](F.batch_norm(x, mean, var, scale, shift, eps=1e-5))
+
+    y = norm(F.conv2d(x, weights["lift.0.weight"], padding=1), "lift.1")
+    n, c, h, w = y.shape
+    key = norm(F.conv2d(y, weights["context.key.0.weight"]), "context.key.1").view(n, c // 2, h * w)
+    value = F.conv2d(y, weights["context.value.weight"], weights["context.value.bias"]).view(n, c // 2, h * w)
+    similarity = torch.softmax((c // 2) ** -0.5 * key.transpose(1, 2) @ key, dim=-1)
+    context = (similarity @ value.transpose(1, 2)).transpose(1, 2).reshape(n, c // 2, h, w)
+    context = F.conv2d(context, weights["context.output.weight"], weights["context.output.bias"])
+    return norm(F.conv2d(torch.cat([context, y], 1), weights["fuse.0.weight"]), "fuse.1")
+
+
+@pytest.mark.parametrize("option", ["base_oc", "pyramid_oc", "asp_oc"])
+def test_the_header_says_what_a_narrow_width_saves(option):
+    node, header = raw_config(f"center={option}")["center"], (CONFIGS / f"center/{option}.yaml").read_text()
+    for width, text in (
+        (512, "{} M parameters behind ResNet18"),
+        (256, "{} M with width=256"),
+        (128, "{} M with width=128"),
+    ):
+        n = sum(p.numel() for p in build("center", node | {"width": width}, channels=512).parameters())
+        assert text.format(f"{n / 1e6:.1f}") in header
+
+
+@by_activation
+@torch.no_grad()
+def test_base_oc_with_copied_weights_is_the_published_one(activation):
+    block = shake(BaseOC(20, width=16, reduction=2, activation=activation, dropout=0.05))
+    x = maps(20, 8, 8)
+    torch.testing.assert_close(block(x), published(block.state_dict(), x, activation))
 
 
 @torch.no_grad()
@@ -181,7 +242,7 @@ def test_aspp_by_hand():
     mean = F.relu(F.conv2d(x.mean((2, 3), keepdim=True), block.mean.weight, block.mean.bias)).expand(2, 4, 5, 6)
     dilated = [unit(x, b, padding=d, dilation=d) for b, d in zip(block.dilated, [2, 3], strict=True)]
     joined = torch.cat([unit(x, block.point), *dilated, mean], 1)
-    torch.testing.assert_close(block(x), unit(joined, block.fuse[0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(block(x), unit(joined, block.fuse[0]))
 
 
 @torch.no_grad()
@@ -202,12 +263,12 @@ def test_fpa_by_hand():
     total = up(unit(d1, block.level[0], padding=3) + up(total, (4, 4)), (8, 8))
     weights = unit(total, block.weights)
     mean = F.conv2d(x.mean((2, 3), keepdim=True), block.mean.weight, block.mean.bias)
-    torch.testing.assert_close(block(x), unit(x, block.point) * weights + mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(block(x), unit(x, block.point) * weights + mean)
 
 
 def test_fpa_on_a_single_position_has_true_gradients_in_bfloat16():
     torch.manual_seed(0)
-    half, x = Halve(64, 64, 3), maps(64, 1, 1, n=8)
+    half, x = Halve(64, 64, 3), maps(64, 1, 1, n=8, dtype=torch.float32)
 
     def gradient(dtype):
         junk = [torch.full((64, 64, 3, 3), float("nan"), dtype=dtype) for _ in range(30)]
@@ -227,10 +288,12 @@ def test_fpa_on_a_single_position_has_true_gradients_in_bfloat16():
     ("make", "message"),
     [
         (lambda: DBlock(8, dilations=[0]), r"dilations=\[0\], expected"),
-        (lambda: BaseOC(8, reduction=9, dropout=0.1), "reduction=9 leaves no channel of 8, expected"),
-        (lambda: BaseOC(8, reduction=2, dropout=1.0), "dropout=1.0, expected"),
-        (lambda: PyramidOC(8, sizes=[], reduction=2, dropout=0.1), r"sizes=\[\], expected"),
-        (lambda: AspOC(8, dilations=[], reduction=2, dropout=0.1), "dilations.*expected"),
+        (lambda: BaseOC(4, 8, 9, "relu", 0.1), "reduction=9 leaves no channel of 8, expected"),
+        (lambda: BaseOC(4, 0, 2, "relu", 0.1), "width=0, expected >= 1"),
+        (lambda: BaseOC(4, 8, 2, "gelu", 0.1), "activation='gelu', expected relu or leaky_relu"),
+        (lambda: BaseOC(4, 8, 2, "relu", 1.0), "dropout=1.0, expected"),
+        (lambda: PyramidOC(4, [], 8, 2, "relu", 0.1), r"sizes=\[\], expected"),
+        (lambda: AspOC(4, [], 8, 2, "relu", 0.1), "dilations.*expected"),
         (lambda: ASPP(8, dilations=[2], reduction=2, dropout=-1), "dropout=-1, expected"),
         (lambda: FPA(8, sizes=[4], reduction=2), r"sizes=\[4\], expected .* odd"),
     ],
