@@ -63,6 +63,8 @@ def main() -> None:
             about = header(file)
             formula = about.get("Formula", "").replace("|", "\\|")
             what = f"{about['']} {about['Expect'][0].upper()}{about['Expect'][1:]}"
+            if "Differs" in about:
+                what += f" Differs on purpose: {about['Differs']}"
             lines.append(f"| `{file.stem}` | {what} | {formula} | {about['Paper']} | {cost} |")
             print(lines[-1])
     text = TEXT.format(machine=machine(), rounds=ROUNDS, parameters=count([]) / 1e6, seconds=statistics.median(seconds))
@@ -80,7 +82,7 @@ def header(file: Path) -> dict[str, str]:
         if text.startswith("@package"):
             continue
         key, found, rest = text.partition(": ")
-        if found and key in ("Paper", "Formula", "Expect"):
+        if found and key in ("Paper", "Formula", "Expect", "Differs"):
             about[key] = rest
         else:
             about.setdefault("", text)

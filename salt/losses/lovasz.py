@@ -65,7 +65,8 @@ class LovaszSymmetric(LovaszHinge):
     Raises:
         ValueError: phi is unknown.
 
-    Reference: Berman, Rannen Triki, Blaschko 2018, "The Lovász-Softmax loss", arXiv:1705.08790 (the mean over classes).
+    Reference: the 9th place (tugstugi) of the TGS Salt Identification Challenge, 2018; the hinge: Berman, Rannen Triki,
+    Blaschko 2018, arXiv:1705.08790, whose mean over classes is that of another loss, the Lovász softmax.
     """
 
     def gradient(self, sorted_labels: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ class Dice(nn.Module):
     """Soft Dice loss, 1 - (2 * intersection + smooth) / (sum of both areas + smooth).
 
     With `per_image` it is computed for each image and averaged, so that salt predicted in an empty tile costs;
-    else the batch counts as one region. `smooth` > 0 makes it well defined (0) where both are empty.
+    else the batch counts as one region. `smooth` > 0 makes it well defined (0) where both are empty. It stands beside
+    twice the overlap, so that 2 here is 1 in segmentation-models-pytorch.
 
     Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
 

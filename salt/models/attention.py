@@ -60,7 +60,7 @@ class SSE(nn.Module):
 
 
 class SCSE(nn.Module):
-    """Both gates side by side: cSE(x) + sSE(x), or the larger of the two for each value.
+    """Both gates side by side: cSE(x) + sSE(x), or the larger of the two for each value, as in the authors' code.
 
     Shape: (N C H W) to the same.
 

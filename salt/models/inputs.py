@@ -15,15 +15,16 @@ N_CHANNELS = {"image": 1, "depth": 3, "depth_z": 4}
 
 
 class Channels(nn.Module):
-    """The network's channels of a tile: the grey image alone, or with depth.
+    """The network's channels of a tile: the normalised grey image alone, or with depth.
 
     `image`: the image. `depth`: image, relative depth in the tile (0 at its top, 1 at its bottom), and their product.
     `depth_z`: these and the depth of the tile in the survey.
 
     Shape: images (N 1 H W) in [0, 1] and survey depths (N) in feet to (N C H W), C = 1, 3 or 4.
 
-    Reference: the relative depth and the product are of the challenge's 1st, 27th and 107th place, 2018; the idea is
-    Liu et al. 2018, "CoordConv", arXiv:1807.03247.
+    Reference: the relative depth and the product are of the challenge's 1st, 27th and 107th place, 2018; the product
+    with the normalised image is of its 32nd place, while the 1st place multiplies the raw one. The idea is Liu et al.
+    2018, "CoordConv", arXiv:1807.03247.
     """
 
     def __init__(self, kind: str):

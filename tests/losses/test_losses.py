@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from conftest import options, raw_config
 from hypothesis import given, settings
@@ -258,6 +259,13 @@ def test_dice_by_formula(per_image):
     regions = [(p[i], y[i]) for i in range(3)] if per_image else [(p, y)]
     expected = sum(1 - (2 * (a * b).sum() + 2) / (a.sum() + b.sum() + 2) for a, b in regions) / len(regions)
     assert Dice(per_image, smooth=2.0)(logits, masks).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_dice_s_smoothing_is_twice_that_of_segmentation_models_pytorch():
+    logits, masks = example(n=3)
+    theirs = smp.losses.DiceLoss("binary", smooth=1.0)(logits, masks).item()
+    assert Dice(per_image=False, smooth=2.0)(logits, masks).item() == pytest.approx(theirs, rel=1e-6)
+    assert Dice(per_image=False, smooth=1.0)(logits, masks).item() != pytest.approx(theirs, rel=1e-3)
 
 
 def jaccard_loss(wrong: np.ndarray, labels: np.ndarray) -> float:

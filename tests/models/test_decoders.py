@@ -3,11 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 
 from salt.models.gcn import BoundaryRefinement, GCNDecoder, LargeKernel
 from salt.models.linknet import Block, LinkNetDecoder
 from salt.models.stages import Upsample
 from salt.models.tiramisu import DenseBlock, Tiramisu
+from salt.models.unet import UNetDecoder
 
 CHANNELS, SIZES = [1, 6, 8, 12, 16, 20], [101, 51, 26, 13, 7, 4]
 
@@ -19,6 +21,19 @@ def features(channels=CHANNELS, sizes=SIZES, seed=0):
 
 def conv(x, layer, **settings):
     return F.conv2d(x, layer.weight, layer.bias, **settings)
+
+
+@torch.no_grad()
+def test_the_unet_is_the_decoder_of_segmentation_models_pytorch():
+    sizes = [64, 32, 16, 8, 4, 2]
+    ours = UNetDecoder(CHANNELS, [9, 8, 7, 6, 5]).double().eval()
+    theirs = UnetDecoder(CHANNELS, [9, 8, 7, 6, 5]).double().eval()
+    for weight in ours.state_dict().values():
+        if weight.is_floating_point():
+            weight.uniform_(0.1, 1)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
+    maps = [f.double() for f in features(sizes=sizes)]
+    torch.testing.assert_close(ours(maps)[-1], theirs(maps))
 
 
 def test_linknet_block_by_hand():

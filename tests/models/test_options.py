@@ -2,10 +2,11 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, flat, options, perturbed, raw_config
+from conftest import CONFIGS, TINY, flat, options, perturbed, raw_config
 from safetensors.torch import load_file, save_file
 
 from salt import build
@@ -16,6 +17,25 @@ CASES = [(group, option) for group in GROUPS for option in options(group)]
 BASE = [o for o in TINY if not o.startswith(("data", "input", "decoder", "encoder"))]
 BASE += ["encoder=resnet18", "encoder.weights=null"]
 SMALL_UNET = "decoder.channels=[24,20,18,16,16]"
+
+
+ON_PURPOSE = [
+    *(("input", option) for option in options("input")),
+    ("attention", "scse"),
+    *(("center", option) for option in ("base_oc", "pyramid_oc", "asp_oc", "fpa")),
+    *(("decoder", option) for option in options("decoder")),
+    ("hypercolumn", "concat"),
+    *(("loss", option) for option in ("dice", "bce_dice", "lovasz_symmetric")),
+]
+
+
+@pytest.mark.parametrize(("group", "option"), ON_PURPOSE)
+def test_header_and_page_say_what_differs_on_purpose(group, option):
+    header = (CONFIGS / group / f"{option}.yaml").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "mechanisms.md").read_text()
+    section = page.split(f"## {group}\n")[1].split("\n## ")[0]
+    row = next(line for line in section.splitlines() if line.startswith(f"| `{option}` |"))
+    assert f" Differs on purpose: {re.search('# Differs: (.+)', header)[1]}" in row
 
 
 def overrides_of(group, option):
