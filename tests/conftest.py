@@ -1,7 +1,7 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may touch the network
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel processes
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel processes; another number is honoured
 
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from salt.config import RunConfig, check_config
 from salt.data.synthetic import ensure_synthetic
 from salt.train import CONFIGS
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
