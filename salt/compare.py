@@ -1,10 +1,8 @@
 """The command `salt-compare RUN...`: finished runs in one table, with intervals of their differences."""
 
-import argparse
 import json
 import os
 import re
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from salt.files import read_yaml, write_atomic, write_text
+from salt.command import make_parser, messages
+from salt.files import folder_name, read_yaml, write_atomic, write_text
 from salt.rundir import FREE_KEYS, flatten
 
 COLUMNS = {"id": "str", "fold": "int64", "score": "float64"}  # of oof.csv
@@ -60,22 +59,24 @@ class Row:
     scores: NDArray[np.float64]
 
     def answers_to(self, name: str) -> bool:
-        """Whether `name` is the directory name or path of one of the runs, with or without its seed."""
+        """Whether `name` is the directory name or path of one of the runs, with or without its seed.
+
+        It may also be what a sweep made the directory's name of: with `/`.
+        """
         names = [name_of(run.path) for run in self.runs]
-        return name in [*names, *map(without_seed, names), *(str(run.path) for run in self.runs)]
+        names += map(without_seed, names)
+        return name in [*names, *(str(run.path) for run in self.runs)] or folder_name(name) in names
 
 
 def main() -> None:
     """Print the table and write it with its picture; exit code 1 and one message if it fails."""
-    parser = argparse.ArgumentParser(description="Compare finished runs; write compare.md, compare.csv, compare.png.")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or one sweep's folder")
-    parser.add_argument("--baseline", metavar="NAME", help="run to compare with (default: the sweep's, else the first)")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the sweep's folder, else the current one")
-    arguments = parser.parse_args()
-    try:
+    with messages("salt-compare"):
+        parser = make_parser("salt-compare", "Compare finished runs; write compare.md, compare.csv, compare.png.")
+        parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or one sweep's folder")
+        parser.add_argument("--baseline", metavar="NAME", help="run to compare with (default: the sweep's, or first)")
+        parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the sweep's folder, or this one")
+        arguments = parser.parse_args()
         print(compare(arguments.runs, arguments.baseline, arguments.out))
-    except (ValueError, OSError) as error:
-        sys.exit(f"salt-compare: {error}")
 
 
 def compare(paths: list[Path], baseline: str | None, out: Path | None) -> str:
@@ -261,7 +262,7 @@ def choose_baseline(rows: list[Row], asked: str | None, of_sweep: str | None) ->
         return rows[0], "the first run"
     found = [row for row in rows if row.label == name] or [row for row in rows if row.answers_to(name.rstrip("/"))]
     if not found:  # beside an ablation another setting may vary too: its points have more parts in their names
-        found = [row for row in rows if set(name.split(",")) <= set(row.label.split(","))][:1]
+        found = [row for row in rows if set(folder_name(name).split(",")) <= set(row.label.split(","))][:1]
     if name == of_sweep:
         return (found[0], "the sweep's baseline") if found else (rows[0], f"the first run; {name} has no score")
     if len(found) != 1:

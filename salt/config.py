@@ -1,11 +1,14 @@
 """What a run is made of: names, types, units and ranges of every setting. Every problem is reported, in one message."""
 
 import difflib
-from typing import Any, Literal
+from os.path import expanduser
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Stages = Literal["all"] | list[int]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
+Place = Annotated[str, AfterValidator(expanduser)]  # a path; few shells replace the ~ in key=~/path
 
 # What `accept` may name: each takes effect at the next step, a checkpoint restores none.
 ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
@@ -40,11 +43,11 @@ class Synthetic(Section):
 class Data(Section):
     """Where the tiles are and how they are divided."""
 
-    root: str  # folder in Kaggle's layout, or Kaggle's outer zip
+    root: Place  # folder in Kaggle's layout, or Kaggle's outer zip
     n_folds: int = Field(ge=2)
     fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
-    cache: str | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
-    folds_csv: str | None  # a given division (columns id, fold); null: stratified by coverage
+    cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
+    folds_csv: Place | None  # a given division (columns id, fold); null: stratified by coverage
     constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
     synthetic: Synthetic | None
 
@@ -59,7 +62,7 @@ class Encoder(Section):
     """Which encoder, where its weights come from, and how its first layers work."""
 
     name: str | None  # null: the decoder brings its own
-    weights: str | None  # imagenet, null (random), or a local .safetensors or .pth file
+    weights: Place | None  # imagenet, null (random), or a local .safetensors or .pth file
     stem: str
 
 
@@ -96,7 +99,7 @@ class Trainer(Section):
 class RunConfig(Section):
     """One run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$")
+    name: Name
     seed: int = Field(ge=0)
     folds: Stages  # the folds to train: all, or a list such as [0,2]
     dry_run: bool
@@ -139,6 +142,18 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     if problems or config is None:
         raise ValueError("the config has " + f"{len(problems)} problem(s):\n  " + "\n  ".join(problems))
     return config
+
+
+def check_name(name: object) -> None:
+    """Check the setting `name` alone, for where a folder is made before the rest is known.
+
+    Raises:
+        ValueError: it is no plain name.
+    """
+    try:
+        TypeAdapter(Name).validate_python(name, strict=True)
+    except ValidationError as error:
+        raise ValueError(describe(error.errors()[0] | {"loc": ("name",)})) from None
 
 
 def check_folds(folds: object, data: object) -> list[str]:

@@ -2,10 +2,12 @@
 
 import gc
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from salt import build, ranks
 from salt.config import RunConfig
 from salt.data.archive import BROKEN
 from salt.data.folds import make_folds, read_folds, write_folds
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import ensure_synthetic, holds_synthetic
 from salt.data.tgs import SIZE, Dataset, Tiles, read_dataset
 from salt.files import locked, read_json, remove, write_json, write_text
 from salt.fold import train_fold, write_npz
@@ -50,13 +52,16 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
     data = load_data(config)
     folds = assign_folds(config, data.train)
     directory = RunDir(path)
+    settings, digest = config.model_dump(mode="json", by_alias=True), data.digest()
+    directory.check(settings, digest)
+    check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     n_parameters = check_build(config if directory.needs_weights(config.fold_list) else build.without_weights(config))
     plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
         return None
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
-        directory.claim(config.model_dump(mode="json", by_alias=True), data.digest())
+        directory.claim(settings, digest)  # checked once more: now no other process can write it
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
         network = build_network(config, runtime)
@@ -66,7 +71,8 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
         with locked(path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
             score = write_scores(config, directory, data.train, folds)
             if in_parts and score["partial"] and not (path / "submission.csv").exists():
-                log.info("submission.csv comes with the last fold; salt-submit %s writes one now", path)
+                command = shlex.join(["salt-submit", str(path)])
+                log.info("submission.csv comes with the last fold; %s writes one now", command)
             elif is_fresh(config, directory, score["threshold"]):
                 log.info("%s is of these weights and this threshold already", path / "submission.csv")
             else:
@@ -111,13 +117,18 @@ def out_of_memory(config: RunConfig, error: Exception) -> str:
 
 
 def load_data(config: RunConfig) -> Dataset:
-    """The data set; synthetic tiles are generated where they are not there yet."""
-    root = Path(config.data.root)
+    """The data set; synthetic tiles are generated where they are not there yet, for a dry run in a temporary folder."""
+    root, cache = Path(config.data.root), Path(config.data.cache) if config.data.cache else None
+    wanted = config.data.synthetic.model_dump() if config.data.synthetic else None
     with ranks.main_first():
-        if config.data.synthetic is not None:
+        if wanted is not None and not holds_synthetic(root, **wanted):
+            if config.dry_run:
+                with TemporaryDirectory() as folder:
+                    ensure_synthetic(Path(folder, "tiles"), **wanted)
+                    return read_dataset(Path(folder, "tiles"))
             with locked(root.parent, root.name, wait=SYNTHETIC_SECONDS):
-                ensure_synthetic(root, **config.data.synthetic.model_dump())
-        return read_dataset(root, Path(config.data.cache) if config.data.cache else None)
+                ensure_synthetic(root, **wanted)
+        return read_dataset(root, cache)
 
 
 def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
@@ -138,14 +149,19 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
 
 
 def keep_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
-    """Write folds.csv once; a run that goes on must have the same folds, else tiles leak between them.
+    """Write folds.csv once (see `check_folds`)."""
+    check_folds(file, ids, folds, n_folds)
+    if not file.exists():
+        write_folds(file, ids, folds)
+
+
+def check_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
+    """Make sure that a run that goes on has the same folds, else tiles leak between them.
 
     Raises:
         ValueError: the run was begun with other folds.
     """
-    if not file.exists():
-        write_folds(file, ids, folds)
-    elif not np.array_equal(read_folds(file, ids, n_folds), folds):
+    if file.exists() and not np.array_equal(read_folds(file, ids, n_folds), folds):
         raise ValueError(f"{file} differs from the folds of now (another data.folds_csv?); choose another name=...")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from salt.ranks import is_main
 
@@ -123,6 +123,21 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def check_file(key: str, file: Path, expected: str = "") -> None:
+    """Make sure that a file is there; `key` is the setting that names it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not file.is_file():
+        raise ValueError(f"{key}: there is no file {file}{expected}")
+
+
+def folder_name(name: str) -> str:
+    """A name without `/` for any text: `a/b` becomes `a%2Fb`, and `%` itself `%25`, so that no two texts share one."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
 @contextmanager
 def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder for this process alone; the system frees the lock of a process that ends, however it ends.
@@ -134,13 +149,8 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / f".{name}.owner"
-    lock = FileLock(folder / f".{name}.lock")
-    try:
-        lock.acquire(timeout=wait or (TAKE_OVER if is_dead(owner) else 0))
-    except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another process"
-        raise ValueError(f"{folder} is in use by {who}; wait for its end, or stop it first") from None
+    owner = owner_file(folder, name)
+    lock = acquire(folder, name, wait)
     try:
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
@@ -148,6 +158,34 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
         with suppress(OSError):
             owner.unlink(missing_ok=True)
         lock.release()
+
+
+def check_free(folder: Path, name: str) -> None:
+    """Make sure that no other process holds a folder now, without holding it or making anything.
+
+    Raises:
+        ValueError: another process holds it; the message names it.
+    """
+    if owner_file(folder, name).exists():
+        with suppress(OSError):  # on a read-only disk nobody holds anything
+            acquire(folder, name).release()
+
+
+def acquire(folder: Path, name: str, wait: float = 0.0) -> BaseFileLock:
+    """The lock of a folder, held."""
+    owner = owner_file(folder, name)
+    lock = FileLock(folder / f".{name}.lock")
+    try:
+        lock.acquire(timeout=wait or (TAKE_OVER if is_dead(owner) else 0))
+    except Timeout:
+        who = owner.read_text().strip() if owner.exists() else "another process"
+        raise ValueError(f"{folder} is in use by {who}; wait for its end, or stop it first") from None
+    return lock
+
+
+def owner_file(folder: Path, name: str) -> Path:
+    """Where it is written who holds a folder."""
+    return folder / f".{name}.owner"
 
 
 def is_dead(owner: Path) -> bool:

@@ -1,7 +1,5 @@
 """The command `salt-report RUN`: what a run scored and wrote, and a picture of its out-of-fold predictions."""
 
-import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt.files import read_json, write_atomic
+from salt.command import make_parser, messages
+from salt.data.archive import BROKEN
+from salt.data.tgs import Dataset
+from salt.files import write_atomic
 from salt.rundir import RunDir
 
 FILES = {
@@ -31,46 +32,53 @@ TRUTH, PREDICTION = (80, 200, 80), (60, 120, 255)  # blue, green, red: green out
 
 def main() -> None:
     """Print the report and write RUN/report.png; exit code 1 and one message if it fails."""
-    parser = argparse.ArgumentParser(description="Print what a run scored and wrote; draw RUN/report.png.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
-    try:
-        report(parser.parse_args().run)
-    except (ValueError, OSError) as error:
-        sys.exit(f"salt-report: {error}")
+    with messages("salt-report"):
+        parser = make_parser("salt-report", "Print what a run scored and wrote; draw RUN/report.png.")
+        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+        parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
+        arguments = parser.parse_args()
+        report(arguments.run, arguments.root)
 
 
-def report(path: Path) -> None:
-    """Print scores and files of the run in `path` and draw its picture.
+def report(path: Path, root: str | None) -> None:
+    """Print scores and files of the run in `path` and draw its picture, if its data is at hand.
 
     Raises:
-        ValueError: it is no run with a score.
+        ValueError: it is no run with a score of its finished folds.
     """
-    config = RunDir(path).read_config()
-    if not (path / "score.json").is_file():
-        raise ValueError(f"{path} has no score.json yet: finish the run with the same salt-train command")
-    from salt.crossval import load_data
-
-    data = load_data(config)
-    RunDir(path).check_data(data.digest(), config.data.root)
-    assert data.train.masks is not None
-    with np.load(path / "oof.npz") as oof:
-        ids, probabilities = oof["ids"].tolist(), oof["probabilities"].astype(np.float32)
-    position = {tile_id: i for i, tile_id in enumerate(data.train.ids)}
-    index = [position[i] for i in ids]
-    table = pd.read_csv(path / "oof.csv", dtype={"id": str})
-    picture = draw(table, data.train.images[index], data.train.masks[index], probabilities)
-    encoded = cv2.imencode(".png", picture)[1].tobytes()
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(encoded)
-
-    write_atomic(path / "report.png", write)
-    print_scores(read_json(path / "score.json", "folds", "map", "n"))
+    directory = RunDir(path)
+    config = directory.read_config()
+    print_scores(directory.read_score(config.data.n_folds))
+    try:
+        write_picture(directory, directory.read_data(config, root))
+    except (ValueError, OSError) as error:  # the picture alone needs the data, and a disk that can be written
+        print(f"\nno new picture: {error}")
     print(f"\nwritten in {path}:")
     for name, meaning in FILES.items():
         if (path / name).exists():
             print(f"  {name:<18}{meaning}")
-    print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, last.pt, oof.npz, timing.json")
+    print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, oof.npz, timing.json")
+
+
+def write_picture(directory: RunDir, data: Dataset) -> None:
+    """Write report.png from a run's out-of-fold predictions.
+
+    Raises:
+        ValueError: they are missing or damaged.
+    """
+    assert data.train.masks is not None
+    file = directory.path / "oof.npz"
+    try:
+        with np.load(file) as oof:
+            ids, probabilities = oof["ids"].tolist(), oof["probabilities"].astype(np.float32)
+    except (KeyError, *BROKEN) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from None
+    position = {tile_id: i for i, tile_id in enumerate(data.train.ids)}
+    index = [position[i] for i in ids]
+    table = pd.read_csv(directory.path / "oof.csv", dtype={"id": str})
+    picture = draw(table, data.train.images[index], data.train.masks[index], probabilities)
+    encoded = cv2.imencode(".png", picture)[1].tobytes()
+    write_atomic(directory.path / "report.png", lambda temporary: temporary.write_bytes(encoded))
 
 
 def print_scores(score: dict[str, Any]) -> None:

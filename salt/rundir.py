@@ -2,20 +2,24 @@
 
 import os
 import platform
+import shlex
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import salt
 from salt import ranks
 from salt.config import RunConfig, check_config
-from salt.files import read_json, read_yaml, remove, write_json, write_text
+from salt.files import check_free, read_json, read_yaml, remove, write_json, write_text
+
+if TYPE_CHECKING:
+    from salt.data.tgs import Dataset
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
 FREE_KEYS = (
@@ -47,7 +51,7 @@ class RunDir:
         """
         file = self.path / "config.yaml"
         if not file.is_file():
-            below = sorted(str(f.parent) for f in self.path.glob("*/config.yaml"))
+            below = sorted(shlex.quote(str(f.parent)) for f in self.path.glob("*/config.yaml"))
             hint = f"; runs below it: {', '.join(below)}" if below else ""
             raise ValueError(f"{self.path} is no run directory, it has no config.yaml{hint}")
         return check_config(read_yaml(file))
@@ -59,6 +63,39 @@ class RunDir:
     def needs_weights(self, folds: list[int]) -> bool:
         """Whether one of the folds is still to begin, so that the encoder's own weights are needed."""
         return any(not self.is_done(fold) and not has_checkpoint(self.fold(fold)) for fold in folds)
+
+    def read_score(self, n_folds: int) -> dict[str, Any]:
+        """The content of score.json.
+
+        Raises:
+            ValueError: it is not there, damaged, or of other folds than those that are finished now.
+        """
+        file = self.path / "score.json"
+        if not file.is_file():
+            raise ValueError(f"{self.path} has no score.json yet: finish the run with the same salt-train command")
+        score = read_json(file, "folds", "map", "n", "threshold")
+        scored, done = [row["fold"] for row in score["folds"]], self.done_folds(n_folds)
+        if scored != done:
+            raise ValueError(
+                f"{file} is of the folds {scored}, but the folds {done} are finished now (each has a file `done`). "
+                "The same salt-train command trains what is missing and scores the run again."
+            )
+        return score
+
+    def read_data(self, config: RunConfig, root: str | None) -> "Dataset":
+        """The data that this run was trained on, from the folder `root`, or from where it was then.
+
+        Raises:
+            ValueError: it is not there, cannot be read, or is other data.
+        """
+        from salt.data.tgs import read_dataset
+
+        place = Path(root or config.data.root).expanduser()
+        if not place.exists():
+            raise ValueError(f"there is no folder {place} with the run's data; --root FOLDER names another place")
+        data = read_dataset(place, Path(config.data.cache) if config.data.cache else None)
+        self.check_data(data.digest(), str(place), "--root FOLDER names another place")
+        return data
 
     @contextmanager
     def errors_kept(self) -> Iterator[None]:
@@ -75,30 +112,59 @@ class RunDir:
                 file.write(traceback.format_exc())
             raise
 
-    def claim(self, config: dict[str, Any], data_digest: str) -> None:
-        """Take the directory for this config, or make sure that it already belongs to it.
+    def is_begun(self) -> bool:
+        """Whether the directory belongs to a config and to data."""
+        return (self.path / "config.yaml").exists() and (self.path / "environment.json").exists()
 
-        A difference in a key that `accept` names is written into config.yaml, and noted in environment.json.
+    def check(self, config: dict[str, Any], data_digest: str | None = None) -> list[str]:
+        """Make sure that the directory is new or belongs to this config (and data, if given); nothing is written.
+
+        Returns the differences that `accept` allows.
 
         Raises:
             ValueError: the directory belongs to another config (the differing keys are named) or to other data.
         """
+        if not self.is_begun():
+            if list(self.path.glob("fold_*")):
+                raise ValueError(
+                    f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
+                )
+            return []
+        changes = differences(read_yaml(self.path / "config.yaml"), config)
+        refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
+        if refused:
+            raise ValueError(
+                f"{self.path} holds a run with another config:\n  "
+                + "\n  ".join(refused)
+                + "\nChoose another name=..., or delete that folder to start again."
+            )
+        if data_digest is not None:
+            self.check_data(data_digest, config["data"]["root"], "choose another name=...")
+        return changes
+
+    def check_data(self, digest: str, root: str, remedy: str) -> None:
+        """Make sure that the data is the one that this run was trained on."""
+        if read_json(self.path / "environment.json", "data_sha256")["data_sha256"] != digest:
+            raise ValueError(f"{self.path} was trained on other data than {root} holds now; {remedy}")
+
+    def check_free(self, folds: list[int]) -> None:
+        """Make sure that no other process works on the first of these folds that is not finished.
+
+        Raises:
+            ValueError: one does.
+        """
+        for fold in [fold for fold in folds if not self.is_done(fold)][:1]:
+            check_free(self.fold(fold), "fold")
+
+    def claim(self, config: dict[str, Any], data_digest: str) -> None:
+        """Take the directory for this config, or make sure that it already belongs to it (see `check`).
+
+        A difference in a key that `accept` names is written into config.yaml, and noted in environment.json.
+        """
         file = self.path / "config.yaml"
         record = self.path / "environment.json"
-        if list(self.path.glob("fold_*")) and not (file.exists() and record.exists()):
-            raise ValueError(
-                f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
-            )
-        if file.exists() and record.exists():
-            changes = differences(read_yaml(file), config)
-            refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
-            if refused:
-                raise ValueError(
-                    f"{self.path} holds a run with another config:\n  "
-                    + "\n  ".join(refused)
-                    + "\nChoose another name=..., or delete that folder to start again."
-                )
-            self.check_data(data_digest, config["data"]["root"])
+        changes = self.check(config, data_digest)
+        if self.is_begun():
             if changes:
                 content = read_json(record, "data_sha256")
                 write_json(record, content | {"changes": [*content.get("changes", []), *changes]})
@@ -106,11 +172,6 @@ class RunDir:
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_json(record, environment() | {"data_sha256": data_digest})
-
-    def check_data(self, digest: str, root: str) -> None:
-        """Make sure that the data is the one that this run was trained on."""
-        if read_json(self.path / "environment.json", "data_sha256")["data_sha256"] != digest:
-            raise ValueError(f"{self.path} was trained on other data than {root} holds now; choose another name=...")
 
 
 def remake(file: Path) -> str:

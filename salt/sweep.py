@@ -1,16 +1,33 @@
 """Sweeps: short names for their points, and a table that compares them at the end."""
 
+import atexit
 import os
+import shutil
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from salt.files import folder_name
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
+LONGEST_NAME = 255  # bytes, of most file systems
+IN_THIS_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # for configs/train.yaml
 
 
 class Sweep(Callback):
@@ -21,6 +38,7 @@ class Sweep(Callback):
     """
 
     running: "Sweep | None" = None  # of this process
+    place: Path | None = None  # where the run or the sweep belongs, if Hydra was given another folder
 
     def __init__(self, baseline: str | None):
         self.baseline = baseline
@@ -28,25 +46,41 @@ class Sweep(Callback):
         self.failed: list[str] = []
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Make the run directory here, because Hydra would answer with a traceback where it cannot."""
-        make_folder(Path(config.hydra.run.dir))
+        """Keep the run directory from Hydra, which would make it before anything is checked."""
+        with one_message():
+            check_overrides(parse(config.hydra.overrides.task))
+            Sweep.running, Sweep.place = None, Path(config.hydra.run.dir).absolute()
+            config.hydra.run.dir = "."
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Leave shared settings out of the points' names."""
-        make_folder(Path(config.hydra.sweep.dir))
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-        swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
-        shared = [o.key_or_group for o in overrides]
-        exclude = [*config.hydra.job.config.override_dirname.exclude_keys, *shared]
-        exclude = [key for key in exclude if key not in swept or key == "folds"]  # all folds belong to one run
-        quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
-        with open_dict(config):
-            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
-        if config.hydra.launcher.get("n_jobs") == -1:
-            config.hydra.launcher.n_jobs = default_jobs()
-        if not config.dry_run:
-            self.folder = Path(config.hydra.sweep.dir)
-        Sweep.running = self
+        """Check what holds for all points, and leave shared settings out of their names."""
+        with one_message():
+            task = parse(config.hydra.overrides.task)
+            overrides = [*parse(f"{k}={v}" for k, v in (config.hydra.sweeper.params or {}).items()), *task]
+            check_overrides(overrides)
+            from salt.config import check_name  # takes a moment to import, and --help needs none of it
+
+            check_name(config.name)
+            swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
+            exclude = [*config.hydra.job.config.override_dirname.exclude_keys, *(o.key_or_group for o in task)]
+            exclude = [key for key in exclude if key not in swept or key == "folds"]  # all folds belong to one run
+            check_length([o for o in overrides if o.key_or_group not in exclude])
+            Sweep.running, Sweep.place = self, None
+            folder = Path(config.hydra.sweep.dir)
+            if config.dry_run:
+                Sweep.place, folder = folder.absolute(), temporary_folder()
+                config.hydra.launcher = {"_target_": IN_THIS_PROCESS}
+            else:
+                self.folder = folder
+                folder.mkdir(parents=True, exist_ok=True)
+            config.hydra.sweep.dir = str(folder)
+            if config.hydra.launcher.get("n_jobs") == -1:
+                config.hydra.launcher.n_jobs = default_jobs()
+            quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
+            config.hydra.overrides.hydra += [  # each point is composed anew
+                f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]",
+                f"hydra.sweep.dir={in_quotes(str(folder))}",
+            ]
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Remember the points that failed now; some have a score of an earlier command."""
@@ -72,9 +106,79 @@ def default_jobs() -> int:
     return torch.cuda.device_count() or min(os.cpu_count() or 1, MOST_ON_CPU)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder, or end with one message."""
+def run_directory() -> Path:
+    """Where the run that is under way belongs. It may not be there yet."""
+    hydra = HydraConfig.get()
+    if Sweep.place is None:
+        return Path(hydra.runtime.output_dir)
+    return Sweep.place / hydra.sweep.subdir if hydra.mode == RunMode.MULTIRUN else Sweep.place
+
+
+def temporary_folder() -> Path:
+    """A folder for what Hydra writes in a dry run, until this process ends."""
+    folder = mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@contextmanager
+def one_message() -> Iterator[None]:
+    """Within this context an error ends the command with one message; Hydra would warn and go on."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        sys.exit(f"{path} cannot be made: {error}")
+        yield
+    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(str(error))
+
+
+def parse(words: Iterable[str]) -> list[Override]:
+    """Settings as typed (key=value), with what Hydra reads in them."""
+    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
+
+
+def in_quotes(value: str) -> str:
+    """A value that Hydra's grammar takes as the text that it is."""
+    return QuotedString(value, Quote.double).with_quotes()
+
+
+def check_overrides(overrides: list[Override]) -> None:
+    """Refuse settings of which Hydra would drop a part without a word.
+
+    Raises:
+        ValueError: a list for a group, of which the last option alone counts; a fixed value for what a sweep varies.
+    """
+    groups = GlobalHydra.instance().config_loader().list_groups("")
+    varied: dict[str, Override] = {}
+    for override in overrides:
+        key, line = override.key_or_group, override.input_line
+        value = override.value()
+        for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
+            if key in groups and isinstance(choice, list):
+                raise ValueError(
+                    f"{line}: {key} takes one option; of a list the last alone would count. Side by side in a sweep: "
+                    f"salt-train -m {key}={','.join(map(str, choice))}. Together in one run: a YAML of your own, as "
+                    "configs/loss/bce_lovasz.yaml is for two losses."
+                )
+        if override.is_sweep_override():
+            varied[key] = override
+        elif key in varied:
+            raise ValueError(
+                f"{line} would leave one point of a sweep that varies {varied[key].input_line}; leave one of them out"
+            )
+
+
+def check_length(overrides: list[Override]) -> None:
+    """Make sure that the folder of each point can have its name, which these settings give.
+
+    Raises:
+        ValueError: the longest name is too long.
+    """
+    parts = []
+    for override in {o.key_or_group: o for o in overrides}.values():  # the last one counts
+        values = override.sweep_string_iterator() if override.is_discrete_sweep() else [override.get_value_string()]
+        parts.append(max((folder_name(f"{override.get_key_element()}={value}").encode() for value in values), key=len))
+    longest = b",".join(parts)
+    if len(longest) > LONGEST_NAME:
+        raise ValueError(
+            f"a point of this sweep needs a folder with a name of {len(longest)} bytes, at most {LONGEST_NAME} are "
+            f"possible: {longest[:60].decode(errors='ignore')}... Vary fewer settings, or name files by shorter paths."
+        )

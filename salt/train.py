@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,14 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import salt
 from salt import interrupt, ranks
-from salt.sweep import Sweep
+from salt.command import closed_pipe
+from salt.sweep import Sweep, in_quotes, run_directory
 
 if TYPE_CHECKING:
     from salt.config import RunConfig
@@ -32,7 +37,37 @@ log = logging.getLogger("salt")
 
 def main() -> None:
     """One run or a sweep, as the command line says; a sweep ends with the table of its points."""
+    with closed_pipe(ends=True):
+        if "--version" in sys.argv[1:]:
+            print(f"salt-train {salt.__version__}")
+            return
+        check_words(get_args_parser().parse_args().overrides)
+        run_all()
+
+
+def check_words(words: list[str]) -> None:
+    """Say how to quote a value that Hydra's grammar cannot read as it was typed."""
+    parser = OverridesParser.create()
+    for word in words:
+        try:
+            parser.parse_overrides([word])
+        except HydraException as error:
+            key, _, value = word.partition("=")
+            quoted = f"{key}={in_quotes(value)}"
+            if value[:1] in ("[", "{", ""):  # no text: Hydra itself explains what is wrong
+                continue
+            with suppress(HydraException):  # the same, if the key is wrong
+                parser.parse_overrides([quoted])
+                sys.exit(
+                    f"{error}\nText with = ~ ( ) or letters beyond a-z needs quotes for Hydra, and around them quotes "
+                    f"for the shell (in a sweep each value its own):\n  {shlex.quote(quoted)}"
+                )
+
+
+def run_all() -> None:
+    """What the command line says; ends the process with its exit code."""
     code: Any = 0
+    Sweep.running = None
     try:
         run()
     except SystemExit as ended:
@@ -50,7 +85,7 @@ def main() -> None:
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
 def run(cfg: DictConfig) -> float | None:
     """One run, or one point of a sweep; returns the out-of-fold score."""
-    path = Path(HydraConfig.get().runtime.output_dir)
+    path = run_directory()
     with messages(path):
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         if ranks.world_size() > 1 and in_sweep:
@@ -60,11 +95,35 @@ def run(cfg: DictConfig) -> float | None:
             print(OmegaConf.to_yaml(cfg, resolve=True))
         if in_sweep and Sweep.running is None:  # a point in a process of its own
             interrupt.follow_parent()
+        check_start(config, path)
         limit_threads()
         from salt import crossval  # torch is imported from here on
 
-        with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
+        log_file = None if config.dry_run else path / "train.log"
+        with log_to(log_file), device_of_point() as device, closed_pipe(ends=False):
             return crossval.run(config, path, device, in_parts=in_sweep)
+
+
+def check_start(config: "RunConfig", path: Path) -> None:
+    """Check what needs no torch, which takes seconds to import: that paths are there, and the run directory is free.
+
+    Raises:
+        ValueError: they are not.
+    """
+    from salt.data.archive import check_root
+    from salt.files import check_file
+    from salt.rundir import RunDir
+
+    directory = RunDir(path)
+    if config.data.synthetic is None:
+        check_root(Path(config.data.root))
+    if config.data.folds_csv is not None:
+        check_file("data.folds_csv", Path(config.data.folds_csv))
+    directory.check(config.model_dump(mode="json", by_alias=True))
+    weights = config.encoder.weights
+    if weights not in (None, "imagenet") and config.encoder.name and directory.needs_weights(config.fold_list):
+        check_file("encoder.weights", Path(weights), "; expected imagenet, null, or a .safetensors or .pth file")
+    directory.check_free(config.fold_list)
 
 
 def limit_threads() -> None:
@@ -113,10 +172,25 @@ def messages(path: Path) -> Iterator[None]:
     except (ValueError, OSError) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             print(f"{path}: {error}", file=sys.stderr)  # Hydra shows the first failure only, at the end
-            if not (path / "config.yaml").exists():  # refused before it began: nothing else would tell
+            place = Path(HydraConfig.get().runtime.output_dir)  # of a dry run: a temporary folder
+            if not (place / "config.yaml").exists():  # refused before it began: nothing else would tell
                 with suppress(OSError):  # the disk itself may be what failed
-                    (path / "error.txt").write_text(traceback.format_exc())
+                    (place / "error.txt").write_text(traceback.format_exc())
         raise CompactHydraException(str(error)) from None
+
+
+class RunLog(logging.FileHandler):
+    """A run's log. What is said before the run has its directory waits for it, so that a refused run leaves none."""
+
+    def __init__(self, file: Path):
+        super().__init__(file, delay=True)
+        self.waiting: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, and those that wait, if there is a directory."""
+        self.waiting.append(record)
+        while self.waiting and Path(self.baseFilename).parent.is_dir():
+            super().emit(self.waiting.pop(0))
 
 
 @contextmanager
@@ -131,8 +205,7 @@ def log_to(file: Path | None) -> Iterator[None]:
         return
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file))
+        handlers.append(RunLog(file))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)

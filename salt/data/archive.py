@@ -15,6 +15,19 @@ INNER_LIMIT = 1_000_000_000  # bytes of an archive within an archive, which is u
 BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, struct.error)
 
 
+def check_root(root: Path) -> None:
+    """Make sure that there is a data folder; what is in it, its reader checks.
+
+    Raises:
+        ValueError: there is none; the message names the ways to get data.
+    """
+    if not root.exists():
+        raise ValueError(
+            f"data.root: there is no folder {root}. `make data` explains the download; "
+            "data.root=FOLDER (or SALT_DATA) names another place; data=synthetic needs no download."
+        )
+
+
 class Folder:
     """The files of a folder and those two levels down in train/ and test/, by their name relative to it."""
 

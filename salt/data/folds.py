@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
-from salt.files import write_text
+from salt.files import check_file, write_text
 
 
 def coverage_class(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -43,8 +43,7 @@ def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
     Raises:
         ValueError: the file does not give each of the ids exactly one fold of 0 ... n_folds-1, each used.
     """
-    if not path.is_file():
-        raise ValueError(f"data.folds_csv: there is no file {path}")
+    check_file("data.folds_csv", path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except ValueError as error:  # pandas' own kinds are of this one

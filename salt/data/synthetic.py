@@ -15,6 +15,7 @@ from scipy import ndimage
 from salt import rle
 from salt.data.tgs import SIZE
 
+MARKER = "synthetic.json"  # in the folder, last written: what it holds
 EMPTY = 0.39  # share of tiles without salt, as in Kaggle's train set
 CONSTANT = 0.02  # share of tiles with one grey value, likewise
 GREY, CONTRAST = 128, 40  # grey value of zero amplitude, grey values per unit of amplitude
@@ -30,22 +31,33 @@ def ensure_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> None:
     Raises:
         ValueError: the folder holds something else.
     """
-    wanted = {"n_train": n_train, "n_test": n_test, "seed": seed}
-    marker = root / "synthetic.json"
-    if marker.is_file() and json.loads(marker.read_text()) == wanted:
+    if holds_synthetic(root, n_train, n_test, seed):
         return
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ValueError(
-            f"data.root: {root} holds other files than the synthetic tiles {wanted}; name an empty or new folder"
-        )
     temporary = root.with_name(f".{root.name}.tmp")  # the caller holds a lock
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     write_synthetic(temporary, n_train, n_test, seed)
-    (temporary / marker.name).write_text(json.dumps(wanted))
+    (temporary / MARKER).write_text(json.dumps({"n_train": n_train, "n_test": n_test, "seed": seed}))
     if root.exists():
         root.rmdir()
     temporary.rename(root)  # whole or not there
+
+
+def holds_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> bool:
+    """Whether exactly this data set is at `root`; False if nothing is.
+
+    Raises:
+        ValueError: the folder holds something else.
+    """
+    wanted = {"n_train": n_train, "n_test": n_test, "seed": seed}
+    marker = root / MARKER
+    if marker.is_file() and json.loads(marker.read_text()) == wanted:
+        return True
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ValueError(
+            f"data.root: {root} holds other files than the synthetic tiles {wanted}; name an empty or new folder"
+        )
+    return False
 
 
 def write_synthetic(folder: Path, n_train: int, n_test: int, seed: int) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from salt import rle
 from salt.data import cache
-from salt.data.archive import Below, Folder, Source, Zip, stamps
+from salt.data.archive import Below, Folder, Source, Zip, check_root, stamps
 
 SIZE = 101  # pixels, both sides of every tile
 OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
@@ -118,11 +118,7 @@ def open_root(root: Path) -> Folder | Zip:
     """Open the data folder, or the outer zip (given itself, or lying alone in the folder)."""
     if root.is_dir() and not (root / "train.csv").exists() and (root / OUTER_ZIP).is_file():
         root = root / OUTER_ZIP
-    if not root.exists():
-        raise ValueError(
-            f"data.root: there is no folder {root}. `make data` explains the download; "
-            "data.root=FOLDER (or SALT_DATA) names another place; data=synthetic needs no download."
-        )
+    check_root(root)
     source = Zip(root, str(root)) if root.is_file() else Folder(root)
     if "train.csv" not in source.names:
         raise ValueError(
