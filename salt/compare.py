@@ -63,8 +63,8 @@ class Row:
 
         It may also be what a sweep made the directory's name of: with `/`.
         """
-        names = [name_of(run.path) for run in self.runs]
-        names += map(without_seed, names)
+        places = [name_of(run.path) for run in self.runs]
+        names = [*places, *map(without_seed, places)]
         return name in [*names, *(str(run.path) for run in self.runs)] or folder_name(name) in names
 
 

@@ -3,19 +3,24 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may touch the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel processes; another number is honoured
 
+import io
 import re
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hypothesis import settings
 from omegaconf import OmegaConf
 
 from salt.config import RunConfig, check_config
 from salt.data.synthetic import ensure_synthetic
-from salt.train import CONFIGS
+from salt.train import CONFIGS, main
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 settings.register_profile("shared machine", deadline=None)
@@ -40,6 +45,30 @@ TINY = [
     "trainer.workers=0",
     "trainer.checkpoint_seconds=0",
 ]
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def salt(folder: Path, *arguments: str, main: Callable[[], None] = main) -> Ended:
+    """One of the commands in a folder, in this process: to start a new one takes longer than most runs here."""
+    out, errors, code = io.StringIO(), io.StringIO(), None
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["salt", *map(str, arguments)])
+        GlobalHydra.instance().clear()
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+    if isinstance(code, str):  # Python prints it and ends with 1
+        return Ended(1, out.getvalue(), f"{errors.getvalue()}{code}\n")
+    return Ended(code or 0, out.getvalue(), errors.getvalue())
 
 
 def raw_config(*overrides: str) -> dict:

@@ -278,6 +278,15 @@ def test_the_baseline_by_any_of_its_names(tmp_path, asked):
     assert "are to center=conv (as asked)" in compare_sweep(tmp_path, asked.format(tmp_path))
 
 
+@pytest.mark.parametrize("asked", ["encoder.weights=a/b.pth", "encoder.weights=a%2Fb.pth"])
+def test_the_baseline_of_a_sweep_over_paths(tmp_path, asked):
+    make_run(tmp_path / "encoder.weights=a%2Fb.pth", center="conv")
+    make_run(tmp_path / "encoder.weights=null")
+    assert "are to encoder.weights=a%2Fb.pth (as asked)" in compare_sweep(tmp_path, asked)
+    name_baseline(tmp_path, asked)
+    assert "are to encoder.weights=a%2Fb.pth (the sweep's baseline)" in compare_sweep(tmp_path, None)
+
+
 def test_an_unknown_baseline_names_the_labels(tmp_path):
     for label, center in {"a": "none", "b": "conv"}.items():
         make_run(tmp_path / label, center=center)

@@ -42,3 +42,11 @@ def test_all_problems_come_in_one_message():
 def test_refused(override):
     with pytest.raises(ValueError, match=override.split("=")[0]):
         check_config(raw_config(override))
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    overrides = [f'{key}="~/x"' for key in ("data.root", "data.cache", "data.folds_csv", "encoder.weights")]
+    config = check_config(raw_config(*overrides))
+    assert {config.data.root, config.data.cache, config.data.folds_csv, config.encoder.weights} == {"/home/me/x"}
+    assert check_config(raw_config('data.root="a~/~"')).data.root == "a~/~"

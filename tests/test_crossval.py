@@ -31,6 +31,15 @@ def pretend_trained(directory, fold, tiles, folds):
     write_text(path / "done", "")
 
 
+def test_tiles_that_are_there_are_read_without_a_lock(tiny, tmp_path):
+    root = tmp_path / "tiles"
+    load_data(tiny(f"data.root={root}"))
+    assert {file.name for file in tmp_path.iterdir()} == {"tiles", ".tiles.lock"}
+    (tmp_path / ".tiles.lock").unlink()
+    load_data(tiny(f"data.root={root}"))
+    assert [file.name for file in tmp_path.iterdir()] == ["tiles"]
+
+
 @pytest.mark.parametrize("policy", ["empty", "model"])
 def test_constant_tiles_follow_the_setting_and_count(tiny, tiles, tmp_path, policy):
     config, directory = tiny(f"data.constant_tiles={policy}"), RunDir(tmp_path)

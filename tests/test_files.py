@@ -2,10 +2,11 @@ import json
 import os
 import subprocess
 import sys
+from urllib.parse import unquote
 
 import pytest
 
-from salt.files import locked, write_atomic, write_json
+from salt.files import check_free, folder_name, locked, write_atomic, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -48,3 +49,23 @@ def test_a_lock_with_a_damaged_owner_is_given(tmp_path):
         (tmp_path / ".fold.owner").write_text(content)
         with locked(tmp_path, "fold"):
             assert (tmp_path / ".fold.owner").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_folder_is_named_by_any_text_and_no_two_texts_share_a_name():
+    for name in ("loss=bce,seed=0", 'data.root="ä (1)"', "attention.encoder=[1,2]"):
+        assert folder_name(name) == name
+    texts = ["a/b", "a%2Fb", "a%252Fb", "a//b", "a/", "/a", "a%b", "a"]
+    names = [folder_name(text) for text in texts]
+    assert len(set(names)) == len(texts) and not any("/" in name for name in names)
+    assert [unquote(name) for name in names] == texts
+
+
+def test_a_look_at_a_lock_takes_and_makes_nothing(tmp_path):
+    check_free(tmp_path / "fold_0", "fold")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / ".fold.lock").touch()
+    (tmp_path / ".fold.owner").write_text(f"process {os.getppid()} on {os.uname().nodename}")  # a number used again
+    check_free(tmp_path, "fold")
+    assert {file.name for file in tmp_path.iterdir()} == {".fold.lock", ".fold.owner"}
+    with locked(tmp_path, "fold"), pytest.raises(ValueError, match=f"is in use by process {os.getpid()} on "):
+        check_free(tmp_path, "fold")

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -76,3 +78,51 @@ def test_of_several_failures_the_first_is_kept(tmp_path):
         raise ZeroDivisionError("the consequence")
     text = (tmp_path / "error.txt").read_text()
     assert "the cause" in text and "the consequence" not in text
+
+
+def test_a_check_writes_nothing_and_returns_what_is_accepted(tmp_path):
+    run = RunDir(tmp_path / "new")
+    config = {"accept": ["trainer.clip"], "data": {"root": "a"}, "trainer": {"clip": 1.0}}
+    assert run.check(config, "digest") == [] and not run.path.exists()
+    run.claim(config, "digest")
+    before = {file: file.read_bytes() for file in run.path.iterdir()}
+    other = config | {"trainer": {"clip": 2.0}}
+    assert run.check(other) == run.check(other, "digest") == ["trainer.clip: 1.0 -> 2.0"]
+    with pytest.raises(ValueError, match="other data than a"):
+        run.check(other, "another")
+    with pytest.raises(ValueError, match=r"trainer.clip: 1.0 -> 2.0"):
+        run.check(other | {"accept": []})
+    assert before == {file: file.read_bytes() for file in run.path.iterdir()}
+
+
+def test_the_first_fold_that_is_not_finished_must_be_free(tmp_path):
+    run = RunDir(tmp_path)
+    code = "import sys; from pathlib import Path; from salt.files import locked\n"
+    code += "with locked(Path('fold_1'), 'fold'): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        run.check_free([0, 1])
+        (tmp_path / "fold_0").mkdir()
+        (tmp_path / "fold_0/done").touch()
+        with pytest.raises(ValueError, match=f"fold_1 is in use by process {other.pid} on "):
+            run.check_free([0, 1])
+        (tmp_path / "fold_1/done").touch()
+        run.check_free([0, 1])
+        other.stdin.close()
+
+
+def test_a_score_of_other_folds_than_the_finished_ones_is_refused(tmp_path):
+    run = RunDir(tmp_path)
+    with pytest.raises(ValueError, match=r"has no score\.json yet"):
+        run.read_score(3)
+    score = {"map": 0.5, "n": 2, "threshold": 0.5, "folds": [{"fold": 0}, {"fold": 2}]}
+    (tmp_path / "score.json").write_text(json.dumps(score))
+    for fold in (0, 2):
+        (tmp_path / f"fold_{fold}").mkdir()
+        (tmp_path / f"fold_{fold}/done").touch()
+    assert run.read_score(3) == score
+    (tmp_path / "fold_1").mkdir()
+    (tmp_path / "fold_1/done").touch()
+    with pytest.raises(ValueError, match=r"of the folds \[0, 2\], but the folds \[0, 1, 2\] are finished"):
+        run.read_score(3)

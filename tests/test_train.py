@@ -1,39 +1,31 @@
 """The commands, as a user types them."""
 
 import json
-import os
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY
-from hydra.core.global_hydra import GlobalHydra
+from conftest import TINY, salt
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from salt import metrics, rle
+import salt as package
+from salt import compare, metrics, report, rle, submit, train
+from salt.data.folds import read_folds, write_folds
+from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
-from salt.train import main
-
-
-def salt(tmp_path: Path, *arguments: str, module: str = "salt.train") -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from salt.files import locked
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, synthetic_root):
     path = tmp_path_factory.mktemp("finished")
-    result = salt(path, *TINY, f"data.root={synthetic_root}", "name=a")
+    command = [sys.executable, "-m", "salt.train", *TINY, f"data.root={synthetic_root}", "name=a"]
+    result = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)  # as a user starts it
     assert result.returncode == 0, result.stderr
     return path
 
@@ -89,16 +81,16 @@ def test_submit_and_report(finished):
     submission = finished / "runs/a/submission.csv"
     before = submission.read_bytes()
     submission.unlink()
-    result = salt(finished, "runs/a", module="salt.submit")
+    result = salt(finished, "runs/a", main=submit.main)
     assert result.returncode == 0, result.stderr
     assert submission.read_bytes() == before
-    result = salt(finished, "runs/a", module="salt.report")
+    result = salt(finished, "runs/a", main=report.main)
     assert result.returncode == 0 and "out-of-fold map" in result.stdout
     assert (finished / "runs/a/report.png").read_bytes()[:4] == b"\x89PNG"
-    result = salt(finished, "runs/a", "--device", "gpu", module="salt.submit")
+    result = salt(finished, "runs/a", "--device", "gpu", main=submit.main)
     assert result.returncode == 1 and "trainer.device" in result.stderr and "Traceback" not in result.stderr
-    for module in ("salt.submit", "salt.report"):
-        result = salt(finished, "runs/b", module=module)
+    for main in (submit.main, report.main):
+        result = salt(finished, "runs/b", main=main)
         assert result.returncode == 1 and "is no run directory" in result.stderr and "Traceback" not in result.stderr
 
 
@@ -121,7 +113,10 @@ def test_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, synthetic_r
     assert (
         "n_folds: 2" in result.stdout and "M parameters on cpu" in result.stdout and "24 train tiles" in result.stdout
     )
-    assert not any(f.is_file() for f in tmp_path.rglob("*"))
+    assert not list(tmp_path.iterdir())
+    result = salt(tmp_path, *TINY, "dry_run=true")  # nor the tiles, which the run itself would generate
+    assert result.returncode == 0 and "24 train tiles" in result.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
@@ -138,6 +133,7 @@ def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("M parameters on cpu") == 2
+    assert not list(tmp_path.iterdir())
     result = salt(
         tmp_path,
         "-m",
@@ -199,36 +195,23 @@ def test_an_ablation_goes_on_past_a_failed_point_resumes_and_ends_with_its_table
         ),
     ],
 )
-def test_bad_input_gets_one_message(tmp_path, synthetic_root, arguments, message, monkeypatch, capfd):
+def test_bad_input_gets_one_message_and_leaves_nothing(tmp_path, synthetic_root, arguments, message):
     if not any(a.startswith("data") for a in arguments):
         arguments = [f"data.root={synthetic_root}", "trainer.batch_size=4", "data.n_folds=2", *arguments]
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["salt-train", *arguments])
-    GlobalHydra.instance().clear()
-    with pytest.raises(SystemExit, match="1"):  # in this process: to start a new one takes longer than the test
-        main()
-    error = capfd.readouterr().err
-    assert message in error and "Traceback" not in error
+    result = salt(tmp_path, *arguments)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
 
 
-def test_no_data_names_the_three_ways(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k != "SALT_DATA"}
-    result = subprocess.run(
-        [sys.executable, "-m", "salt.train"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_no_data_names_the_three_ways(tmp_path, monkeypatch):
+    monkeypatch.delenv("SALT_DATA", raising=False)
+    result = salt(tmp_path)
     for way in ("make data", "data.root=", "data=synthetic"):
         assert way in result.stderr
 
 
 def test_help_lists_the_groups_and_needs_no_torch(tmp_path):
-    began = time.perf_counter()
     result = salt(tmp_path, "--help")
-    seconds = time.perf_counter() - began
     assert result.returncode == 0, result.stderr
     for line in (
         "loss: bce, bce_dice, bce_lovasz, bce_then_lovasz, bce_to_lovasz, bootstrapped_ce, dice, focal, lovasz,",
@@ -239,4 +222,191 @@ def test_help_lists_the_groups_and_needs_no_torch(tmp_path):
         assert line in result.stdout
     code = "import sys, salt.train\ntry: salt.train.main()\nfinally: sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=False).returncode == 0
-    assert seconds < 5  # under one second on a machine that does nothing else
+
+
+@pytest.mark.parametrize("main", [train.main, submit.main, report.main, compare.main])
+def test_every_command_knows_the_version(tmp_path, main):
+    name = main.__module__.replace(".", "-")
+    assert salt(tmp_path, "--version", main=main) == (0, f"{name} {package.__version__}\n", "")
+
+
+@pytest.mark.parametrize(("module", "argument"), [("train", "--help"), ("train", "--cfg=all"), ("report", "runs/a")])
+def test_a_closed_pipe_ends_the_command_without_a_word(finished, module, argument):
+    command = [sys.executable, "-m", f"salt.{module}", argument]
+    with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE  # 141 in a shell
+
+
+REFUSED = {
+    "+trainer.epoch=3": "unknown key",
+    "loss=lovas": "lovasz",
+    "name=../x": "name: ",
+    "data.root=nowhere": "there is no folder nowhere",
+    "data.folds_csv=nowhere.csv": "data.folds_csv: there is no file nowhere.csv",
+    "encoder.weights=nowhere.pth": "encoder.weights: there is no file nowhere.pth",
+    "seed=5": "seed: 0 -> 5",
+    "data.root=~": "'data.root=\"~\"'",
+}
+
+
+def test_a_typo_is_refused_before_torch_is_imported(finished, synthetic_root):
+    code = """if True:
+        import sys, salt.train
+        tiny, words = sys.argv[1].split(), sys.argv[2:]
+        for word in words:
+            sys.argv = ["salt-train", *tiny, "data.synthetic=null", word]
+            try:
+                salt.train.main()
+            except SystemExit as ended:
+                print(ended.code if isinstance(ended.code, str) else "", file=sys.stderr)
+                assert ended.code and "torch" not in sys.modules, word
+        sys.argv = ["salt-submit", "runs/a", "--root", "nowhere"]
+        import salt.submit
+        try:
+            salt.submit.main()
+        except SystemExit as ended:
+            assert "there is no folder nowhere" in ended.code and "torch" not in sys.modules
+    """
+    own = [f"data.root={synthetic_root}", "name=typo"]
+    (finished / "runs/typo").mkdir()
+    for file in ("config.yaml", "environment.json"):
+        shutil.copy(finished / "runs/a" / file, finished / "runs/typo")
+    tiny = " ".join([*[o for o in TINY if "synthetic" not in o], *own])
+    command = [sys.executable, "-c", code, tiny, *REFUSED]
+    result = subprocess.run(command, cwd=finished, capture_output=True, text=True, check=False)
+    shutil.rmtree(finished / "runs/typo")
+    assert result.returncode == 0, result.stderr
+    for message in REFUSED.values():
+        assert message in result.stderr
+
+
+def test_a_run_that_is_in_use_is_refused_before_its_log_is_touched(finished, synthetic_root, tmp_path):
+    with locked(tmp_path / "runs/a/fold_0", "fold"):
+        code = "import sys, salt.train\ntry: salt.train.main()\nfinally: assert 'torch' not in sys.modules"
+        command = [sys.executable, "-c", code, *TINY, f"data.root={synthetic_root}", "name=a"]
+        for more in ([], ["dry_run=true"]):
+            result = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert result.returncode == 1 and "runs/a/fold_0 is in use by process" in result.stderr, result.stderr
+    assert {f.name for f in tmp_path.rglob("*") if f.is_file()} == {".fold.lock"}
+
+
+@pytest.mark.parametrize("difference", ["seed", "data", "folds", "config lost"])
+def test_a_dry_run_refuses_what_the_run_refuses(finished, synthetic_root, tmp_path, difference):
+    arguments, more, run = [*TINY, f"data.root={synthetic_root}", "name=a"], [], tmp_path / "runs/a"
+    run.mkdir(parents=True)
+    (run / "fold_0").mkdir()
+    for name in ("config.yaml", "environment.json", "folds.csv"):
+        shutil.copy(finished / "runs/a" / name, run)
+    if difference == "seed":
+        more = ["seed=5"]
+    elif difference == "config lost":
+        (run / "config.yaml").unlink()
+    elif difference == "data":
+        root = tmp_path / "other"
+        ensure_synthetic(root, n_train=24, n_test=6, seed=7)
+        (root / "synthetic.json").write_text(json.dumps({"n_train": 24, "n_test": 6, "seed": 0}))
+        more = [f"data.root={root}"]
+    else:
+        ids = read_dataset(synthetic_root).train.ids
+        write_folds(run / "folds.csv", ids, 1 - read_folds(run / "folds.csv", ids, 2))
+    before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    dry = salt(tmp_path, *arguments, *more, "dry_run=true")
+    assert before == {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    real = salt(tmp_path, *arguments, *more)
+    assert dry.returncode == real.returncode == 1
+    messages = {"seed": "seed: 0 -> 5", "data": "other data than", "folds": "folds.csv differs", "config lost": "lacks"}
+    assert all(messages[difference] in result.stderr for result in (dry, real)), (dry, real)
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("data.root=~/x", "~/x"),
+        ("data.root=Gefäß", "Gefäß"),
+        ("data.root=tiles(1)", "tiles(1)"),
+        ("encoder.weights=runs/s/loss=bce/fold_0/model.safetensors", "runs/s/loss=bce/fold_0/model.safetensors"),
+        ('data.root=it\'s "=" \\', 'it\'s "=" \\'),
+    ],
+)
+def test_a_value_that_needs_quotes_is_shown_with_them(tmp_path, typed, value):
+    result = salt(tmp_path, typed)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    (word,) = shlex.split(result.stderr.splitlines()[-1])
+    key = typed.partition("=")[0]
+    override = OverridesParser.create().parse_override(word)
+    assert (override.key_or_group, override.value()) == (key, value)
+
+
+def test_other_mistakes_are_left_to_hydra(tmp_path):
+    for typed in ("folds=[0,1", "loss.=3"):
+        result = salt(tmp_path, typed)
+        assert result.returncode == 1 and "See https://hydra.cc" in result.stderr and "quotes" not in result.stderr
+
+
+# ---- salt-submit and salt-report
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished / "runs/a", tmp_path / "runs/a")
+
+
+def test_a_submission_of_other_folds_than_the_score_is_refused(copy):
+    (copy / "fold_1/done").unlink()
+    (copy / "submission.csv").unlink()
+    for main in (submit.main, report.main):
+        result = salt(copy, ".", main=main)
+        assert result.returncode == 1 and "out-of-fold map" not in result.stdout
+        assert "score.json is of the folds [0, 1], but the folds [0] are finished" in result.stderr
+        assert "salt-train command trains what is missing" in result.stderr
+    assert not (copy / "submission.csv").exists()
+
+
+def test_only_salt_train_generates_tiles(copy, tmp_path):
+    result = salt(tmp_path, "runs/a", "--root", "typo", main=submit.main)
+    assert result.returncode == 1 and "there is no folder typo" in result.stderr and "--root" in result.stderr
+    assert salt(tmp_path, "runs/a", "--root", "typo", main=report.main).returncode == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_report_needs_no_data(copy, synthetic_root, tmp_path):
+    ensure_synthetic(tmp_path / "other", n_train=24, n_test=6, seed=7)
+    for root, reason in (("nowhere", "there is no folder nowhere"), ("other", "was trained on other data than other")):
+        result = salt(tmp_path, "runs/a", "--root", root, main=report.main)
+        score = json.loads((copy / "score.json").read_text())
+        assert result.returncode == 0 and f"out-of-fold map {score['map']:.4f}" in result.stdout
+        (line,) = [line for line in result.stdout.splitlines() if line.startswith("no new picture: ")]
+        assert reason in line and "--root FOLDER" in line and "data.root" not in line
+        assert not (copy / "report.png").exists()
+    synthetic_root = shutil.copytree(synthetic_root, tmp_path / "moved = (1)")
+    assert "no new picture" not in salt(tmp_path, "runs/a", "--root", synthetic_root, main=report.main).stdout
+    assert (copy / "report.png").exists()
+    (copy / "oof.npz").write_bytes(b"x")
+    result = salt(tmp_path, "runs/a", "--root", synthetic_root, main=report.main)
+    assert result.returncode == 0 and "oof.npz is missing or damaged" in result.stdout
+
+
+def test_a_run_on_a_read_only_disk_is_reported_but_not_submitted(copy, synthetic_root, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    shutil.copytree(synthetic_root, tmp_path / "data")
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*unshare, f"mount -t tmpfs none {disk}"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets a test mount nothing")
+    mounted = f"mount -t tmpfs none {disk} && cp -r {tmp_path}/runs {tmp_path}/data {disk} && "
+    mounted += f'mount -o remount,ro {disk} && cd {disk} && "$@"'
+
+    def run(module, *arguments):
+        command = [*unshare, mounted, "sh", sys.executable, "-m", f"salt.{module}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    reported = run("report", "runs/a", "--root", "data")
+    assert reported.returncode == 0 and "out-of-fold map" in reported.stdout and reported.stderr == ""
+    assert "no new picture: runs/a/report.png cannot be written" in reported.stdout
+    submitted = run("submit", "runs/a", "--root", "data")
+    assert submitted.returncode == 1 and submitted.stderr.startswith("salt-submit: ")
+    assert "Read-only" in submitted.stderr and submitted.stderr.count("\n") == 1 and submitted.stdout == ""
+    planned = run("train", *TINY, "data.root=data", "name=new", "dry_run=true")
+    assert planned.returncode == 0 and "24 train tiles" in planned.stdout, planned.stderr

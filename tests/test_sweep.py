@@ -1,0 +1,96 @@
+"""What is checked, and named, before a sweep begins."""
+
+import pytest
+from conftest import TINY, salt
+
+from salt.compare import find_points
+
+NO_DATA = "data.root=nowhere"
+
+
+def everything(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_points_with_slashes_lie_flat_in_the_folder(tmp_path):
+    values = "null,a/b.pth,a%2Fb.pth,'/a/b.pth'"
+    result = salt(tmp_path, "-m", "name=s", f"encoder.weights={values}", "data.root=nowhere")
+    assert result.returncode == 1 and "there is no folder nowhere" in result.stderr
+    names = ["'%2Fa%2Fb.pth'", "a%252Fb.pth", "a%2Fb.pth", "null"]
+    points = find_points(tmp_path / "runs/s")
+    assert sorted(point.name for point in points) == sorted(f"encoder.weights={name}" for name in names)
+    assert all((point / "error.txt").is_file() for point in points)
+
+
+OWN = """# @package _global_
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      data.root: "x/y,z"
+"""
+
+
+@pytest.mark.parametrize("arguments", [["-m", "data.root=x/y,z"], ["--config-dir=own", "ablation=own"]])
+def test_the_data_folder_may_vary(tmp_path, arguments):
+    (tmp_path / "own/ablation").mkdir(parents=True)
+    (tmp_path / "own/ablation/own.yaml").write_text(OWN)
+    salt(tmp_path, *arguments, "name=s")
+    assert [point.name for point in find_points(tmp_path / "runs/s")] == ["data.root=x%2Fy", "data.root=z"]
+
+
+def test_points_of_experiments_with_names_of_their_own_lie_in_the_folder_too(tmp_path):
+    salt(tmp_path, "-m", "experiment=cpu,toy", "name=s", "data.synthetic=null", NO_DATA)
+    assert everything(tmp_path / "runs") == [
+        "s",
+        *[f"s/experiment={name}{file}" for name in ("cpu", "toy") for file in ("", "/error.txt")],
+        "s/multirun.yaml",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["loss=[bce,dice]"], "salt-train -m loss=bce,dice"),
+        (["deep-supervision=[none,multiscale]"], "salt-train -m deep-supervision=none,multiscale"),
+        (["-m", "loss=bce,[bce,dice]"], "salt-train -m loss=bce,dice"),
+        (["ablation=stem", "encoder.stem=stride1"], "varies encoder.stem=default,no_maxpool,stride1; leave one"),
+        (["-m", "seed=0,1", "seed=3"], "seed=3 would leave one point of a sweep that varies seed=0,1"),
+        (["-m", f"encoder.weights=null,{'a' * 300}", "seed=0,10"], "name of 324 bytes, at most 255"),
+        (["-m", "name=../x", "seed=0,1"], "name: string should match pattern"),
+        (["name=../x"], "name: string should match pattern"),
+        (["ablation=stem", "name=../x"], "name: string should match pattern"),
+        ([f"name={'a' * 256}"], "name: string should have at most 255 characters"),
+        (["-m", "name=../x", "seed=0,1", "dry_run=true"], "name: string should match pattern"),
+    ],
+)
+def test_refused_before_anything_is_made(tmp_path, arguments, message):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    result = salt(folder, *arguments, NO_DATA)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr, result.stderr
+    assert everything(tmp_path) == ["here"]
+
+
+def test_a_name_of_255_bytes_is_possible(tmp_path):
+    weights = "a" * (255 - len("encoder.weights=,seed=10"))
+    salt(tmp_path, "-m", f"encoder.weights=null,{weights}", "seed=0,10", "data.root=nowhere", "name=s")
+    assert max(len(point.name) for point in find_points(tmp_path / "runs/s")) == 255
+
+
+def test_an_ablation_may_be_narrowed_and_a_list_is_a_value(tmp_path):
+    salt(tmp_path, "ablation=placement", "attention.encoder=[],[1,2]", "attention.decoder=all,[]", NO_DATA)
+    assert len(find_points(tmp_path / "runs/ablation_placement")) == 4
+
+
+def test_a_dry_sweep_leaves_nothing_and_keeps_what_is_there(tmp_path, synthetic_root):
+    arguments = ["-m", *TINY, f"data.root={synthetic_root}", "name=s", "loss=bce,dice", "dry_run=true"]
+    result = salt(tmp_path, *arguments, "hydra/launcher=joblib")
+    assert result.returncode == 0 and result.stdout.count("M parameters on cpu") == 2, result.stderr
+    assert everything(tmp_path) == []
+    point = tmp_path / "runs/s/loss=dice"
+    (point / "fold_0").mkdir(parents=True)  # of an unknown config: no run may go on there, nor a dry one pass
+    before = everything(tmp_path)
+    result = salt(tmp_path, *arguments)
+    assert result.returncode == 1 and f"{point} has folds but lacks config.yaml" in result.stderr
+    assert everything(tmp_path) == before
