@@ -245,7 +245,7 @@ REFUSED = {
     "name=../x": "name: ",
     "data.root=nowhere": "there is no folder nowhere",
     "data.folds_csv=nowhere.csv": "data.folds_csv: there is no file nowhere.csv",
-    "encoder.weights=nowhere.pth": "encoder.weights: there is no file nowhere.pth",
+    "name=new encoder.weights=nowhere.pth": "encoder.weights: there is no file nowhere.pth",
     "seed=5": "seed: 0 -> 5",
     "data.root=~": "'data.root=\"~\"'",
 }
@@ -256,7 +256,7 @@ def test_a_typo_is_refused_before_torch_is_imported(finished, synthetic_root):
         import sys, salt.train
         tiny, words = sys.argv[1].split(), sys.argv[2:]
         for word in words:
-            sys.argv = ["salt-train", *tiny, "data.synthetic=null", word]
+            sys.argv = ["salt-train", *tiny, "data.synthetic=null", *word.split()]
             try:
                 salt.train.main()
             except SystemExit as ended:
@@ -283,13 +283,17 @@ def test_a_typo_is_refused_before_torch_is_imported(finished, synthetic_root):
 
 
 def test_a_run_that_is_in_use_is_refused_before_its_log_is_touched(finished, synthetic_root, tmp_path):
-    with locked(tmp_path / "runs/a/fold_0", "fold"):
+    run = tmp_path / "runs/a"
+    run.mkdir(parents=True)
+    for name in ("config.yaml", "environment.json"):
+        shutil.copy(finished / "runs/a" / name, run)
+    with locked(run / "fold_0", "fold"):
         code = "import sys, salt.train\ntry: salt.train.main()\nfinally: assert 'torch' not in sys.modules"
         command = [sys.executable, "-c", code, *TINY, f"data.root={synthetic_root}", "name=a"]
         for more in ([], ["dry_run=true"]):
             result = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
             assert result.returncode == 1 and "runs/a/fold_0 is in use by process" in result.stderr, result.stderr
-    assert {f.name for f in tmp_path.rglob("*") if f.is_file()} == {".fold.lock"}
+    assert {f.name for f in run.rglob("*") if f.is_file()} == {".fold.lock", "config.yaml", "environment.json"}
 
 
 @pytest.mark.parametrize("difference", ["seed", "data", "folds", "config lost"])
@@ -373,6 +377,7 @@ def test_only_salt_train_generates_tiles(copy, tmp_path):
 
 def test_a_report_needs_no_data(copy, synthetic_root, tmp_path):
     ensure_synthetic(tmp_path / "other", n_train=24, n_test=6, seed=7)
+    (copy / "report.png").unlink(missing_ok=True)
     for root, reason in (("nowhere", "there is no folder nowhere"), ("other", "was trained on other data than other")):
         result = salt(tmp_path, "runs/a", "--root", root, main=report.main)
         score = json.loads((copy / "score.json").read_text())
