@@ -6,6 +6,7 @@ import threading
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import salt
 
@@ -20,7 +21,7 @@ def make_parser(name: str, description: str) -> ArgumentParser:
 @contextmanager
 def messages(name: str) -> Iterator[None]:
     """Within this context what a user can cause ends the command `name` with one message and exit code 1."""
-    with closed_pipe(ends=True):
+    with quiet_pipe():
         try:
             yield
         except (ValueError, OSError) as error:
@@ -28,18 +29,27 @@ def messages(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def closed_pipe(ends: bool) -> Iterator[None]:
-    """Within this context a pipe that nobody reads any more (`| head`) ends the process without a word, or it does not.
+def quiet_pipe() -> Iterator[None]:
+    """Within this context a pipe that nobody reads any more (`| head`) ends the process without a word.
 
-    Shells then show exit code 141. A process that trains must not end so: it has pipes to other processes too.
+    Shells then show exit code 141.
     """
-    if not hasattr(signal, "SIGPIPE") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL if ends else signal.SIG_IGN)
+    before = on_closed_pipe(signal.SIG_DFL)
     try:
         yield
     finally:
-        if ends:
-            sys.stdout.flush()  # Python would do it later, and complain
-        signal.signal(signal.SIGPIPE, before)
+        on_closed_pipe(signal.SIG_DFL)
+        sys.stdout.flush()  # Python would do it later, and complain
+        on_closed_pipe(before)
+
+
+def outlive_readers() -> None:
+    """From here on a closed pipe is an error like others: a run has pipes to other processes, and work to end."""
+    on_closed_pipe(signal.SIG_IGN)
+
+
+def on_closed_pipe(action: Any) -> Any:
+    """Set what SIGPIPE does, where there is such a signal; returns what it did before."""
+    if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
+        return signal.signal(signal.SIGPIPE, action)
+    return None

@@ -124,8 +124,9 @@ class RunDir:
         Raises:
             ValueError: the directory belongs to another config (the differing keys are named) or to other data.
         """
+        folds = list(self.path.glob("fold_*"))  # first: another process may begin the run just now, these come last
         if not self.is_begun():
-            if list(self.path.glob("fold_*")):
+            if folds:
                 raise ValueError(
                     f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
                 )

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from salt.command import outlive_readers
 from salt.files import folder_name
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
@@ -56,7 +57,7 @@ class Sweep(Callback):
         """Check what holds for all points, and leave shared settings out of their names."""
         with one_message():
             task = parse(config.hydra.overrides.task)
-            overrides = [*parse(f"{k}={v}" for k, v in (config.hydra.sweeper.params or {}).items()), *task]
+            overrides = [*parse(f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()), *task]
             check_overrides(overrides)
             from salt.config import check_name  # takes a moment to import, and --help needs none of it
 
@@ -71,6 +72,7 @@ class Sweep(Callback):
                 Sweep.place, folder = folder.absolute(), temporary_folder()
                 config.hydra.launcher = {"_target_": IN_THIS_PROCESS}
             else:
+                outlive_readers()
                 self.folder = folder
                 folder.mkdir(parents=True, exist_ok=True)
             config.hydra.sweep.dir = str(folder)

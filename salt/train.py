@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import salt
 from salt import interrupt, ranks
-from salt.command import closed_pipe
+from salt.command import outlive_readers, quiet_pipe
 from salt.sweep import Sweep, in_quotes, run_directory
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ log = logging.getLogger("salt")
 
 def main() -> None:
     """One run or a sweep, as the command line says; a sweep ends with the table of its points."""
-    with closed_pipe(ends=True):
+    with quiet_pipe():
         if "--version" in sys.argv[1:]:
             print(f"salt-train {salt.__version__}")
             return
@@ -97,10 +97,11 @@ def run(cfg: DictConfig) -> float | None:
             interrupt.follow_parent()
         check_start(config, path)
         limit_threads()
+        if not config.dry_run:
+            outlive_readers()
         from salt import crossval  # torch is imported from here on
 
-        log_file = None if config.dry_run else path / "train.log"
-        with log_to(log_file), device_of_point() as device, closed_pipe(ends=False):
+        with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
             return crossval.run(config, path, device, in_parts=in_sweep)
 
 

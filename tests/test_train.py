@@ -239,6 +239,14 @@ def test_a_closed_pipe_ends_the_command_without_a_word(finished, module, argumen
     assert process.returncode == -signal.SIGPIPE  # 141 in a shell
 
 
+def test_a_run_goes_on_where_nobody_reads_what_it_says(tmp_path, synthetic_root):
+    overrides = [*TINY, f"data.root={synthetic_root}", "trainer.epochs=1", "folds=[0]"]
+    command = [sys.executable, "-m", "salt.train", *overrides]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.close()
+    assert (tmp_path / "runs/baseline/submission.csv").is_file()
+
+
 REFUSED = {
     "+trainer.epoch=3": "unknown key",
     "loss=lovas": "lovasz",
