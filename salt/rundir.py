@@ -1,6 +1,5 @@
 """A run directory: its paths, which config and data it belongs to, and what is in it already."""
 
-import os
 import platform
 import shlex
 import traceback
@@ -228,13 +227,14 @@ def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def environment() -> dict[str, Any]:
     """Versions and machine of a run, without names of people or paths."""
     import torch
+    from joblib import cpu_count  # those that this process may use
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "salt": salt.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu_count": os.cpu_count(),
+        "cpu_count": cpu_count(),
         "gpu": device,
         "packages": {name: version(name) for name in RECORDED},
     }

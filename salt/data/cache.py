@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ Array = NDArray[np.uint8]
 Shapes = Mapping[str, tuple[int, ...]]  # of the arrays, by name
 Allocate = Callable[[str, tuple[int, ...]], Array]  # an array to be filled, by its name and shape
 
+BLOCK = 2**20  # bytes written at once
 BUILD_SECONDS = 3600.0  # to wait for another process that builds the same cache
 
 
@@ -94,8 +96,24 @@ def allocate_file(path: Path, shape: tuple[int, ...]) -> Array:
         path.unlink(missing_ok=True)  # a process that has the old file mapped keeps it
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            reserve(file, path.stat().st_size)
     except OSError as error:
         size = math.prod(shape)
         raise OSError(f"data.cache: {path} cannot be written, it is to hold {size} bytes: {error.strerror}") from None
     return np.asarray(array)
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Take the disk space of a file that has its size already but not yet its content.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:  # macOS: what is written takes its space too
+        for start in range(0, size, BLOCK):
+            block = file.read(BLOCK)
+            file.seek(start)
+            file.write(block)
+        file.flush()

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 import pandas as pd
+from joblib import cpu_count
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -224,7 +224,7 @@ def decode_all(
         except ValueError as error:
             raise ValueError(f"{files.label}/{file}: {error}") from None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         for _ in tqdm(
             pool.map(work, range(len(ids))),
             total=len(ids),

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -121,6 +122,23 @@ def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module.os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"a\.npy cannot be written, it is to hold 3 bytes: No space"):
         cache_module.kept(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
+
+
+def test_without_posix_fallocate_the_space_is_taken_too(root, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
+    monkeypatch.setattr(cache_module, "BLOCK", 1000)
+    shape = (100, 101)
+    array = cache_module.allocate_file(tmp_path / "a.npy", shape)
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 10_100  # without it the file takes next to nothing
+    array[:] = 7
+    assert (np.load(tmp_path / "a.npy") == 7).all() and array.shape == shape
+    assert read_dataset(root, tmp_path / "cache").digest() == read_dataset(root).digest()
+
+
+def test_without_posix_fallocate_a_full_disk_is_an_error_at_once(monkeypatch):
+    monkeypatch.delattr(os, "posix_fallocate")
+    with open("/dev/full", "rb+") as full, pytest.raises(OSError, match="No space left"):
+        cache_module.reserve(full, 3)
 
 
 def test_a_folder_instead_of_an_array_is_named(tmp_path):

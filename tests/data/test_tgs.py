@@ -1,8 +1,10 @@
+import os
 import re
 import shutil
 import struct
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -11,6 +13,7 @@ import pytest
 
 from salt import rle
 from salt.data import archive as archive_module
+from salt.data import tgs as tgs_module
 from salt.data.synthetic import png
 from salt.data.tgs import OUTER_ZIP, decode_mask, read_dataset
 
@@ -391,3 +394,22 @@ def test_the_real_excerpt(tgs):
     assert data.train.images.shape == (3600, 101, 101) and data.test.images.shape == (800, 101, 101)
     assert not data.train.masks[data.train.constant].any()
     assert 0.37 < (~data.train.masks.any(axis=(1, 2))).mean() < 0.41
+
+
+def test_no_more_threads_decode_than_the_process_may_use_cpus(synthetic_root, monkeypatch):
+    asked = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, n):
+            asked.append(n)
+            super().__init__(n)
+
+    monkeypatch.setattr(tgs_module, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the machine
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        read_dataset(synthetic_root)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert set(asked) == {1}
