@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import timm
-import torch
-from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from torch import Tensor, nn
+
+from salt.models.weights import load_encoder
 
 N_STAGES = 5  # feature maps, at strides 2, 4, 8, 16, 32 unless the stem is changed
 STEMS = ("default", "no_maxpool", "stride1")
@@ -133,49 +133,12 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
             return get_encoder(name, in_channels=in_channels, weights=None)
         if weights == "imagenet":
             return with_hub(lambda: get_encoder(name, in_channels=in_channels, weights="imagenet"))
-        return load_local(name, Path(weights), in_channels)
+        return load_encoder(name, Path(weights), in_channels)
     except KeyError as error:
         raise ValueError(f"encoder.weights={weights}: {error.args[0]}") from None
     except RuntimeError as error:  # timm's word for an unknown model, or for one without weights
         near = [f"tu-{m}" for m in difflib.get_close_matches(name[3:], timm.list_models(), n=5, cutoff=0.4)]
         raise ValueError(f"encoder.name={name}: {error}; near names: {', '.join(near)}") from None
-
-
-def load_local(name: str, path: Path, in_channels: int) -> nn.Module:
-    """An encoder with the weights of a file: smp's or torchvision's ResNet keys, for any number of channels."""
-    if not path.is_file():
-        raise ValueError(
-            f"encoder.weights: there is no file {path}; expected imagenet, null, or a .safetensors or .pth file"
-        )
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # the readers raise many kinds for a damaged or foreign file
-        raise ValueError(
-            f"encoder.weights: {path} cannot be read as plain weights: {str(error).splitlines()[0]}"
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"encoder.weights: {path} is no plain state dict of tensors")
-    encoder = get_encoder(name, in_channels=3, weights=None)
-    first = next(key for key, value in encoder.named_parameters() if value.ndim == 4)
-    in_file = int(state[first].shape[1]) if first in state else 3
-    if in_file not in (3, in_channels):
-        expected = " or ".join(dict.fromkeys(["3", str(in_channels)]))
-        raise ValueError(f"encoder.weights: {path} is for {in_file} channels, expected {expected}")
-    if in_file != 3:
-        encoder = get_encoder(name, in_channels=in_file, weights=None)
-    try:
-        encoder.load_state_dict(dict(state))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise ValueError(f"encoder.weights: {path} does not fit {name}: {' '.join(lines)[:400]}") from None
-    if in_channels != in_file:
-        # to one channel it sums the colour kernels (a grey image is three equal channels), to four it repeats them
-        encoder.set_in_channels(in_channels, pretrained=True)
-    return encoder
 
 
 def with_hub(load: Callable[[], nn.Module]) -> nn.Module:

@@ -1,6 +1,8 @@
+import re
 import time
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
@@ -49,7 +51,7 @@ def test_refused_files(tmp_path, three_channels):
     with pytest.raises(ValueError, match=r"there is no file .*x.pth; expected imagenet, null"):
         encoder.load_body("resnet18", str(tmp_path / "x.pth"), 1)
     torch.save(three_channels.state_dict(), tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"w.pth does not fit resnet34: Missing key"):
+    with pytest.raises(ValueError, match=r"w.pth does not fit resnet34: missing: layer1.2.conv1.weight, "):
         encoder.load_body("resnet34", str(tmp_path / "w.pth"), 1)
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"bad.safetensors cannot be read"):
@@ -97,5 +99,164 @@ def test_a_file_of_three_channels_serves_any_number(tmp_path, in_channels):
 def test_a_file_of_one_channel_is_refused_for_three(tmp_path):
     grey = get_encoder("resnet18", in_channels=1, weights=None)
     save_file(grey.state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="is for 1 channels, expected 3 or 4"):
+    with pytest.raises(ValueError, match=r"other shape: conv1.weight 64x1x7x7, expected 64x3x7x7 or 64x4x7x7$"):
         encoder.load_body("resnet18", str(tmp_path / "w.safetensors"), 4)
+
+
+# one of each family that segmentation-models-pytorch has, the smallest
+FAMILIES = [
+    "resnet18",
+    "se_resnet50",
+    "densenet121",
+    "dpn68",
+    "vgg11",
+    "inceptionresnetv2",
+    "inceptionv4",
+    "efficientnet-b0",
+    "mobilenet_v2",
+    "xception",
+    "timm-efficientnet-b0",
+    "timm-skresnet18",
+    "mit_b0",
+    "mobileone_s1",
+]
+TIMM = [
+    "resnet18",
+    "convnext_atto",
+    "tf_efficientnet_lite0",
+    "regnety_002",
+    "mobilenetv3_small_050",
+    "densenet121",
+    "hrnet_w18_small",
+    "swin_tiny_patch4_window7_224",
+    "tresnet_m",
+    "gernet_s",
+    "test_resnet",
+    "test_efficientnet",
+    "test_convnext",
+    "test_byobnet",
+    "test_nfnet",
+]
+
+
+def assert_equal_states(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    assert a.keys() == b.keys() and not [name for name in a if not torch.equal(a[name], b[name])]
+
+
+def fill_statistics(network):
+    """Other statistics of batch norm than a new network has."""
+    for module in network.modules():
+        if isinstance(getattr(module, "running_var", None), torch.Tensor):
+            module.running_var.uniform_(0.5, 2)
+            module.num_batches_tracked.fill_(7)
+    return network
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_file_of_each_family_gives_what_smp_makes_of_it(tmp_path, name):
+    colour = fill_statistics(get_encoder(name, in_channels=3, weights=None))
+    torch.save(colour.state_dict(), tmp_path / "w.pth")
+    grey = encoder.load_body(name, str(tmp_path / "w.pth"), 1)
+    colour.set_in_channels(1, pretrained=True)
+    assert_equal_states(grey, colour)
+    assert list(grey.out_channels) == list(colour.out_channels)
+
+
+@pytest.mark.parametrize(
+    ("name", "in_channels"), [*((name, 1) for name in TIMM), ("resnet18", 2), ("resnet18", 4), ("convnext_atto", 5)]
+)
+def test_timms_checkpoint_of_a_whole_network_gives_what_timm_makes_of_it(tmp_path, name, in_channels):
+    file = tmp_path / "w.pth"
+    torch.save(fill_statistics(timm.create_model(name)).state_dict(), file)  # with its classifier
+    made = encoder.load_body(f"tu-{name}", str(file), in_channels)
+    indices = made.model.feature_info.out_indices
+    settings = {"in_chans": in_channels, "features_only": True, "out_indices": indices}
+    expected = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **settings)
+    assert_equal_states(made.model, expected)
+
+
+@pytest.mark.parametrize("name", ["tu-resnet18", "tu-convnext_atto", "tu-gernet_s"])
+def test_a_file_of_the_encoder_as_smp_writes_it_fits(tmp_path, name):
+    colour = get_encoder(name, in_channels=3, weights=None)
+    save_file(colour.state_dict(), tmp_path / "w.safetensors")
+    assert_equal_states(encoder.load_body(name, str(tmp_path / "w.safetensors"), 3), colour)
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tu-test_resnet"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}},
+        lambda state: {"model": state},
+        lambda state: prefixed(state, "module."),
+        lambda state: prefixed(state, "model."),
+        lambda state: prefixed(state, "backbone."),
+        lambda state: {"state_dict": prefixed(state, "module.encoder.")},
+        lambda state: (
+            prefixed(state, "encoder.") | {"decoder.conv1.weight": torch.zeros(2), "fc.weight": torch.ones(1)}
+        ),
+        lambda state: state | {"fc.weight": torch.zeros(2, 2), "fc.bias": torch.zeros(2)},
+        lambda state: {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")},
+    ],
+)
+def test_wrapped_files_fit(tmp_path, name, wrap):
+    body = get_encoder(name, in_channels=3, weights=None)
+    torch.save(wrap(body.state_dict()), tmp_path / "w.pth")
+    assert_equal_states(encoder.load_body(name, str(tmp_path / "w.pth"), 3), body)
+
+
+def test_torchvisions_older_names_fit(tmp_path):
+    body = get_encoder("densenet121", in_channels=3, weights=None)
+    older = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", name): value for name, value in body.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in older
+    torch.save(older, tmp_path / "w.pth")
+    assert_equal_states(encoder.load_body("densenet121", str(tmp_path / "w.pth"), 3), body)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "resnet18",
+            lambda state: {"a.b": torch.ones(2)},
+            r"does not fit resnet18: missing: conv1\.weight, bn1\.weight, bn1\.bias and 97 more; unknown: a\.b$",
+        ),
+        (
+            "resnet18",
+            lambda state: {name: value for name, value in state.items() if name != "layer4.1.bn2.running_var"},
+            r"does not fit resnet18: missing: layer4\.1\.bn2\.running_var$",
+        ),
+        (
+            "resnet18",
+            lambda state: state | {"layer1.2.conv1.weight": torch.ones(2)},  # a deeper network
+            r"does not fit resnet18: unknown: layer1\.2\.conv1\.weight$",
+        ),
+        (
+            "tu-resnet18",
+            lambda state: state | {"layer4.1.conv2.weight": torch.ones(512, 3)},
+            r"does not fit tu-resnet18: other shape: model\.layer4\.1\.conv2\.weight 512x3, expected 512x512x3x3$",
+        ),
+        (
+            "resnet18",
+            lambda state: {"student": state, "teacher": prefixed(state, "module.")},
+            r"holds several such networks, at student\.conv1\.weight and teacher\.module\.conv1\.weight; expected one$",
+        ),
+        ("resnet18", lambda state: {"epoch": 3}, r"w\.pth is no state dict, it holds no tensors by name$"),
+        ("resnet18", lambda state: list(state.values()), r"w\.pth is no state dict, it holds no tensors by name$"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, three_channels, name, change, message):
+    torch.save(change(three_channels.state_dict()), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message):
+        encoder.load_body(name, str(tmp_path / "w.pth"), 1)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"w\.pth cannot be read as plain weights"):
+        encoder.load_body("resnet18", str(tmp_path / "w.pth"), 1)
