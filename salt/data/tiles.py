@@ -1,5 +1,6 @@
 """Batches of training tiles: each sample at most once an epoch, all seeded per (seed, fold, epoch, sample)."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -79,8 +80,12 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def quiet_worker(_: int) -> None:
-    """Keep OpenCV from starting threads of its own inside each worker process."""
+    """Keep OpenCV from starting threads of its own inside each worker process, and keep signals such as Ctrl-C from it.
+
+    They go to all processes of a group, but the one that trains needs its workers until the step is done.
+    """
     cv2.setNumThreads(0)
+    os.setpgid(0, 0)  # a group of its own; it ends when the one that trains says so, or is gone
 
 
 def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_memory: bool) -> "DataLoader[Batch]":
