@@ -1,6 +1,5 @@
 """Device, number format and random seeds of a fold."""
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from torch import Tensor
 
 from salt import ranks
@@ -47,10 +47,9 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
             raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
         torch.cuda.set_device(found)  # pinned memory and records speak of the current device
         torch.backends.cudnn.benchmark = True  # try which convolution is fastest: all batches have the same shape
-    if trainer.workers is not None:
-        workers = trainer.workers
-    else:
-        workers = 0 if found.type == "cpu" else min(8, os.cpu_count() or 1)
+    workers = trainer.workers
+    if workers is None:
+        workers = 0 if found.type == "cpu" else min(8, cpu_count())  # CPUs that this process may use
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     dtype = names[trainer.precision] if trainer.precision != "auto" else fast_dtype(found)
     # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones

@@ -1,7 +1,6 @@
 """Sweeps: short names for their points, and a table that compares them at the end."""
 
 import atexit
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -104,8 +103,9 @@ class Sweep(Callback):
 def default_jobs() -> int:
     """Points to run side by side: one for each GPU; without one a few, which share the CPU's threads."""
     import torch
+    from joblib import cpu_count  # those that this process may use
 
-    return torch.cuda.device_count() or min(os.cpu_count() or 1, MOST_ON_CPU)
+    return torch.cuda.device_count() or min(cpu_count(), MOST_ON_CPU)
 
 
 def run_directory() -> Path:

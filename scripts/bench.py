@@ -25,6 +25,7 @@ import segmentation_models_pytorch as smp
 import torch
 from bench_page import page
 from hydra import compose, initialize_config_dir
+from joblib import cpu_count
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.autograd import DeviceType
@@ -451,7 +452,7 @@ def machine(runtime: Runtime) -> Row:
     on_gpu = runtime.device.type == "cuda"
     return {
         "cpu": names[0] if names else platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": cpu_count(),
         "threads": torch.get_num_threads(),
         "gigabytes": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "gpu": torch.cuda.get_device_name() if on_gpu else None,

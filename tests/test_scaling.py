@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,7 +125,7 @@ def test_without_a_gpu_points_share_the_cpu(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with free_device(tmp_path, 1) as device:
         assert device is None
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 64)
     assert sweep.default_jobs() == sweep.MOST_ON_CPU
 
 
