@@ -5,10 +5,18 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# 31 candidates between 0.05 and 0.95; 0.50 is one of them. A pixel is salt when its probability is above.
+# 31 candidates between 0.05 and 0.95; 0.50 is one of them.
 THRESHOLDS: NDArray[np.float64] = np.round(np.linspace(0.05, 0.95, 31), 2)
 HALF = int(np.flatnonzero(THRESHOLDS == 0.5)[0])
 CELLS = 4096  # of equal width in 0 ... 1, to look up bins
+
+
+def is_salt(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
+    """Whether each probability (any shape) is strictly above the threshold, both as float64.
+
+    NumPy alone would round the threshold to the array's float32 or float16 first.
+    """
+    return np.greater(probabilities, threshold, signature="dd->?")
 
 
 def score_counts(
@@ -33,8 +41,8 @@ def count_pixels(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Count intersection (N T), truth (N 1) and predicted pixels (N T) of N tiles at T ascending thresholds.
 
-    Each pixel is sorted once into the bin between two thresholds; sums over the bins above a threshold
-    are then the counts at that threshold.
+    A pixel is predicted where `is_salt` holds. Each one is sorted once into the bin between two thresholds; sums over
+    the bins above a threshold are then the counts at that threshold.
     """
     n, n_bins = len(masks), len(thresholds) + 1
     salt = masks.reshape(n, -1) != 0

@@ -12,6 +12,7 @@ from salt.command import make_parser, messages
 from salt.data.archive import BROKEN
 from salt.data.tgs import Dataset
 from salt.files import write_atomic
+from salt.metrics import is_salt
 from salt.rundir import RunDir
 
 FILES = {
@@ -106,7 +107,7 @@ def draw(
     chosen = ranked[np.linspace(0, len(ranked) - 1, min(N_SHOWN, len(ranked))).round().astype(int)]
     columns = []
     for i in chosen:
-        prediction = (probabilities[i] > table["threshold"][i]).astype(np.uint8)
+        prediction = is_salt(probabilities[i], table["threshold"][i]).astype(np.uint8)
         probability = cv2.applyColorMap((probabilities[i] * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
         parts = [
             enlarge(cv2.cvtColor(images[i], cv2.COLOR_GRAY2BGR)),

@@ -13,6 +13,7 @@ from salt import ranks, rle
 from salt.config import RunConfig
 from salt.data.tgs import Tiles
 from salt.files import read_json, sha256, write_json, write_text
+from salt.metrics import is_salt
 from salt.network import Network, build_network
 from salt.predict import predict_mean
 from salt.rundir import RunDir, weight_files
@@ -42,7 +43,7 @@ def submit(
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
         probabilities = predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
         if ranks.is_main():
-            salt[positions] = probabilities > threshold
+            salt[positions] = is_salt(probabilities, threshold)
     if not ranks.is_main():
         return
     if config.data.constant_tiles == "empty":

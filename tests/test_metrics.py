@@ -1,3 +1,4 @@
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -49,10 +50,16 @@ ALL_HALVES = np.arange(0x3C01, dtype=np.uint16).view(np.float16)  # 0 ... 1
     [ALL_HALVES, ALL_HALVES.astype(np.float32), *(neighbours(kind) for kind in (np.float16, np.float32, np.float64))],
     ids=["all halves", "all halves as float32", "near float16", "near float32", "near float64"],
 )
-@pytest.mark.parametrize("thresholds", [metrics.THRESHOLDS, np.array([0.5]), np.array([0.3, 0.3001, 0.30011, 0.9])])
+@pytest.mark.parametrize(
+    "thresholds",
+    [metrics.THRESHOLDS, np.array([0.5]), np.array([0.3, 0.3001, 0.30011, 0.9]), np.linspace(0.01, 0.99, 128)],
+    ids=["candidates", "half", "close", "128"],
+)
 def test_a_pixel_is_salt_when_strictly_above_the_threshold(values, thresholds):
     exact = [Fraction(float(value)) for value in values]
     expected = [[value > Fraction(float(t)) for t in thresholds] for value in exact]
+    found = np.transpose([metrics.is_salt(values, float(t)) for t in thresholds])
+    assert found.dtype == bool and (found == expected).all()
     ones = np.ones((len(values), 1, 1), np.uint8)
     intersection, truth, prediction = metrics.count_pixels(values[:, None, None], ones, thresholds)
     assert (intersection == expected).all() and (prediction == expected).all() and (truth == 1).all()
@@ -83,7 +90,7 @@ def test_iou_on_an_edge_does_not_pass_it(intersection, expected):
 
 def test_threshold_half_is_a_candidate():
     assert metrics.THRESHOLDS[metrics.HALF] == 0.5
-    assert len(metrics.THRESHOLDS) == 31
+    assert metrics.THRESHOLDS.tolist() == [float(Decimal(5 + 3 * i) / 100) for i in range(31)]
 
 
 def test_best_threshold_breaks_ties_towards_half():
@@ -103,12 +110,24 @@ def test_a_group_has_no_say_in_its_own_threshold():
         assert (metrics.cross_fit(table, groups)[groups == group] == others.argmax()).all()
 
 
+def test_two_groups_choose_for_each_other():
+    table = np.zeros((4, 31))
+    table[:2, 3] = table[2:, 20] = 1
+    assert metrics.cross_fit(table, np.array([7, 7, 9, 9])).tolist() == [20, 20, 3, 3]
+
+
 def test_cross_fit_needs_two_groups():
     with pytest.raises(ValueError, match="two or more groups"):
         metrics.cross_fit(np.zeros((3, 31)), np.zeros(3))
 
 
+def test_iou():
+    counts = np.array([5, 0, 0, 1]), np.array([10, 0, 4, 1]), np.array([5, 0, 0, 1])
+    assert metrics.iou(*counts).tolist() == [0.5, 1, 0, 1]
+
+
 def test_salt_and_empty():
-    counts = np.array([5, 0, 0]), np.array([10, 0, 0]), np.array([5, 0, 7])
-    assert metrics.salt_and_empty(*counts) == {"iou": 0.5, "empty": 0.5}
-    assert metrics.salt_and_empty(*(c[:1] for c in counts))["empty"] is None
+    counts = np.array([5, 0, 0, 0, 0]), np.array([10, 0, 0, 0, 1]), np.array([5, 0, 7, 1, 0])
+    assert metrics.salt_and_empty(*counts) == {"iou": 0.25, "empty": 1 / 3}
+    assert metrics.salt_and_empty(*(c[:1] for c in counts)) == {"iou": 0.5, "empty": None}
+    assert metrics.salt_and_empty(*(c[1:2] for c in counts)) == {"iou": None, "empty": 1.0}
