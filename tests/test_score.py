@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from salt import metrics
 from salt.score import score_out_of_fold
 
 
@@ -8,6 +10,14 @@ def example(n=40, seed=0):
     masks = (rng.random((n, 8, 8)) < rng.choice([0, 0.4], size=(n, 1, 1))).astype(np.uint8)
     probabilities = np.clip(masks * 0.6 + rng.random((n, 8, 8)) * 0.35, 0, 1)
     return np.array([f"t{i}" for i in range(n)]), probabilities, masks
+
+
+def difficult_example(n=40):
+    """Tiles whose best thresholds differ."""
+    rng = np.random.default_rng(1)
+    ids, _, masks = example(n)
+    level = rng.uniform(0, 0.5, size=(n, 1, 1))
+    return ids, np.clip(level + masks * 0.25 + rng.random(masks.shape) * 0.3, 0, 1), masks
 
 
 def test_a_perfect_prediction_scores_one():
@@ -34,8 +44,61 @@ def test_rows_agree_with_the_summary():
     assert frame.groupby("fold")["threshold"].nunique().max() == 1
 
 
+def score_by_definition(mask, prediction):
+    union = (mask | prediction).sum()
+    iou = (mask & prediction).sum() / union if union else 1.0
+    return iou, np.mean([iou > t / 100 for t in range(50, 100, 5)])
+
+
+def test_every_number_of_the_summary_by_its_definition():
+    ids, probabilities, masks = difficult_example()
+    folds = np.array([0] * 7 + [2] * 15 + [5] * 18)
+    masks[:7] = 0  # a fold without salt
+    masks[7, :] = masks[8, 0, 0] = 1  # the largest and the smallest body
+    result = score_out_of_fold(ids, probabilities, masks, folds, seed=0)
+    frame, summary, truth = result.table, result.summary, masks.astype(bool)
+    assert frame["id"].tolist() == ids.tolist() and frame["fold"].tolist() == folds.tolist()
+
+    def scores(thresholds):
+        predictions = probabilities > np.reshape(thresholds, (-1, 1, 1))
+        return np.array([score_by_definition(t, p) for t, p in zip(truth, predictions, strict=True)]).T
+
+    def best(tiles):
+        means = [np.mean(scores(np.full(40, t))[1][tiles]) for t in metrics.THRESHOLDS]
+        ties = [t for t, m in zip(metrics.THRESHOLDS, means, strict=True) if m > max(means) - 1e-9]
+        return min(ties, key=lambda t: abs(t - 0.5))
+
+    assert summary["threshold"] == best(folds >= 0)
+    expected = np.select([folds == f for f in (0, 2, 5)], [best(folds != f) for f in (0, 2, 5)])
+    assert frame["threshold"].tolist() == expected.tolist() and len(set(expected)) > 1
+    iou, score = scores(expected)
+    at_half = scores(np.full(40, 0.5))[1]
+    salt = truth.any(axis=(1, 2))
+    np.testing.assert_allclose(frame[["iou", "score"]].to_numpy().T, [iou, score])
+    predicted_empty = ~(probabilities > expected[:, None, None]).any(axis=(1, 2))
+    wanted = [score.mean(), at_half.mean(), iou[salt].mean(), predicted_empty[~salt].mean(), (~salt).mean()]
+    keys = ("map", "map_at_0.5", "iou", "empty", "map_all_empty")
+    np.testing.assert_allclose([summary[key] for key in keys], wanted)
+    assert summary["n"] == 40 and [row["fold"] for row in summary["folds"]] == [0, 2, 5]
+    for row in summary["folds"]:
+        here = folds == row["fold"]
+        assert row["n"] == here.sum()
+        assert row["map"] == pytest.approx(score[here].mean())
+        assert row["map_at_0.5"] == pytest.approx(at_half[here].mean())
+        assert row["iou"] == (pytest.approx(iou[here & salt].mean()) if (here & salt).any() else None)
+
+
 def test_a_single_fold_is_cross_fitted_on_random_halves():
-    ids, probabilities, masks = example()
-    result = score_out_of_fold(ids, probabilities, masks, np.full(40, 3), seed=0)
-    assert [row["fold"] for row in result.summary["folds"]] == [3]
-    assert result.summary["n"] == 40
+    ids, probabilities, masks = difficult_example()
+    groups = []
+    for seed in range(8):
+        result = score_out_of_fold(ids, probabilities, masks, np.full(40, 3), seed)
+        assert [row["fold"] for row in result.summary["folds"]] == [3]
+        assert result.summary["n"] == 40
+        chosen = result.table["threshold"].to_numpy()
+        table = metrics.score_table(probabilities, masks)
+        for threshold in set(chosen) if len(set(chosen)) > 1 else ():  # both halves may choose the same
+            mine = chosen == threshold
+            assert mine.sum() == 20 and metrics.THRESHOLDS[metrics.best_threshold(table[~mine])] == threshold
+            groups.append(mine.tobytes())
+    assert len(set(groups)) >= 4

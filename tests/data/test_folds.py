@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -28,14 +30,24 @@ def test_the_seed_decides():
     assert (make_folds(m, 5, 1) != make_folds(m, 5, 2)).any()
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_with_one_tile_for_each_fold_is_shared_out(seed):
+    folds = make_folds(masks([0] * 5 + [0.5] * 5), 5, seed)
+    assert sorted(folds[:5]) == sorted(folds[5:]) == [0, 1, 2, 3, 4]
+
+
 def test_rare_classes_are_no_fault_and_too_few_tiles_are():
-    assert sorted(make_folds(masks([0, 0.2, 0.4, 0.6]), 4, 0)) == [0, 1, 2, 3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sorted(make_folds(masks([0, 0.2, 0.4, 0.6]), 4, 0)) == [0, 1, 2, 3]
+        assert np.bincount(make_folds(masks([0] * 9 + [1]), 5, 0)).tolist() == [2] * 5
     with pytest.raises(ValueError, match=r"data\.n_folds=5 is more than the 4"):
         make_folds(masks([0, 0, 1, 1]), 5, 0)
 
 
 def test_a_given_file_is_used_as_it_is(tmp_path):
     write_folds(tmp_path / "folds.csv", ["b", "123e456789", "a"], np.array([1, 0, 1]))
+    assert (tmp_path / "folds.csv").read_bytes() == b"id,fold\nb,1\n123e456789,0\na,1\n"
     assert read_folds(tmp_path / "folds.csv", ["a", "b", "123e456789"], 2).tolist() == [1, 1, 0]
 
 
@@ -46,6 +58,7 @@ def test_a_given_file_is_used_as_it_is(tmp_path):
         ("id,fold\na,0\n", r"1 differ, e.g. \['b'\]"),
         ("id,fold\na,0\nb,2\n", r"expected the folds 0..1 .* found \['0', '2'\]"),
         ("id,fold\na,0\nb,\n", "expected the folds"),
+        ("", "cannot be read as a CSV: No columns"),
         ("tile,fold\na,0\nb,1\n", "expected the columns id,fold"),
     ],
 )

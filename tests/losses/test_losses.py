@@ -11,6 +11,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from conftest import options, raw_config
+from hydra.utils import get_object
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -164,6 +165,11 @@ def test_every_setting_of_every_option_changes_the_loss(option):
         assert after != pytest.approx(before, rel=1e-4), f"{option}: {path}={value} has no effect"
 
 
+@pytest.mark.parametrize("option", [o for o in options("loss") if "losses" not in node(o) and "first" not in node(o)])
+def test_a_loss_without_settings_is_that_of_its_yaml(option):
+    assert values_of(get_object(node(option)["_target_"])()) == values_of(build("loss", node(option)))
+
+
 def test_bce_by_formula():
     logits, masks = example()
     p = 1 / (1 + np.exp(-logits.detach().numpy().astype(np.float64)))
@@ -216,6 +222,17 @@ def test_ohem_ranks_pixels_whose_probability_rounds_to_one():
     value.backward()
     assert value.item() == pytest.approx(math.log1p(math.exp(-20)), rel=1e-5)
     assert logits.grad.flatten().nonzero().tolist() == [[3]]
+
+
+def test_ohem_keeps_a_probability_on_the_threshold():
+    logits = torch.tensor([-1.0, 0.0]).view(1, 1, 1, 2).requires_grad_()
+    OHEM(0.5, min_kept=0)(logits, torch.ones(1, 1, 1, 2)).backward()
+    assert (logits.grad != 0).all()
+
+
+def test_ohem_of_all_pixels_is_bce():
+    logits, masks = example()
+    assert OHEM(0, min_kept=1)(logits, masks).item() == pytest.approx(BCE()(logits, masks).item(), rel=1e-6)
 
 
 def test_ohem_keeps_all_that_are_as_hard_as_the_last():
@@ -337,6 +354,21 @@ def test_jaccard_gradient_sums_to_one_and_is_not_negative(labels):
     assert gradient.min() >= -1e-6
 
 
+@pytest.mark.parametrize("share", [0.001, 0.4, 0.999])
+def test_jaccard_gradient_of_a_whole_batch_is_exact_in_single_precision(share):
+    n = 8 * 101 * 101  # pixels; neighbours of 1 - intersection / union are equal in float32 here
+    labels = torch.rand(1, n, generator=torch.Generator().manual_seed(0)) < share
+    intersection = union = int(labels.sum())
+    expected = []
+    for salt in labels[0].tolist():
+        before = (intersection, union)
+        intersection, union = intersection - salt, union + 1 - salt
+        expected.append((before[0] * union - intersection * before[1]) / (before[1] * union))  # exact but for this /
+    gradient = jaccard_gradient(labels)
+    assert gradient.dtype == torch.float32
+    np.testing.assert_allclose(gradient[0].numpy(), expected, rtol=1e-6, atol=1e-15)
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
 def test_lovasz_does_not_depend_on_the_order_of_pixels(seed, shuffle):
@@ -352,6 +384,8 @@ def test_weighted_sum_and_step():
     assert total(logits, masks).item() == pytest.approx(
         0.5 * BCE()(logits, masks).item() + 2 * Dice()(logits, masks).item()
     )
+    assert WeightedSum([BCE(), Dice()], [0, 1])(logits, masks).item() == Dice()(logits, masks).item()
+    assert Step(BCE(), Forbidden(), at=0.5)(logits, masks).item() == BCE()(logits, masks).item()  # at the beginning
     step = WeightedSum([Step(BCE(), LovaszHinge(), at=0.5)], [1.0])
     for progress, expected in ((0.0, BCE()), (0.49, BCE()), (0.5, LovaszHinge()), (0.99, LovaszHinge())):
         set_progress(step, progress)
@@ -405,16 +439,19 @@ def test_progress_reaches_every_loss_that_changes():
         (lambda: BootstrappedCE(0), "fraction=0, expected"),
         (lambda: BootstrappedCE(1.5), "fraction=1.5, expected"),
         (lambda: OHEM(threshold=70), "threshold=70, expected"),
-        (lambda: OHEM(min_kept=100), "min_kept=100, expected"),
+        (lambda: OHEM(threshold=1.01), "threshold=1.01, expected"),
+        (lambda: OHEM(min_kept=1.01), "min_kept=1.01, expected"),
         (lambda: Focal(gamma=-1), "gamma=-1, expected"),
         (lambda: Focal(gamma=math.nan), "gamma=nan, expected"),
         (lambda: Focal(alpha=1), "alpha=1, expected"),
+        (lambda: Focal(alpha=0), "alpha=0, expected"),
         (lambda: Dice(smooth=0), "smooth=0, expected"),
         (lambda: LovaszHinge("gelu"), "^phi='gelu', expected relu or elu_plus_one$"),
         (lambda: LovaszSymmetric("gelu"), "^phi='gelu', expected relu or elu_plus_one$"),
         (lambda: WeightedSum([BCE()], [1, 2]), r"weights=\[1, 2\], expected"),
         (lambda: WeightedSum([BCE()], [-1]), r"weights=\[-1\], expected"),
         (lambda: Step(BCE(), BCE(), at=1.0), "at=1.0, expected"),
+        (lambda: Step(BCE(), BCE(), at=0.0), "at=0.0, expected"),
         (lambda: Linear(BCE(), BCE(), start=0.6, end=0.2), "start=0.6, end=0.2, expected"),
         (lambda: Linear(BCE(), BCE(), start=0.5, end=0.5), "start=0.5, end=0.5, expected"),
         (lambda: Linear(BCE(), BCE(), start=-0.1, end=0.5), "start=-0.1, end=0.5, expected"),
