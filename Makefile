@@ -7,7 +7,7 @@ ARGS ?=
 COMPETITION := tgs-salt-identification-challenge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test faults check wheel docs bench data train sweep submit report clean
+.PHONY: help setup demo ablation test faults gpu check wheel docs bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -31,6 +31,9 @@ test: setup  ## run the tests (no network, no GPU)
 
 faults: setup  ## the long form of the fault suite: kill, signals, full disks, damaged files (5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 -m faults
+
+gpu: setup  ## the tests that need a GPU; without one each is skipped and says so
+	$(BIN)/python -m pytest -m gpu -rs
 
 check: setup  ## lint, types, spelling
 	$(BIN)/ruff check .
