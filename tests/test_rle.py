@@ -118,6 +118,7 @@ def test_blank_strings_are_empty_masks(texts):
         ("1 ²", "no positive number"),
         ("1 ٣", "no positive number"),
         ("1 2\x00", "no positive number"),
+        ("1 X", "no positive number"),
         ("1 2 3", "start without a length"),
         ("9223372036854775807 9223372036854775807", "outside 1..9"),
         ("1 " + "9" * 30, "outside 1..9"),

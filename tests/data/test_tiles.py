@@ -191,6 +191,14 @@ def test_worker_processes_make_the_same_batches():
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+def test_a_loader_leaves_the_random_numbers_of_the_training_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    batches_of(0)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_resuming_at_an_epoch_makes_the_same_batches():
     for a, b in zip(batches_of(0)[2:], batches_of(0, epochs=[1]), strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
