@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import flat, options, perturbed, raw_config
 
-from salt.averaging import EMA, SWA, Last
+from salt.averaging import EMA, SWA, Last, recompute_norms
 from salt.build import build
 
 
@@ -60,6 +60,36 @@ def test_ema_remembers_more_with_time_and_at_most_its_decay():
         model.weight.data.fill_(1)
         average.after_step()
         assert average.module.weight.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("make", [Last, lambda m: EMA(m, 0.9), lambda m: SWA(m, start=0.0)])
+def test_averages_take_no_part_in_gradients(make):
+    model = torch.nn.Linear(2, 1)
+    average = make(model)
+    for progress in (0.5, 1.0):
+        average.after_step()
+        average.after_epoch(progress)
+    assert all(not p.requires_grad and p.grad_fn is None for p in average.module.parameters())
+
+
+def test_recomputed_statistics_are_the_mean_over_batches_and_momenta_stay():
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(1, momentum=0.3), torch.nn.BatchNorm1d(1, momentum=0.7)).eval()
+    for norm in model:
+        norm.running_mean.fill_(50)
+        norm.num_batches_tracked.fill_(9)
+    batches = [(torch.tensor([[1.0], [3.0]]), None), (torch.tensor([[4.0], [8.0]]), None), (torch.zeros(2, 1), None)]
+    outputs = []
+    recompute_norms(model, lambda images, depths: outputs.append(model(images)), batches)
+    first, second = model
+    assert first.running_mean.item() == pytest.approx((2 + 6 + 0) / 3)
+    assert first.running_var.item() == pytest.approx((2 + 8 + 0) / 3)  # of two numbers: half of their distance, squared
+    assert second.running_mean.item() == pytest.approx(0, abs=1e-6)
+    assert (first.momentum, second.momentum) == (0.3, 0.7) and model.training
+    assert len(outputs) == 3 and not any(output.requires_grad for output in outputs)
+
+
+def test_statistics_of_a_mean_of_weights_are_stale():
+    assert [kind.stale_norms for kind in (Last, EMA, SWA)] == [False, False, True]
 
 
 @pytest.mark.parametrize("option", options("averaging"))
