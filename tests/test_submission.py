@@ -42,7 +42,7 @@ def test_written_as_kaggle_expects(tmp_path, masks):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("123e456789", "1e9"), "ids are not those"),
+        (("123e456789", "1e9"), r"ids are not those .*; differing: \['123e456789', '1e9'\]"),
         (("deadbeef00,10201 1\n", ""), "ids are not those"),
         (("deadbeef00,10201 1", "deadbeef00,10201 2"), "deadbeef00: run '10201 2' is outside"),
         (("deadbeef00,10201 1", "deadbeef00,10200 1"), "deadbeef00 does not decode"),
@@ -57,6 +57,18 @@ def test_check_refuses(tmp_path, masks, change, reason):
     text = (tmp_path / "submission.csv").read_text().replace(*change)
     with pytest.raises(ValueError, match=reason):
         check_submission(text, IDS, masks)
+
+
+def test_ids_of_digits_stay_text(tmp_path, masks):
+    write_submission(tmp_path / "submission.csv", ["0000000001", "0000000002", "1234567890"], masks)
+    assert "\n0000000002,51 51 " in (tmp_path / "submission.csv").read_text()
+
+
+def test_a_submission_that_does_not_decode_to_its_masks_is_not_written(tmp_path, masks, monkeypatch):
+    monkeypatch.setattr(submission.rle, "encode_all", lambda masks: ["", "1 1", "2 2"])
+    with pytest.raises(ValueError, match="id 00000000aa does not decode to its mask"):
+        write_submission(tmp_path / "submission.csv", IDS, masks)
+    assert not any(tmp_path.iterdir())
 
 
 CYCLES = ["schedule=cosine_restarts", "schedule.cycles=2", "schedule.snapshots=2", "trainer.epochs=2"]  # 2 files a fold
