@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from salt import build, ranks
 from salt.config import RunConfig
@@ -21,9 +21,9 @@ from salt.data.archive import BROKEN
 from salt.data.folds import make_folds, read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic, holds_synthetic
 from salt.data.tgs import SIZE, Dataset, Tiles, read_dataset
-from salt.files import locked, read_json, remove, write_json, write_text
+from salt.files import locked, read_json, remove, sha256, write_json, write_text
 from salt.fold import train_fold, write_npz
-from salt.losses.combine import set_progress
+from salt.losses.combine import set_progress, simple_losses
 from salt.models.segmenter import Segmenter
 from salt.network import Network, build_network
 from salt.rundir import RunDir, remake
@@ -52,16 +52,21 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
     data = load_data(config)
     folds = assign_folds(config, data.train)
     directory = RunDir(path)
-    settings, digest = config.model_dump(mode="json", by_alias=True), data.digest()
-    directory.check(settings, digest)
+    needs_weights = directory.needs_weights(config.fold_list)
+    belongings = (
+        config.model_dump(mode="json", by_alias=True),
+        data.digest(),
+        digest_of_weights(config, needs_weights),
+    )
+    directory.check(*belongings)
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
-    n_parameters = check_build(config if directory.needs_weights(config.fold_list) else build.without_weights(config))
+    n_parameters = check_build(config if needs_weights else build.without_weights(config))
     plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
         return None
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
-        directory.claim(settings, digest)  # checked once more: now no other process can write it
+        directory.claim(*belongings)  # checked once more: now no other process can write it
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
         network = build_network(config, runtime)
@@ -79,6 +84,12 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
                 submit(config, directory, data.test, score["threshold"], runtime, network)
     ranks.leave()
     return float(score["map"])
+
+
+def digest_of_weights(config: RunConfig, needed: bool) -> str | None:
+    """SHA-256 of the encoder's file, where one is given and needed; None elsewhere."""
+    file = config.encoder.weights
+    return sha256(Path(file)) if needed and file not in (None, "imagenet") and Path(file).is_file() else None
 
 
 def complete_fold(
@@ -195,19 +206,49 @@ def check_build(config: RunConfig) -> int:
 
 
 def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> None:
-    """One training step's forward and backward on two made-up tiles."""
+    """One training step's forward and backward on two made-up tiles.
+
+    Raises:
+        ValueError: the network or the loss, which may be a user's own, cannot take them; the message says which.
+    """
     masks = torch.zeros(2, 1, SIZE, SIZE)
     masks[0, :, 50:] = 1
     try:
         output = model(torch.rand(2, 1, SIZE, SIZE), torch.rand(2))
+    except Exception as error:  # of any kind: a part may be the user's own
+        raise ValueError(
+            f"encoder.name={config.encoder.name} with these options cannot take a tile: {type(error).__name__}: {error}"
+        ) from error
+    if output.logits.shape != masks.shape:
+        raise ValueError(
+            f"the decoder and head give logits {tuple(output.logits.shape)}, expected {tuple(masks.shape)}"
+        )
+    for part in simple_losses(loss):
+        check_loss(part, output.logits, masks)
+    try:
         value = model.loss(output, masks, loss)
         value.backward()
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:
         raise ValueError(
-            f"encoder.name={config.encoder.name} with these options cannot take a tile: {error}"
+            f"deep-supervision: the loss of these options fails: {type(error).__name__}: {error}"
         ) from error
-    if output.logits.shape != masks.shape or not torch.isfinite(value):
-        raise ValueError(f"a dummy batch gives logits {tuple(output.logits.shape)} and loss {value.item()}")
+    if not torch.isfinite(value):
+        raise ValueError(f"a dummy batch gives the loss {value.item()}")
+
+
+def check_loss(loss: nn.Module, logits: Tensor, masks: Tensor) -> None:
+    """Make sure that a loss takes logits and masks (N 1 H W) and returns a scalar that has a gradient."""
+    expected = f"loss: {type(loss).__name__}.forward(logits, masks) must return a scalar tensor with a gradient, got"
+    try:
+        value = loss(logits, masks)
+    except Exception as error:
+        raise ValueError(f"{expected} {type(error).__name__}: {error}") from error
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{expected} {type(value).__name__}")
+    if value.ndim or not value.requires_grad:
+        raise ValueError(
+            f"{expected} a tensor of shape {tuple(value.shape)}{'' if value.requires_grad else ' without'}"
+        )
 
 
 def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:

@@ -115,13 +115,17 @@ class RunDir:
         """Whether the directory belongs to a config and to data."""
         return (self.path / "config.yaml").exists() and (self.path / "environment.json").exists()
 
-    def check(self, config: dict[str, Any], data_digest: str | None = None) -> list[str]:
-        """Make sure that the directory is new or belongs to this config (and data, if given); nothing is written.
+    def check(
+        self, config: dict[str, Any], data_digest: str | None = None, weights_digest: str | None = None
+    ) -> list[str]:
+        """Make sure that the directory is new or belongs to this config; nothing is written.
 
-        Returns the differences that `accept` allows.
+        The digests are those of the data, and of the encoder's file where folds are still to begin from one; what
+        is not given is not compared. Returns the differences that `accept` allows.
 
         Raises:
-            ValueError: the directory belongs to another config (the differing keys are named) or to other data.
+            ValueError: the directory belongs to another config (the differing keys are named), to other data or to
+                other encoder weights.
         """
         folds = list(self.path.glob("fold_*"))  # first: another process may begin the run just now, these come last
         if not self.is_begun():
@@ -140,12 +144,24 @@ class RunDir:
             )
         if data_digest is not None:
             self.check_data(data_digest, config["data"]["root"], "choose another name=...")
+        if weights_digest is not None:
+            self.check_weights(weights_digest, config["encoder"]["weights"])
         return changes
 
     def check_data(self, digest: str, root: str, remedy: str) -> None:
         """Make sure that the data is the one that this run was trained on."""
         if read_json(self.path / "environment.json", "data_sha256")["data_sha256"] != digest:
             raise ValueError(f"{self.path} was trained on other data than {root} holds now; {remedy}")
+
+    def check_weights(self, digest: str, file: str) -> None:
+        """Make sure that the encoder's file is the one that this run began with."""
+        begun_with = read_json(self.path / "environment.json", "weights_sha256")["weights_sha256"]
+        if begun_with != digest:
+            raise ValueError(
+                f"encoder.weights: {file} has changed since {self.path} was begun: its SHA-256 was {begun_with}, now "
+                f"it is {digest}. Folds from different weights do not belong together: put the old file back, or "
+                "choose another name=..."
+            )
 
     def check_free(self, folds: list[int]) -> None:
         """Make sure that no other process works on the first of these folds that is not finished.
@@ -156,14 +172,14 @@ class RunDir:
         for fold in [fold for fold in folds if not self.is_done(fold)][:1]:
             check_free(self.fold(fold), "fold")
 
-    def claim(self, config: dict[str, Any], data_digest: str) -> None:
+    def claim(self, config: dict[str, Any], data_digest: str, weights_digest: str | None = None) -> None:
         """Take the directory for this config, or make sure that it already belongs to it (see `check`).
 
         A difference in a key that `accept` names is written into config.yaml, and noted in environment.json.
         """
         file = self.path / "config.yaml"
         record = self.path / "environment.json"
-        changes = self.check(config, data_digest)
+        changes = self.check(config, data_digest, weights_digest)
         if self.is_begun():
             if changes:
                 content = read_json(record, "data_sha256")
@@ -171,7 +187,7 @@ class RunDir:
                 write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        write_json(record, environment() | {"data_sha256": data_digest})
+        write_json(record, environment() | {"data_sha256": data_digest, "weights_sha256": weights_digest})
 
 
 def remake(file: Path) -> str:

@@ -42,6 +42,8 @@ def main() -> None:
             print(f"salt-train {salt.__version__}")
             return
         check_words(get_args_parser().parse_args().overrides)
+        if os.getcwd() not in sys.path:  # a user's own losses lie in the folder of now, as with python -m salt.train
+            sys.path.append(os.getcwd())
         run_all()
 
 

@@ -88,6 +88,17 @@ class Linear(Change):
         return min(max((self.progress - self.start) / (self.end - self.start), 0.0), 1.0)
 
 
+def simple_losses(loss: nn.Module) -> list[nn.Module]:
+    """The losses that a loss is made of; a loss that is not made of others is its only one."""
+    if isinstance(loss, WeightedSum):
+        parts = list(loss.losses)
+    elif isinstance(loss, Change):
+        parts = [loss.first, loss.then]
+    else:
+        return [loss]
+    return [simple for part in parts for simple in simple_losses(part)]
+
+
 def set_progress(loss: nn.Module, progress: float) -> None:
     """Tell every loss inside `loss` that changes by epoch which fraction of the epochs is done."""
     for module in loss.modules():
