@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/baseline
 ARGS ?=
+TESTS ?=
 COMPETITION := tgs-salt-identification-challenge
 
 .DEFAULT_GOAL := help
@@ -26,8 +27,8 @@ demo: setup  ## train two folds on generated tiles (about 2 minutes on 2 cores) 
 ablation: setup  ## a toy sweep over the losses on generated tiles, to its table of comparison (2 minutes on 2 cores)
 	$(BIN)/salt-train ablation=loss experiment=toy
 
-test: setup  ## run the tests (no network, no GPU)
-	$(BIN)/python -m pytest -n 2
+test: setup  ## run the tests (no network, no GPU); some of them with TESTS="tests/losses"
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 faults: setup  ## the long form of the fault suite: kill, signals, full disks, damaged files (5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 -m faults
