@@ -13,10 +13,12 @@ from conftest import CONFIGS, options, raw_config
 from salt import build
 from salt.config import check_config
 from salt.data.tiles import Batch
-from salt.fold import Fold, start, train_step
+from salt.fold import start
 from salt.losses.combine import set_progress
+from salt.network import build_network
 from salt.runtime import choose_runtime
 from salt.schedule import end_epoch
+from salt.step import Fold, Statistics, train_step
 
 APART = {"data", "trainer", "experiment", "ablation", "hydra"}  # not parts of a network or of its training
 # Of the encoders one of each family: the others differ in depth alone, and tests/models/test_options.py has them all.
@@ -93,9 +95,11 @@ def test_every_pair_trains(row, tmp_path):
     config = config_of(row)
     runtime = choose_runtime(config.trainer)
     torch.manual_seed(0)
-    state = start(config, 10, tmp_path, runtime)
+    network = build_network(config, runtime)
+    state = start(config, 10, tmp_path, network.model, runtime)
     augment, loss = build.build_augment(config), build.build_loss(config)
-    fold = Fold(config, 0, tmp_path, runtime, None, None, None, state.model, state.model, loss, augment.mix)
+    parts = (None, None, None, network, network.forward, loss, augment.mix, Statistics(network.model))
+    fold = Fold(config, 0, tmp_path, runtime, *parts)
     images = torch.randint(0, 255, (2, 1, 101, 101), dtype=torch.uint8)
     masks = torch.zeros(2, 1, 101, 101, dtype=torch.uint8)
     masks[0, :, 40:] = 1
@@ -108,7 +112,7 @@ def test_every_pair_trains(row, tmp_path):
     set_progress(loss, 0.5)
     state.model.train()
     outcome = train_step(fold, state, Batch(images, masks, torch.tensor([100.0, 900.0]), torch.arange(2)))
-    state.average.after_epoch(state.model, 0.5)
+    state.average.after_epoch(0.5)
     end_epoch(state.schedule, outcome[0].item())
     after = state.model.state_dict()
     assert torch.isfinite(outcome).all()

@@ -9,6 +9,7 @@ from salt.build import build
 from salt.data.mix import CutMix, MixUp
 from salt.data.tgs import Tiles
 from salt.data.tiles import EpochBatches, TrainTiles, train_loader
+from salt.runtime import seed_all
 
 
 def tiles(n=10):
@@ -99,7 +100,7 @@ def test_every_setting_changes_something(option, path, value):
             part = part[key]
         part[path[-1]] = new
         made = build("augment", node)
-        torch.manual_seed(0)
+        seed_all(0)
         images, masks = tiles(24)
         noise = np.random.default_rng(1).integers(0, 10, images.shape).astype(np.uint8)
         pairs = [made(images[i] + noise[i], masks[i], (i,)) for i in range(24)]
@@ -120,7 +121,7 @@ def test_every_setting_changes_something(option, path, value):
 
 
 def mixing_example(mix, seed=0):
-    torch.manual_seed(seed)
+    seed_all(seed)
     images = torch.arange(4.0)[:, None, None, None].expand(4, 1, 20, 20)
     masks = (torch.arange(4) % 2).float()[:, None, None, None].expand(4, 1, 20, 20)
     return images, masks, mix(images, masks, torch.arange(4.0))
