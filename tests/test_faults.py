@@ -116,7 +116,7 @@ def test_killed_at_random_moments(command, undisturbed, tmp_path, kills):
 @pytest.mark.faults
 def test_killed_between_two_writes(command, undisturbed, tmp_path):
     killed = 0
-    for n in itertools.cycle((2, 3, 4, 5)):  # the last stage writes four files, so that five bring it to its end
+    for n in itertools.cycle((2, 3, 4, 5, 6)):  # the last stage writes five files, so that six bring it to its end
         result = run([sys.executable, "-c", DYING, str(n), *command[3:]], tmp_path)
         if result.returncode == 0:
             break
