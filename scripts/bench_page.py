@@ -10,7 +10,8 @@ Written by `make bench` (`scripts/bench.py`) from the numbers in [benchmarks.jso
 
 {machine[cpu]}, {machine[cores]} cores, {machine[threads]} threads, {machine[gigabytes]} GB; torch {machine[torch]},
 {machine[number_format]}; {tiles} {kind} tiles for training. The sides of a row are measured in turn; times are medians,
-ratios medians of the pairs. Ratios are what to compare: times on a shared machine vary by a tenth and more.
+ratios medians of the pairs ({rounds} rounds). Ratios are what to compare: times on a shared machine vary by a tenth and
+more.
 
 | what | Salt | compared with | ratio | target | met |
 | --- | --- | --- | --- | --- | --- |
@@ -19,6 +20,7 @@ ratios medians of the pairs. Ratios are what to compare: times on a shared machi
 - *Plain script*: what a user would write with the same libraries (`scripts/plain.py`): smp.Unet with scSE, smp's Lovász
   loss, albumentations, a DataLoader, Adam. Tiles, augmentation and batch size are the same. Salt's number format is the
   one above, which it chooses by the CPU; where the CPU computes bfloat16 natively, most of the gain comes from that.
+  There the script is measured under bfloat16 autocast too; on other CPUs that is many times slower than float32.
 - *Model alone*: forward, loss, backward and optimizer on one batch that lies on the device; for prediction the forward.
 - *Usual kernel*: NumPy image after image, as in the competition's notebooks; of the scores a tenth of the tiles is
   measured. The results are compared and must be equal.
@@ -97,6 +99,7 @@ def page(content: Row) -> str:
     return TEXT.format(
         machine=content["machine"],
         kind=kind,
+        rounds=content["rounds"],
         tiles=f"{tiles:,}",
         table="\n".join(line(name, rows[name]) for name in LINES if name in rows),
         profile=profile_text(rows["profile"]) if "profile" in rows else "Not measured.",
