@@ -1,7 +1,7 @@
 """Which weights of a fold are its result: the last ones, or a mean of many. Chosen by the group `averaging`."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -111,17 +111,16 @@ def columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tens
 
 
 @torch.no_grad()
-def recompute_norms(
-    model: nn.Module, forward: Callable[[Tensor, Tensor], object], batches: Iterable[tuple[Tensor, Tensor]]
-) -> None:
+def recompute_norms(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Replace the statistics of batch norm by the mean over batches of images and depths, for the weights of now."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # equal weight for every batch
     model.train()
-    for images, depths in batches:
-        forward(images, depths)
+    for i, (images, depths) in enumerate(batches):
+        for norm in norms:
+            norm.momentum = 1 / (i + 1)  # equal weight for every batch; None would ask the device for a number
+        model(images, depths)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

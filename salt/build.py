@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
+import torch
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from salt.averaging import Last
@@ -178,7 +179,19 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
     # one pass over the weights; and a step without a finite gradient is left out on the device, not by asking it
     fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
     optimizer: Optimizer = build("optimizer", {"fused": True} | node if fused else node, params=groups)
+    if isinstance(optimizer, SGD):
+        begin_with_zeros(optimizer)
     return optimizer
+
+
+def begin_with_zeros(optimizer: SGD) -> None:
+    """Set the momentum to zero before the first step.
+
+    torch reserves it within that step, and a fused step that is left out would leave there what was in memory.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:

@@ -41,8 +41,8 @@ COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
 def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False) -> float | None:
     """Do or finish a run in the directory `path`; returns the out-of-fold score (None for a dry run).
 
-    `device` stands for trainer.device=auto. A run that is done `in_parts` gets its submission with the last fold
-    (one that is there is kept in step with the score).
+    `device` stands for trainer.device=auto or cuda. A run that is done `in_parts` gets its submission with the last
+    fold (one that is there is kept in step with the score).
 
     Raises:
         ValueError: data, config or an existing run directory do not allow it.
@@ -69,20 +69,29 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
         directory.claim(*belongings)  # checked once more: now no other process can write it
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
-        network = build_network(config, runtime)
-        for fold in config.fold_list:
-            complete_fold(config, fold, data, folds, directory, network, runtime)
-        ranks.barrier()
-        with locked(path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
-            score = write_scores(config, directory, data.train, folds)
-            if in_parts and score["partial"] and not (path / "submission.csv").exists():
-                command = shlex.join(["salt-submit", str(path)])
-                log.info("submission.csv comes with the last fold; %s writes one now", command)
-            elif is_fresh(config, directory, score["threshold"]):
-                log.info("%s is of these weights and this threshold already", path / "submission.csv")
-            else:
-                submit(config, directory, data.test, score["threshold"], runtime, network)
+        score = complete_run(config, data, folds, directory, runtime, in_parts)
     ranks.leave()
+    return score
+
+
+def complete_run(
+    config: RunConfig, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime, in_parts: bool
+) -> float:
+    """Train what is missing of the run's folds, then score and submit; returns the out-of-fold score."""
+    network = build_network(config, runtime)
+    for fold in config.fold_list:
+        complete_fold(config, fold, data, folds, directory, network, runtime)
+    ranks.barrier()
+    submission = directory.path / "submission.csv"
+    with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
+        score = write_scores(config, directory, data.train, folds)
+        if in_parts and score["partial"] and not submission.exists():
+            command = shlex.join(["salt-submit", str(directory.path)])
+            log.info("submission.csv comes with the last fold; %s writes one now", command)
+        elif is_fresh(config, directory, score["threshold"]):
+            log.info("%s is of these weights and this threshold already", submission)
+        else:
+            submit(config, directory, data.test, score["threshold"], runtime, network)
     return float(score["map"])
 
 

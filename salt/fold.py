@@ -255,7 +255,7 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
         if state.average.stale_norms:
             seed_all(fold.config.seed, fold.number, state.epoch)  # of dropout
             with fold.runtime.autocast():
-                recompute_norms(state.model, fold.network.forward, clean_batches(fold))
+                recompute_norms(state.model, clean_batches(fold))
         yield
     finally:
         state.model.load_state_dict(own)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor
 
 from salt import build, ranks
 from salt.config import RunConfig
@@ -23,10 +24,31 @@ class Network:
 
 
 def build_network(config: RunConfig, runtime: Runtime) -> Network:
-    """The network with random weights; nothing is compiled before its first call."""
-    model = build.build_model(build.without_weights(config)).to(runtime.device)
+    """The network with random weights; nothing is compiled before its first call.
+
+    Raises:
+        ValueError: the device's memory is too small for its weights.
+    """
+    model = build.build_model(build.without_weights(config))
     if ranks.world_size() > 1 and runtime.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = with_common_norms(model)
+    try:
+        model = model.to(runtime.device)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"out of GPU memory before the first step: {str(error).splitlines()[0]} "
+            "Another process may use this GPU; choose another trainer.device."
+        ) from error
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    return Network(model, torch.compile(model) if config.trainer.compile else model)
+    # a compiled network takes one batch size in training and one in prediction, so no code for all sizes is needed
+    return Network(model, torch.compile(model, dynamic=False) if config.trainer.compile else model)
+
+
+def with_common_norms(model: Segmenter) -> Segmenter:
+    """The model with batch norms that see the batches of all processes (SyncBatchNorm).
+
+    timm's function keeps the activations within timm's own norms; torch's would drop them.
+    """
+    common: Segmenter = convert_sync_batchnorm(model)
+    return common

@@ -75,7 +75,8 @@ def predict(
     except torch.OutOfMemoryError as error:
         raise ValueError(
             f"{title}: out of GPU memory while {runtime.predict_batch_size} tiles are predicted at once: "
-            f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on."
+            f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on "
+            "(salt-submit: --batch-size)."
         ) from error
     if ranks.world_size() > 1:
         parts = ranks.gather(probabilities)

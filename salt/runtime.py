@@ -31,14 +31,18 @@ class Runtime:
 
 
 def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
-    """Resolve the `auto` settings on this machine; `device` stands for trainer.device=auto.
+    """Resolve the `auto` settings on this machine; `device` stands for trainer.device=auto or cuda.
 
     Raises:
         ValueError: the device is not there.
     """
-    name = device if device is not None and trainer.device == "auto" else trainer.device
+    name = device if device is not None and trainer.device in ("auto", "cuda") else trainer.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks.world_size() > 1 and name.startswith("cuda:"):
+        raise ValueError(
+            f"trainer.device={name}: {ranks.world_size()} processes need a GPU each, expected auto or cuda"
+        )
     if name == "cuda":
         name = f"cuda:{ranks.local_rank()}"  # torch refuses to make a device without a number the current one
     found = torch.device(name)
@@ -53,7 +57,8 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     dtype = names[trainer.precision] if trainer.precision != "auto" else fast_dtype(found)
     # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones
-    predict_batch_size = trainer.predict_batch_size or trainer.batch_size * (4 if found.type == "cuda" else 1)
+    share = max(trainer.batch_size // ranks.world_size(), 1)  # of this process
+    predict_batch_size = trainer.predict_batch_size or share * (4 if found.type == "cuda" else 1)
     return Runtime(found, dtype, workers, predict_batch_size)
 
 

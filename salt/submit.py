@@ -17,12 +17,13 @@ def main() -> None:
         parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
         parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+        parser.add_argument("--batch-size", type=int, help="tiles predicted at once (default: as in training)")
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        submit(arguments.run, arguments.root, arguments.device)
+        submit(arguments.run, arguments.root, arguments.device, arguments.batch_size)
 
 
-def submit(path: Path, root: str | None, device: str) -> None:
+def submit(path: Path, root: str | None, device: str, batch_size: int | None) -> None:
     """Write the submission of the run in `path`.
 
     Raises:
@@ -30,7 +31,7 @@ def submit(path: Path, root: str | None, device: str) -> None:
             trained on.
     """
     directory = RunDir(path)
-    config = on_device(directory.read_config(), device)
+    config = on_device(directory.read_config(), device, batch_size)
     threshold = directory.read_score(config.data.n_folds)["threshold"]
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
         data = directory.read_data(config, root)
@@ -40,10 +41,12 @@ def submit(path: Path, root: str | None, device: str) -> None:
         submission.submit(config, directory, data.test, threshold, choose_runtime(config.trainer))
 
 
-def on_device(config: RunConfig, device: str) -> RunConfig:
-    """The same settings with another trainer.device."""
+def on_device(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:
+    """The same settings with another trainer.device, and trainer.predict_batch_size if that is given."""
     raw = config.model_dump(by_alias=True)
     raw["trainer"]["device"] = device
+    if batch_size is not None:
+        raw["trainer"]["predict_batch_size"] = batch_size
     return check_config(raw)
 
 

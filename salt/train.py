@@ -179,7 +179,15 @@ def messages(path: Path) -> Iterator[None]:
             if not (place / "config.yaml").exists():  # refused before it began: nothing else would tell
                 with suppress(OSError):  # the disk itself may be what failed
                     (place / "error.txt").write_text(traceback.format_exc())
+        forget_variables(error)
         raise CompactHydraException(str(error)) from None
+
+
+def forget_variables(error: BaseException | None) -> None:
+    """Free the variables of the calls that failed: Hydra keeps the error, a sweep's next points need the memory."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class RunLog(logging.FileHandler):

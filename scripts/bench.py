@@ -56,10 +56,10 @@ code = subprocess.run(sys.argv[1:], check=False).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
-EXTRA = {
-    "aten::lerp_": "moving average of the weights",
-    "aten::linalg_vector_norm": "norm of the gradient",
-    "aten::_amp_foreach_non_finite_check_and_unscale_": "check that the gradient is finite",
+EXTRA = {  # operators, on CPU and on a GPU
+    "moving average of the weights": ("aten::lerp_", "aten::_foreach_lerp_"),
+    "norm of the gradient": ("aten::linalg_vector_norm", "aten::_foreach_norm"),
+    "check that the gradient is finite": ("aten::_amp_foreach_non_finite_check_and_unscale_",),
 }
 
 
@@ -219,14 +219,19 @@ def operators(ours: Training) -> Row:
         began = time.perf_counter()
         ours.loop()
         wall = time.perf_counter() - began
-    device, name = (DeviceType.CUDA, "device") if on_gpu else (DeviceType.CPU, "cpu")  # an operator repeats its kernels
-    events = [event for event in recorded.key_averages() if event.device_type == device]
-    times = {event.key: getattr(event, f"self_{name}_time_total") / 1e6 for event in events}
+    events = [event for event in recorded.key_averages() if not event.is_user_annotation]
+    calls = [event for event in events if event.device_type == DeviceType.CPU]
+    kernels = [event for event in events if event.device_type == DeviceType.CUDA]  # their operators repeat their times
+    times = {event.key: event.self_device_time_total / 1e6 for event in kernels}
+    whole = {event.key: event.device_time_total / 1e6 for event in calls}  # with what it calls
+    if not on_gpu:
+        times = {event.key: event.self_cpu_time_total / 1e6 for event in calls}
+        whole = {event.key: event.cpu_time_total / 1e6 for event in calls}
     largest = sorted(times, key=lambda key: -times[key])[:10]
     began = time.perf_counter()
     list(ours.loader)
     extra = {"loading and augmentation": (time.perf_counter() - began) / wall}
-    extra |= {name: times.get(key, 0.0) / wall for key, name in EXTRA.items()}
+    extra |= {part: sum(whole.get(key, 0.0) for key in keys) / wall for part, keys in EXTRA.items()}
     shares = {key: times[key] / wall for key in largest}
     return {"shares": shares, "extra": extra, "busy": min(sum(times.values()) / wall, 1.0)}
 

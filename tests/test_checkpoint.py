@@ -1,5 +1,6 @@
 """Checkpoints: damage is found, the one before is the spare, and nothing foreign is taken or run."""
 
+import dataclasses
 import math
 import pickle
 import signal
@@ -205,6 +206,18 @@ def test_moments_lie_in_memory_like_their_weights_after_a_change_of_layout(tiny,
         assert all(m.stride() == parameter.stride() for m in moments.values() if m.shape == parameter.shape)
 
 
+@pytest.mark.parametrize(("saved", "expected"), [(1.0, 65536.0), (512.0, 512.0)])
+def test_float16_finds_its_own_scale_after_a_run_in_another_format(tiny, tmp_path, saved, expected):
+    config = tiny()
+    runtime = choose_runtime(config.trainer)
+    state = start(config, 30, tmp_path, build_model(config), runtime)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=saved)
+    state.scaler.scale(torch.zeros(()))
+    checkpoint.save(state, tmp_path)
+    other = dataclasses.replace(runtime, dtype=torch.float16)
+    assert start(config, 30, tmp_path, build_model(config), other).scaler.get_scale() == expected
+
+
 def gradients(state):
     """The same gradient for every weight, whatever its layout."""
     for i, parameter in enumerate(state.model.parameters()):
@@ -220,7 +233,7 @@ def test_every_key_of_accept_lets_a_run_go_on_and_takes_effect(tiny, tmp_path, m
     overrides = ["folds=[0]", "trainer.epochs=2", "optimizer=sgd", "optimizer.weight_decay=0", "optimizer.momentum=0"]
     overrides += ["optimizer.nesterov=false"]
     compile = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: compile(model, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compile(model, backend="eager", **options))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after_saving(patch, 1)
         crossval.run(tiny(*overrides), tmp_path)

@@ -187,7 +187,7 @@ def test_all_folds_and_the_submission_share_one_compiled_network(tiny, tmp_path,
         return graph.forward
 
     compile = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: compile(model, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda model, **options: compile(model, backend=backend, **options))
     counts = []
     for folds in ("[0]", "[0,1]"):
         graphs.clear()

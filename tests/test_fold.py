@@ -303,10 +303,10 @@ def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, mon
     seen = []
     recompute = fold_module.recompute_norms
 
-    def spy(model, forward, batches):
+    def spy(model, batches):
         batches = list(batches)
         seen.append(torch.cat([images for images, _ in batches]))
-        recompute(model, forward, batches)
+        recompute(model, batches)
 
     monkeypatch.setattr(fold_module, "recompute_norms", spy)
     data, folds, _ = train(config, tmp_path)

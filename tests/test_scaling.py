@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, raw_config
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from test_faults import ENVIRONMENT, Started, run
 
 from salt import ranks, sweep, train
+from salt.config import Trainer
 from salt.data.tiles import EpochBatches
-from salt.runtime import free_device
+from salt.runtime import choose_runtime, free_device
 
 RESULTS = [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("model.safetensors", "metrics.csv", "oof.npz")]
 RESULTS += ["oof.csv", "oof.npz", "submission.csv", "folds.csv"]
@@ -119,6 +120,41 @@ def test_each_point_takes_a_gpu_of_its_own_while_there_are_some(monkeypatch, tmp
             assert third in ("cuda:0", "cuda:1")
     with free_device(tmp_path, 3) as again:
         assert again == "cuda:1"
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """torch believes that there are two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("auto", "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cpu", "cpu")]
+)
+def test_a_point_uses_its_own_gpu_unless_another_is_named(two_gpus, setting, expected):
+    trainer = Trainer.model_validate(raw_config(f"trainer.device={setting}", "trainer.workers=0")["trainer"])
+    assert choose_runtime(trainer, "cuda:1").device == torch.device(expected)
+
+
+def test_processes_take_the_gpu_of_their_number_and_predict_their_share(two_gpus, monkeypatch):
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    settings = ["trainer.workers=0", "trainer.batch_size=32"]
+
+    def chosen(*overrides):
+        return choose_runtime(Trainer.model_validate(raw_config(*settings, *overrides)["trainer"]))
+
+    for device in ("auto", "cuda"):
+        runtime = chosen(f"trainer.device={device}")
+        assert runtime.device == torch.device("cuda:1") and runtime.predict_batch_size == 4 * 16
+    assert chosen("trainer.device=cpu").predict_batch_size == 16
+    assert chosen("trainer.predict_batch_size=7").predict_batch_size == 7
+    with pytest.raises(ValueError, match=r"trainer.device=cuda:0: 2 processes need a GPU each, expected auto or cuda"):
+        chosen("trainer.device=cuda:0")
 
 
 def test_without_a_gpu_points_share_the_cpu(monkeypatch, tmp_path):

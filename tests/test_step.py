@@ -14,7 +14,7 @@ from salt.data.tiles import Batch
 from salt.fold import start
 from salt.network import build_network
 from salt.runtime import choose_runtime
-from salt.step import Fold, Statistics, build_scaler, train_step
+from salt.step import MAX_SKIPPED, Fold, Statistics, build_scaler, read_outcome, train_step
 
 
 class Training:
@@ -111,6 +111,66 @@ def test_a_good_step_is_the_same_after_any_number_of_bad_ones(tiny, optimizer):
     for training in (undisturbed, disturbed):
         training.step()
     assert same(undisturbed.content(), disturbed.content())
+
+
+def test_a_first_step_that_is_left_out_changes_nothing(tiny):
+    training = Training(tiny("loss=bce", "optimizer=sgd", "averaging=none"))
+    before = training.content()
+    training.step(float("nan"))
+    moments = [m for state in training.state.optimizer.state.values() for m in state.values()]
+    assert same(before, training.content())
+    assert len(moments) == len(list(training.state.model.parameters())) and not any(m.any() for m in moments)
+
+
+def test_momentum_from_zero_is_plain_sgd(tiny):
+    ours = Training(tiny("loss=bce", "optimizer=sgd", "optimizer.lr=0.1", "averaging=none"))
+    theirs = copy.deepcopy(ours.state.model)
+    groups = [
+        {k: v for k, v in group.items() if k not in ("params", "fused")}
+        | {"params": [dict(theirs.named_parameters())[name] for name in names]}
+        for group, names in zip(ours.state.optimizer.param_groups, names_of(ours.state), strict=True)
+    ]
+    plain = torch.optim.SGD(groups, foreach=False, fused=False)
+    for step in range(3):
+        torch.manual_seed(step)
+        for mine, other in zip(ours.state.model.parameters(), theirs.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        ours.state.optimizer.step()
+        plain.step()
+    for mine, other in zip(ours.state.model.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def names_of(state):
+    """The names of the parameters in each group of the optimizer."""
+    names = {id(p): name for name, p in state.model.named_parameters()}
+    return [[names[id(p)] for p in group["params"]] for group in state.optimizer.param_groups]
+
+
+class Outcome:
+    """What a step gave, as `read_outcome` reads it."""
+
+    def read(self):
+        return [float("inf"), float("nan"), 0.0]
+
+
+@pytest.mark.parametrize(("scale", "ends"), [(1.0, True), (4096.0, False)])
+def test_an_epoch_without_a_step_ends_the_run_unless_float16_still_searches_its_scale(training, scale, ends):
+    state, index = training.state, torch.arange(2)
+    state.steps_per_epoch = 3
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    for _ in range(2):
+        read_outcome(state, index, Outcome(), ["a", "b"])
+    if ends:
+        with pytest.raises(ValueError, match=r"3 steps of one epoch gave no finite loss and gradient.*tiles .*: a, b"):
+            read_outcome(state, index, Outcome(), ["a", "b"])
+        return
+    state.steps_per_epoch = 1000
+    for _ in range(MAX_SKIPPED - 2):
+        read_outcome(state, index, Outcome(), ["a", "b"])
+    with pytest.raises(ValueError, match=rf"{MAX_SKIPPED + 1} steps of one epoch"):
+        read_outcome(state, index, Outcome(), ["a", "b"])
 
 
 @pytest.mark.parametrize(("precision", "scales"), [("fp32", False), ("bf16", False), ("fp16", True)])

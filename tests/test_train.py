@@ -1,20 +1,23 @@
 """The commands, as a user types them."""
 
+import gc
 import json
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import TINY, salt
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import salt as package
-from salt import compare, metrics, report, rle, submit, train
+from salt import compare, metrics, report, rle, submission, submit, train
 from salt.data.folds import read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
@@ -357,6 +360,35 @@ def test_other_mistakes_are_left_to_hydra(tmp_path):
         assert result.returncode == 1 and "See https://hydra.cc" in result.stderr and "quotes" not in result.stderr
 
 
+def test_an_error_that_is_kept_holds_no_memory():
+    class Large:
+        pass
+
+    held = []
+
+    def fails():
+        network = Large()
+        held.append(weakref.ref(network))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def explains():
+        network = Large()
+        held.append(weakref.ref(network))
+        try:
+            fails()
+        except RuntimeError as error:
+            raise ValueError("lower the batch size") from error
+
+    try:
+        explains()
+    except ValueError as error:
+        kept = error
+    assert all(network() is not None for network in held)
+    train.forget_variables(kept)
+    gc.collect()
+    assert [network() for network in held] == [None, None] and str(kept) == "lower the batch size"
+
+
 # ---- salt-submit and salt-report
 
 
@@ -374,6 +406,16 @@ def test_a_submission_of_other_folds_than_the_score_is_refused(copy):
         assert "score.json is of the folds [0, 1], but the folds [0] are finished" in result.stderr
         assert "salt-train command trains what is missing" in result.stderr
     assert not (copy / "submission.csv").exists()
+
+
+def test_a_submission_may_be_predicted_in_smaller_batches(copy, synthetic_root, tmp_path, monkeypatch):
+    runtimes = []
+    monkeypatch.setattr(submission, "submit", lambda *parts: runtimes.append(parts[-1]))
+    for extra in ([], ["--batch-size", "3"]):
+        assert salt(tmp_path, "runs/a", "--root", synthetic_root, *extra, main=submit.main).returncode == 0
+    assert [runtime.predict_batch_size for runtime in runtimes] == [4, 3]
+    result = salt(tmp_path, "runs/a", "--root", synthetic_root, "--batch-size", "0", main=submit.main)
+    assert result.returncode == 1 and "predict_batch_size" in result.stderr
 
 
 def test_only_salt_train_generates_tiles(copy, tmp_path):

@@ -177,6 +177,8 @@ def tile_losses(loss: Loss, logits: Tensor, masks: Tensor) -> Tensor:
 
     try:
         return torch.vmap(alone)(logits, masks)
+    except torch.OutOfMemoryError:  # is a RuntimeError; tile by tile would only hide it
+        raise
     except RuntimeError:
         return torch.stack([alone(*tile) for tile in zip(logits, masks, strict=True)])
 

@@ -15,7 +15,7 @@ from salt.models.center import DBlock
 from salt.models.encoder import Encoder
 from salt.models.heads import Hypercolumn, LastStage
 from salt.models.inputs import MEAN, STD, Channels, Pad, Resize, ResizePad
-from salt.models.supervision import Multiscale, Nonempty, at_tile
+from salt.models.supervision import Multiscale, Nonempty, at_tile, tile_losses
 from salt.models.unet import UNetDecoder
 
 
@@ -304,6 +304,18 @@ def test_a_mistake_in_a_loss_is_its_own_error():
     supervision = nonempty(1)
     with pytest.raises(RuntimeError, match=r"size of tensor a \(7\) must match"):
         supervision.loss(supervision([], columns, z), masks, broken, Pad(104, "reflect"))
+
+
+def test_too_little_memory_is_not_taken_for_a_loss_that_needs_its_tiles_one_by_one():
+    calls = []
+
+    def large(logits, mask):
+        calls.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        tile_losses(large, torch.zeros(3, 1, 4, 4), torch.zeros(3, 1, 4, 4))
+    assert len(calls) == 1
 
 
 HEADS = {

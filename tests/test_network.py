@@ -1,0 +1,33 @@
+"""The network of a run on its device."""
+
+import pytest
+import torch
+from timm.layers import BatchNormAct2d
+from torch import nn
+
+from salt import build
+from salt.network import build_network, with_common_norms
+from salt.runtime import choose_runtime
+
+
+@pytest.mark.parametrize("name", ["tu-test_resnet", "tu-efficientnet_lite0"])
+def test_norms_that_processes_share_compute_what_the_model_s_own_do(tiny, name):
+    model = build.build_model(tiny(f"encoder.name={name}")).eval()
+    images, depths = torch.rand(2, 1, 101, 101), torch.rand(2)
+    with torch.no_grad():
+        expected = model(images, depths).logits
+        n_norms = sum(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+        assert any(isinstance(part, BatchNormAct2d) for part in model.modules()) == ("lite0" in name)
+        common = with_common_norms(model)
+        assert sum(isinstance(part, nn.SyncBatchNorm) for part in common.modules()) == n_norms > 0
+        assert torch.equal(common(images, depths).logits, expected)
+
+
+def test_a_gpu_that_is_full_already_is_one_message(tiny, monkeypatch):
+    def full(self, *arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nmore")
+
+    config = tiny()
+    monkeypatch.setattr(nn.Module, "to", full)
+    with pytest.raises(ValueError, match=r"^out of GPU memory before the first step: .* another trainer.device"):
+        build_network(config, choose_runtime(config.trainer))
