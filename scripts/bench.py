@@ -495,7 +495,6 @@ def main() -> None:
     file = arguments.out / "benchmarks.json"
     content = json.loads(file.read_text()) if file.exists() else {"rows": {}}
     content["machine"] = machine(choose_runtime(composed(bench.network).trainer))
-    content["rounds"] = bench.rounds
     content["tiles"] = ("generated" if arguments.data is None else "TGS", len(bench.data.train.ids))
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:

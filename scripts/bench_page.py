@@ -99,7 +99,7 @@ def page(content: Row) -> str:
     return TEXT.format(
         machine=content["machine"],
         kind=kind,
-        rounds=content["rounds"],
+        rounds=span([row["rounds"] for row in rows.values() if "rounds" in row]),
         tiles=f"{tiles:,}",
         table="\n".join(line(name, rows[name]) for name in LINES if name in rows),
         profile=profile_text(rows["profile"]) if "profile" in rows else "Not measured.",
@@ -111,6 +111,11 @@ def page(content: Row) -> str:
         ),
         gpu=gpu_text(rows, content["machine"]["gpu"]),
     )
+
+
+def span(numbers: list[int]) -> str:
+    """The smallest and the largest of some numbers."""
+    return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)}))
 
 
 def line(name: str, row: Row) -> str:

@@ -51,7 +51,7 @@ def test_every_row_reaches_the_page(toy, watched, monkeypatch):
         assert all(value > 0 for key, value in row.items() if key in ("seconds", "compared_seconds", "ratio")), name
         assert ("met" in row) == ("target" in row)
     runtime = bench.choose_runtime(bench.composed(TOY).trainer)
-    content = {"rows": rows, "machine": bench.machine(runtime), "tiles": ["generated", 24], "rounds": 1}
+    content = {"rows": rows, "machine": bench.machine(runtime), "tiles": ["generated", 24]}
     text = bench_page.page(json.loads(json.dumps(content)))
     assert "No GPU was at hand" in text and "nan" not in text and text.count("\n| ") >= len(bench_page.LINES)
     assert sorted(o for c in watched for o in c if o.startswith("data.n_folds")) == ["data.n_folds=2", "data.n_folds=4"]
