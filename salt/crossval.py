@@ -27,7 +27,7 @@ from salt.losses.combine import set_progress, simple_losses
 from salt.models.segmenter import Segmenter
 from salt.network import Network, build_network
 from salt.rundir import RunDir, remake
-from salt.runtime import Runtime, choose_runtime
+from salt.runtime import Runtime, choose_runtime, is_out_of_memory
 from salt.score import score_out_of_fold
 from salt.submission import is_fresh, submit
 
@@ -119,7 +119,9 @@ def complete_fold(
         else:
             try:
                 weights = train_fold(config, fold, data.train, folds, path, network, runtime)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise ValueError(out_of_memory(config, error)) from error
             write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
         # a finished fold needs no checkpoint; a killed process may have left it

@@ -14,7 +14,7 @@ from salt import ranks
 from salt.checkpoint import load_weights
 from salt.data.tgs import Tiles
 from salt.network import Forward, Network
-from salt.runtime import Runtime
+from salt.runtime import Runtime, is_out_of_memory
 
 BLOCK = 4096  # tiles that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
 
@@ -72,7 +72,9 @@ def predict(
                 images, depths = inputs(tiles, share[start : start + BLOCK], runtime)
                 block = predict_block(network.forward, images, depths, runtime, tta, bar)
                 probabilities[start : start + BLOCK] = block.cpu().numpy()
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise ValueError(
             f"{title}: out of GPU memory while {runtime.predict_batch_size} tiles are predicted at once: "
             f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on "

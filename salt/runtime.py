@@ -1,6 +1,10 @@
 """Device, number format and random seeds of a fold."""
 
+import os
 import random
+import shutil
+import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +38,7 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     """Resolve the `auto` settings on this machine; `device` stands for trainer.device=auto or cuda.
 
     Raises:
-        ValueError: the device is not there.
+        ValueError: the device is not there, does not compute in the number format, or a compiler is missing.
     """
     name = device if device is not None and trainer.device in ("auto", "cuda") else trainer.device
     if name == "auto":
@@ -56,6 +60,15 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
         workers = 0 if found.type == "cpu" else min(8, cpu_count())  # CPUs that this process may use
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     dtype = names[trainer.precision] if trainer.precision != "auto" else fast_dtype(found)
+    if dtype == torch.bfloat16 and found.type == "cuda" and fast_dtype(found) != dtype:
+        raise ValueError(
+            "trainer.precision=bf16: this GPU has no convolutions in bfloat16, expected auto, fp16 or fp32"
+        )
+    missing = missing_compiler(found) if trainer.compile else None
+    if missing is not None:
+        raise ValueError(
+            f"trainer.compile=true needs {missing}, which is not here; install it or leave the setting out"
+        )
     # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones
     share = max(trainer.batch_size // ranks.world_size(), 1)  # of this process
     predict_batch_size = trainer.predict_batch_size or share * (4 if found.type == "cuda" else 1)
@@ -85,6 +98,25 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if native else torch.float16
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
+
+
+def missing_compiler(device: torch.device) -> str | None:
+    """What torch.compile needs on this device and does not find; None if all is there."""
+    if device.type == "cpu":
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        return None if shutil.which(compiler) else f"the C++ compiler {compiler}"
+    if not any(shutil.which(compiler) for compiler in (os.environ.get("CC", "gcc"), "gcc", "clang")):
+        return "a C compiler, gcc or clang"
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    return None if header.is_file() else f"{header}"
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the GPU's memory was too small.
+
+    cuDNN tries several ways to compute a convolution and says only that none worked where each lacked memory.
+    """
+    return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)
 
 
 class OnTheWay:

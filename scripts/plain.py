@@ -61,7 +61,11 @@ class PlainTraining:
         self.loss = smp.losses.LovaszLoss("binary", per_image=True)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
         self.loader: Any = DataLoader(
-            PlainTiles(tiles, positions, size), batch_size, shuffle=True, drop_last=True, num_workers=workers
+            PlainTiles(tiles, positions, size),
+            batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=min(workers, 4),  # what they prepare lies in shared memory, of which containers have 64 MB
         )
         self.device, self.autocast = device, autocast
 

@@ -14,6 +14,7 @@ from test_fold import files, stop_after_saving, train
 from salt import checkpoint, crossval, interrupt
 from salt import files as files_module
 from salt import fold as fold_module
+from salt import runtime as runtime_module
 from salt.build import build_model
 from salt.config import check_config
 from salt.fold import start
@@ -233,6 +234,7 @@ def test_every_key_of_accept_lets_a_run_go_on_and_takes_effect(tiny, tmp_path, m
     overrides = ["folds=[0]", "trainer.epochs=2", "optimizer=sgd", "optimizer.weight_decay=0", "optimizer.momentum=0"]
     overrides += ["optimizer.nesterov=false"]
     compile = torch.compile
+    monkeypatch.setattr(runtime_module, "missing_compiler", lambda device: None)  # none is used here
     monkeypatch.setattr(torch, "compile", lambda model, **options: compile(model, backend="eager", **options))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after_saving(patch, 1)

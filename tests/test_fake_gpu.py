@@ -14,13 +14,14 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from salt import build
+from salt import runtime as runtime_module
 from salt.checkpoint import State
 from salt.config import Trainer, check_config
 from salt.data.tiles import Batch
 from salt.losses.combine import set_progress
 from salt.network import Network
 from salt.predict import predict_block
-from salt.runtime import Runtime, choose_runtime
+from salt.runtime import Runtime, choose_runtime, missing_compiler
 from salt.step import Fold, Statistics, build_scaler, train_step
 
 GROUPS = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision", "loss")
@@ -68,6 +69,40 @@ def test_a_gpu_that_is_not_there_is_refused(one_gpu):
     trainer = raw_config("trainer.device=cuda:1")["trainer"]
     with pytest.raises(ValueError, match=r"trainer.device=cuda:1: this machine has 1 CUDA devices"):
         choose_runtime(Trainer.model_validate(trainer))
+
+
+@pytest.mark.parametrize(("capability", "refused"), [((7, 5), True), ((8, 0), False)])
+def test_bfloat16_is_refused_on_a_gpu_without_it(one_gpu, monkeypatch, capability, refused):
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", lambda index: None, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    trainer = Trainer.model_validate(raw_config("trainer.precision=bf16", "trainer.workers=0")["trainer"])
+    if not refused:
+        assert choose_runtime(trainer).dtype == torch.bfloat16
+        return
+    with pytest.raises(ValueError, match=r"trainer.precision=bf16: this GPU .* expected auto, fp16 or fp32"):
+        choose_runtime(trainer)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_compilation_without_a_compiler_is_refused(one_gpu, monkeypatch, tmp_path, device):
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", lambda index: None, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    for variable in ("CC", "CXX"):
+        monkeypatch.delenv(variable, raising=False)
+    settings = ["trainer.workers=0", f"trainer.device={device}"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    choose_runtime(Trainer.model_validate(raw_config(*settings)["trainer"]))
+    with pytest.raises(ValueError, match=r"trainer.compile=true needs .*compiler.*, which is not here"):
+        choose_runtime(Trainer.model_validate(raw_config(*settings, "trainer.compile=true")["trainer"]))
+    for name in ("gcc", "g++", "clang++"):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setattr(runtime_module.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    found = [missing_compiler(torch.device(device))]
+    (tmp_path / "Python.h").touch()
+    found.append(missing_compiler(torch.device(device)))
+    assert found == ([f"{tmp_path / 'Python.h'}", None] if device == "cuda" else [None, None])
 
 
 class NothingWaits(TorchDispatchMode):

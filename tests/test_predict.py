@@ -73,15 +73,31 @@ def test_the_mean_over_files_of_weights(tiny, tiles, tmp_path):
     np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
 
 
-def test_too_little_memory_names_the_setting(tiny, tiles):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"),
+        RuntimeError("FIND was unable to find an engine to execute this computation"),  # cuDNN's way to say the same
+    ],
+)
+def test_too_little_memory_names_the_setting(tiny, tiles, error):
     class TooLarge(torch.nn.Module):
         def forward(self, images, depths):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+            raise error
 
     model = TooLarge()
     runtime = choose_runtime(tiny().trainer)
     with pytest.raises(ValueError, match=r"test: out of GPU memory while 4 tiles .* Lower trainer.predict_batch_size"):
         predict(Network(model, model), tiles, np.arange(3), runtime, True, "test")
+
+
+def test_another_error_of_the_network_stays_as_it_is(tiny, tiles):
+    class Broken(torch.nn.Module):
+        def forward(self, images, depths):
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
+        predict(Network(Broken(), Broken()), tiles, np.arange(3), choose_runtime(tiny().trainer), True, "test")
 
 
 def test_probabilities_that_are_no_numbers_are_refused(tiny, tiles):
