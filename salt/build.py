@@ -160,7 +160,9 @@ def stages(setting: Stages) -> list[int] | None:
 
 def build_loss(config: RunConfig) -> nn.Module:
     """The segmentation loss."""
-    loss: nn.Module = build("loss", config.loss.node())
+    loss = build("loss", config.loss.node())
+    if not isinstance(loss, nn.Module):
+        raise ValueError(f"loss: expected {config.loss.target} to be a torch.nn.Module, it is {type(loss).__name__}")
     return loss
 
 

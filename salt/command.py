@@ -26,6 +26,9 @@ def messages(name: str) -> Iterator[None]:
             yield
         except (ValueError, OSError) as error:
             sys.exit(f"{name}: {error}")
+        except KeyboardInterrupt:
+            print(f"{name}: stopped by Ctrl-C; the same command begins again", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def compare(paths: list[Path], baseline: str | None, out: Path | None) -> str:
     if twice:
         raise ValueError(f"one run is given more than once: {', '.join(twice)}")
     rows = read_rows(paths)
-    return finish(rows, *choose_baseline(rows, baseline, None), [], out or Path())
+    return finish(rows, *choose_baseline(rows, baseline, None), [], Path(), out)
 
 
 def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None, failed: Collection[str] = ()) -> str:
@@ -111,7 +111,7 @@ def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None, f
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
     rows = read_rows(scored)
-    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, out or folder)
+    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, folder, out)
 
 
 def find_points(folder: Path) -> list[Path]:
@@ -126,8 +126,13 @@ def reason(point: Path) -> str:
     file = point / "error.txt"
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     begin = max((i for i, line in enumerate(lines) if line.startswith("Traceback ")), default=-1)
-    messages = [line for line in lines[begin + 1 :] if line and not line[0].isspace()]
-    return f" ({messages[0][:N_REASON]})" if messages else ""
+    first = next((i for i in range(begin + 1, len(lines)) if lines[i] and not lines[i][0].isspace()), None)
+    if first is None:
+        return ""
+    text = " ".join(
+        line.strip() for line in lines[first : first + 1 + lines[first].endswith(":")]
+    )  # with its first case
+    return f" ({text[:N_REASON]})"
 
 
 def sweep_baseline(folder: Path) -> str | None:
@@ -275,8 +280,13 @@ def listed(rows: list[Row]) -> str:
     return (" or " if len(rows) == 2 else ", ").join(row.label for row in rows)
 
 
-def finish(rows: list[Row], baseline: Row, why: str, missing: list[str], out: Path) -> str:
-    """Compare, write the three files and return the text to print."""
+def finish(rows: list[Row], baseline: Row, why: str, missing: list[str], default: Path, asked: Path | None) -> str:
+    """Compare, write the three files and return the text to print.
+
+    Raises:
+        OSError: they cannot be written into the folder that was asked for.
+    """
+    out = asked or default
     results = compare_rows(rows, baseline)
     run = baseline.runs[0]
     folds = sorted(run.tiles["fold"].unique())
@@ -287,7 +297,12 @@ def finish(rows: list[Row], baseline: Row, why: str, missing: list[str], out: Pa
     )
     varying = "The runs differ in: " + (", ".join(varying_settings(rows)) or "nothing")
     text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), NOTE])
-    write(out, text, results)
+    try:
+        write(out, text, results)
+    except OSError as error:  # such as a read-only disk; the table is there all the same
+        if asked is not None:
+            raise
+        return f"{text}\n\nnot written: {error}"
     return f"{text}\n\nwritten in {out}: compare.md, compare.csv, compare.png"
 
 

@@ -49,10 +49,11 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
     """
     runtime = choose_runtime(config.trainer, device)
     ranks.join(runtime.device.type == "cuda")
-    data = load_data(config)
-    folds = assign_folds(config, data.train)
     directory = RunDir(path)
     needs_weights = directory.needs_weights(config.fold_list)
+    n_parameters = check_build(config if needs_weights else build.without_weights(config))
+    data = load_data(config)
+    folds = assign_folds(config, data.train)
     belongings = (
         config.model_dump(mode="json", by_alias=True),
         data.digest(),
@@ -60,7 +61,6 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
     )
     directory.check(*belongings)
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
-    n_parameters = check_build(config if needs_weights else build.without_weights(config))
     plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
         return None
@@ -117,6 +117,9 @@ def complete_fold(
         if directory.is_done(fold):
             log.info("fold %d is finished already", fold)
         else:
+            digest = digest_of_weights(config, directory.needs_weights([fold]))
+            if digest is not None:  # once more: hours may have passed since the first fold
+                directory.check_weights(digest, str(config.encoder.weights))
             try:
                 weights = train_fold(config, fold, data.train, folds, path, network, runtime)
             except RuntimeError as error:
@@ -258,7 +261,7 @@ def check_loss(loss: nn.Module, logits: Tensor, masks: Tensor) -> None:
         raise ValueError(f"{expected} {type(value).__name__}")
     if value.ndim or not value.requires_grad:
         raise ValueError(
-            f"{expected} a tensor of shape {tuple(value.shape)}{'' if value.requires_grad else ' without'}"
+            f"{expected} a tensor of shape {tuple(value.shape)}{'' if value.requires_grad else ' without a gradient'}"
         )
 
 

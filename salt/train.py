@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -44,7 +45,11 @@ def main() -> None:
         check_words(get_args_parser().parse_args().overrides)
         if os.getcwd() not in sys.path:  # a user's own losses lie in the folder of now, as with python -m salt.train
             sys.path.append(os.getcwd())
-        run_all()
+        try:
+            run_all()
+        except KeyboardInterrupt:  # before a run or between two, where nothing is to be saved
+            print("stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
 
 def check_words(words: list[str]) -> None:

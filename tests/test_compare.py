@@ -207,6 +207,15 @@ def test_the_files_hold_the_text_and_a_picture(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_the_table_is_printed_where_it_cannot_be_written(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "a")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "compare.md").mkdir()  # in the way
+    command(monkeypatch, "a")
+    said = capsys.readouterr().out
+    assert "| a " in said and "not written: " in said and "compare.md cannot be written" in said
+
+
 def test_a_table_of_one_run(tmp_path, monkeypatch, capsys):
     make_run(tmp_path / "only", scores_of(1))
     command(monkeypatch, tmp_path / "only", "--out", tmp_path / "made" / "here")
@@ -356,6 +365,10 @@ def test_failed_points_are_listed(tmp_path):
     make_failed(tmp_path / "center=fpa", "")
     (tmp_path / "center=x").mkdir()
     (tmp_path / "center=x" / "error.txt").write_text("killed\n")  # refused before it had a config
+    problems = (
+        'Traceback (most recent call last):\n  File "a"\nValueError: the config has 2 problem(s):\n  epochs: a\n  b\n'
+    )
+    make_failed(tmp_path / "center=y", problems)
     (tmp_path / "pictures").mkdir()
     text = compare_sweep(tmp_path, None)
     assert [line for line in text.splitlines() if "no score" in line] == [
@@ -363,6 +376,7 @@ def test_failed_points_are_listed(tmp_path):
         "- no score: center=conv",
         "- no score: center=fpa",
         "- no score: center=x (killed)",
+        "- no score: center=y (ValueError: the config has 2 problem(s): epochs: a)",
     ]
     assert list(rows_of(text)) == ["center=none"] and "no score" in (tmp_path / "compare.md").read_text()
 

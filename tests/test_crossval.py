@@ -225,6 +225,33 @@ def test_encoder_weights_that_change_under_a_run_are_refused(tiny, tmp_path):
     go("[0,1]")
 
 
+def test_encoder_weights_that_change_between_two_folds_are_refused(tiny, tmp_path, monkeypatch):
+    file, run = tmp_path / "w.safetensors", tmp_path / "run"
+    save_encoder(file, 0)
+    train = crossval.train_fold
+
+    def swapped(*parts):
+        weights = train(*parts)
+        save_encoder(file, 1)
+        return weights
+
+    monkeypatch.setattr(crossval, "train_fold", swapped)
+    with pytest.raises(ValueError, match=rf"{file} has changed since"):
+        crossval.run(tiny("trainer.epochs=1", f"encoder.weights={file}"), run)
+    assert (run / "fold_0/done").exists() and not (run / "fold_1/metrics.csv").exists()
+
+
+def test_a_network_that_cannot_be_built_is_refused_before_tiles_are_generated(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"encoder.name=nonsense is no encoder"):
+        crossval.run(tiny("encoder.name=nonsense", f"data.root={tmp_path / 'tiles'}"), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_no_module_is_named(tiny):
+    with pytest.raises(ValueError, match=r"loss: expected builtins.dict to be a torch.nn.Module, it is dict"):
+        crossval.build.build_loss(tiny("loss._target_=builtins.dict"))
+
+
 class Own(torch.nn.Module):
     """A user's loss that gives what it was told."""
 

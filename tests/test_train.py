@@ -255,6 +255,7 @@ REFUSED = {
     "loss=lovas": "lovasz",
     "name=../x": "name: ",
     "data.root=nowhere": "there is no folder nowhere",
+    "data.root=runs": "runs has no train.csv",
     "data.folds_csv=nowhere.csv": "data.folds_csv: there is no file nowhere.csv",
     "name=new encoder.weights=nowhere.pth": "encoder.weights: there is no file nowhere.pth",
     "seed=5": "seed: 0 -> 5",
@@ -406,6 +407,25 @@ def test_a_submission_of_other_folds_than_the_score_is_refused(copy):
         assert "score.json is of the folds [0, 1], but the folds [0] are finished" in result.stderr
         assert "salt-train command trains what is missing" in result.stderr
     assert not (copy / "submission.csv").exists()
+
+
+@pytest.mark.parametrize("command", [submit, report, compare])
+def test_ctrl_c_ends_the_other_commands_with_one_line(copy, tmp_path, monkeypatch, command):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, command.__name__.rpartition(".")[2], interrupted)
+    result = salt(tmp_path, "runs/a", main=command.main)
+    assert result.returncode == 130 and result.stderr.count("\n") == 1 and "stopped by Ctrl-C" in result.stderr
+
+
+def test_ctrl_c_before_a_run_is_one_line(tmp_path, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "run", interrupted)
+    result = salt(tmp_path, "data=synthetic")
+    assert (result.returncode, result.stderr) == (130, "stopped by Ctrl-C\n")
 
 
 def test_a_submission_may_be_predicted_in_smaller_batches(copy, synthetic_root, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
 LARGE = 10_000_000  # bytes; no tile has as many
 BOMB = 100  # no honest large member shrinks to less than one part in so many
 INNER_LIMIT = 1_000_000_000  # bytes of an archive within an archive, which is unpacked in memory
@@ -16,7 +17,7 @@ BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOF
 
 
 def check_root(root: Path) -> None:
-    """Make sure that there is a data folder; what is in it, its reader checks.
+    """Make sure that there is a data folder with tables or archives; what is in these, its reader checks.
 
     Raises:
         ValueError: there is none; the message names the ways to get data.
@@ -26,6 +27,16 @@ def check_root(root: Path) -> None:
             f"data.root: there is no folder {root}. `make data` explains the download; "
             "data.root=FOLDER (or SALT_DATA) names another place; data=synthetic needs no download."
         )
+    if root.is_dir() and not (root / "train.csv").exists() and not (root / OUTER_ZIP).is_file():
+        raise ValueError(without_tables(root))
+
+
+def without_tables(root: Path) -> str:
+    """What is wrong with a data folder or archive in which the tables are missing."""
+    return (
+        f"data.root: {root} has no train.csv. Expected train.csv, depths.csv, sample_submission.csv, "
+        f"train.zip and test.zip (or train/ and test/ unpacked), or {OUTER_ZIP}."
+    )
 
 
 class Folder:

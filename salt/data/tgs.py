@@ -19,10 +19,9 @@ from tqdm import tqdm
 
 from salt import rle
 from salt.data import cache
-from salt.data.archive import Below, Folder, Source, Zip, check_root, stamps
+from salt.data.archive import OUTER_ZIP, Below, Folder, Source, Zip, check_root, stamps, without_tables
 
 SIZE = 101  # pixels, both sides of every tile
-OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
 SHOWN = 5  # offending ids that a message names
 CHECKED = 4096  # masks compared at once
 
@@ -121,10 +120,7 @@ def open_root(root: Path) -> Folder | Zip:
     check_root(root)
     source = Zip(root, str(root)) if root.is_file() else Folder(root)
     if "train.csv" not in source.names:
-        raise ValueError(
-            f"data.root: {root} has no train.csv. Expected train.csv, depths.csv, sample_submission.csv, "
-            f"train.zip and test.zip (or train/ and test/ unpacked), or {OUTER_ZIP}."
-        )
+        raise ValueError(without_tables(root))
     return source
 
 
