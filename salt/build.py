@@ -12,12 +12,12 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from salt.averaging import Last
 from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
 from salt.models.encoder import Encoder, NoEncoder
 from salt.models.inputs import Channels
 from salt.models.segmenter import Segmenter
+from salt.training.averaging import Last
 
 
 def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:

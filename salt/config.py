@@ -10,6 +10,9 @@ Stages = Literal["all"] | list[int]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
 Place = Annotated[str, AfterValidator(expanduser)]  # a path; few shells replace the ~ in key=~/path
 
+# Where classes were before. Runs of earlier versions, and YAML files of a user, name them there.
+MOVED = {"salt.averaging.": "salt.training.averaging.", "salt.schedule.": "salt.training.schedule."}
+
 # What `accept` may name: each takes effect at the next step, a checkpoint restores none.
 ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
 
@@ -131,6 +134,7 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     Raises:
         ValueError: all problems together, each with its full key, what was expected and what was found.
     """
+    raw = with_new_places(raw)
     problems: list[str] = []
     config = None
     try:
@@ -142,6 +146,19 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     if problems or config is None:
         raise ValueError("the config has " + f"{len(problems)} problem(s):\n  " + "\n  ".join(problems))
     return config
+
+
+def with_new_places(node: Any, key: str = "") -> Any:
+    """The same settings, with each class that has moved named at its new place."""
+    if isinstance(node, dict):
+        return {k: with_new_places(value, k) for k, value in node.items()}
+    if isinstance(node, list):
+        return [with_new_places(value) for value in node]
+    if key == "_target_" and isinstance(node, str):
+        for old, new in MOVED.items():
+            if node.startswith(old):
+                return new + node.removeprefix(old)
+    return node
 
 
 def check_name(name: object) -> None:

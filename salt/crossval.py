@@ -15,21 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from salt import build, ranks
+from salt import build
 from salt.config import RunConfig
 from salt.data.archive import BROKEN
 from salt.data.folds import make_folds, read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic, holds_synthetic
 from salt.data.tgs import SIZE, Dataset, Tiles, read_dataset
-from salt.files import locked, read_json, remove, sha256, write_json, write_text
-from salt.fold import train_fold, write_npz
+from salt.inference.submission import is_fresh, submit
 from salt.losses.combine import set_progress, simple_losses
+from salt.machine import distributed
+from salt.machine.device import Runtime, choose_runtime, is_out_of_memory
 from salt.models.segmenter import Segmenter
 from salt.network import Network, build_network
-from salt.rundir import RunDir, remake
-from salt.runtime import Runtime, choose_runtime, is_out_of_memory
-from salt.score import score_out_of_fold
-from salt.submission import is_fresh, submit
+from salt.runs.files import locked, read_json, remove, sha256, write_json, write_text
+from salt.runs.rundir import RunDir, remake
+from salt.scoring.score import score_out_of_fold
+from salt.training.fold import train_fold, write_npz
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
         ValueError: data, config or an existing run directory do not allow it.
     """
     runtime = choose_runtime(config.trainer, device)
-    ranks.join(runtime.device.type == "cuda")
+    distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
     needs_weights = directory.needs_weights(config.fold_list)
     n_parameters = check_build(config if needs_weights else build.without_weights(config))
@@ -70,7 +71,7 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
         score = complete_run(config, data, folds, directory, runtime, in_parts)
-    ranks.leave()
+    distributed.leave()
     return score
 
 
@@ -81,7 +82,7 @@ def complete_run(
     network = build_network(config, runtime)
     for fold in config.fold_list:
         complete_fold(config, fold, data, folds, directory, network, runtime)
-    ranks.barrier()
+    distributed.barrier()
     submission = directory.path / "submission.csv"
     with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
         score = write_scores(config, directory, data.train, folds)
@@ -111,7 +112,7 @@ def complete_fold(
     runtime: Runtime,
 ) -> None:
     """Train a fold, unless it is finished; no other process may work on it."""
-    ranks.barrier()
+    distributed.barrier()
     path = directory.fold(fold)
     with locked(path, "fold"):
         if directory.is_done(fold):
@@ -145,7 +146,7 @@ def load_data(config: RunConfig) -> Dataset:
     """The data set; synthetic tiles are generated where they are not there yet, for a dry run in a temporary folder."""
     root, cache = Path(config.data.root), Path(config.data.cache) if config.data.cache else None
     wanted = config.data.synthetic.model_dump() if config.data.synthetic else None
-    with ranks.main_first():
+    with distributed.main_first():
         if wanted is not None and not holds_synthetic(root, **wanted):
             if config.dry_run:
                 with TemporaryDirectory() as folder:

@@ -7,10 +7,11 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor
 
-from salt import build, ranks
+from salt import build
 from salt.config import RunConfig
+from salt.machine import distributed
+from salt.machine.device import Runtime
 from salt.models.segmenter import Output, Segmenter
-from salt.runtime import Runtime
 
 Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey depths (N)
 
@@ -30,7 +31,7 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         ValueError: the device's memory is too small for its weights.
     """
     model = build.build_model(build.without_weights(config))
-    if ranks.world_size() > 1 and runtime.device.type == "cuda":
+    if distributed.world_size() > 1 and runtime.device.type == "cuda":
         model = with_common_norms(model)
     try:
         model = model.to(runtime.device)

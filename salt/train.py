@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import salt
-from salt import interrupt, ranks
-from salt.command import outlive_readers, quiet_pipe
-from salt.sweep import Sweep, in_quotes, run_directory
+from salt.commands.common import outlive_readers, quiet_pipe
+from salt.machine import distributed, interrupt
+from salt.runs.sweep import Sweep, in_quotes, run_directory
 
 if TYPE_CHECKING:
     from salt.config import RunConfig
@@ -95,7 +95,7 @@ def run(cfg: DictConfig) -> float | None:
     path = run_directory()
     with messages(path):
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        if ranks.world_size() > 1 and in_sweep:
+        if distributed.world_size() > 1 and in_sweep:
             raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
         config = typed(cfg)
         if config.dry_run:
@@ -119,8 +119,8 @@ def check_start(config: "RunConfig", path: Path) -> None:
         ValueError: they are not.
     """
     from salt.data.archive import check_root
-    from salt.files import check_file
-    from salt.rundir import RunDir
+    from salt.runs.files import check_file
+    from salt.runs.rundir import RunDir
 
     directory = RunDir(path)
     if config.data.synthetic is None:
@@ -148,7 +148,7 @@ def device_of_point() -> Iterator[str | None]:
     if hydra_config.mode != RunMode.MULTIRUN or "n_jobs" not in hydra_config.launcher:
         yield None
         return
-    from salt.runtime import free_device
+    from salt.machine.device import free_device
 
     with free_device(Path(hydra_config.sweep.dir), int(hydra_config.job.num)) as device:
         yield device
@@ -214,7 +214,7 @@ def log_to(file: Path | None) -> Iterator[None]:
     """Log to the terminal above the progress bars, and to the run's train.log."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    if not ranks.is_main():  # one of several processes speaks
+    if not distributed.is_main():  # one of several processes speaks
         os.environ["TQDM_DISABLE"] = "1"
         log.setLevel(logging.ERROR)
         yield

@@ -31,18 +31,20 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from salt import build, metrics, rle
-from salt.checkpoint import Epoch, State, load_weights, save_weights
+from salt import build
 from salt.config import RunConfig, check_config
+from salt.data import rle
+from salt.data.loader import EpochBatches, TrainTiles, train_loader
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import Dataset, read_dataset
-from salt.data.tiles import EpochBatches, TrainTiles, train_loader
-from salt.fold import start, train_epoch
+from salt.inference.predict import inputs, predict, to_float
+from salt.machine.device import Runtime, choose_runtime, fast_dtype, missing_compiler
 from salt.network import build_network
-from salt.predict import inputs, predict, to_float
-from salt.runtime import Runtime, choose_runtime, fast_dtype, missing_compiler
-from salt.step import Fold, Statistics
+from salt.scoring import metrics
 from salt.train import CONFIGS
+from salt.training.checkpoint import Epoch, State, load_weights, save_weights
+from salt.training.fold import start, train_epoch
+from salt.training.step import Fold, Statistics
 
 Row = dict[str, Any]
 # the same network as smp.Unet("resnet34", decoder_attention_type="scse")

@@ -17,12 +17,12 @@ from omegaconf import OmegaConf
 
 from salt import build
 from salt.config import RunConfig, check_config
-from salt.data.tiles import Batch
-from salt.fold import start
+from salt.data.loader import Batch
+from salt.machine.device import choose_runtime
 from salt.network import build_network
-from salt.runtime import choose_runtime
-from salt.step import Fold, Statistics, train_step
 from salt.train import CONFIGS
+from salt.training.fold import start
+from salt.training.step import Fold, Statistics, train_step
 
 NETWORK = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
 TRAINING = ("loss", "augment", "optimizer", "schedule", "averaging")

@@ -24,7 +24,7 @@ def imports(file: Path, top_only: bool = False) -> set[str]:
 
 def test_models_losses_and_metrics_stand_alone():
     for name, file in FILES.items():
-        for folder in ("salt.models", "salt.losses", "salt.metrics", "salt.rle"):
+        for folder in ("salt.models", "salt.losses", "salt.scoring.metrics", "salt.data.rle"):
             if name.startswith(folder):
                 outside = {
                     i for i in imports(file) if i.startswith("salt") and not (i == "salt" or i.startswith(folder))
@@ -36,7 +36,7 @@ def test_hydra_stays_in_train_build_and_sweep():
     users = {
         name for name, file in FILES.items() if any(i.split(".")[0] in ("hydra", "omegaconf") for i in imports(file))
     }
-    assert users <= {"salt.train", "salt.build", "salt.sweep"}
+    assert users <= {"salt.train", "salt.build", "salt.runs.sweep"}
 
 
 def test_the_unet_receives_its_parts():
@@ -44,5 +44,6 @@ def test_the_unet_receives_its_parts():
 
 
 def test_command_and_config_do_not_import_torch():
-    code = "import sys, salt.train, salt.config, salt.submit, salt.rundir; sys.exit('torch' in sys.modules)"
+    modules = "salt.train, salt.config, salt.commands.submit, salt.runs.rundir"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

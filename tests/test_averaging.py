@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import flat, options, perturbed, raw_config
 
-from salt.averaging import EMA, SWA, Last, recompute_norms
 from salt.build import build
+from salt.training.averaging import EMA, SWA, Last, recompute_norms
 
 
 def trajectory(make, n_epochs=8, steps=2):

@@ -11,15 +11,17 @@ import torch
 from safetensors.torch import load_file
 from test_fold import files, stop_after_saving, train
 
-from salt import checkpoint, crossval, interrupt
-from salt import files as files_module
-from salt import fold as fold_module
-from salt import runtime as runtime_module
+from salt import crossval
 from salt.build import build_model
 from salt.config import check_config
-from salt.fold import start
+from salt.machine import device as runtime_module
+from salt.machine import interrupt
+from salt.machine.device import choose_runtime
 from salt.network import build_network
-from salt.runtime import choose_runtime
+from salt.runs import files as files_module
+from salt.training import checkpoint
+from salt.training import fold as fold_module
+from salt.training.fold import start
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from conftest import raw_config
 
-from salt import compare
-from salt.compare import bootstrap, compare_sweep
+from salt.commands import compare
+from salt.commands.compare import bootstrap, compare_sweep
 from salt.config import check_config
 
 N = 20  # tiles of a run made here
@@ -49,7 +49,7 @@ def make_failed(path: Path, error: str | None = None) -> None:
 
 
 def name_baseline(sweep: Path, baseline: str | None) -> None:
-    node = {"hydra": {"callbacks": {"sweep": {"_target_": "salt.sweep.Sweep", "baseline": baseline}}}}
+    node = {"hydra": {"callbacks": {"sweep": {"_target_": "salt.runs.sweep.Sweep", "baseline": baseline}}}}
     (sweep / "multirun.yaml").write_text(yaml.safe_dump(node))
 
 
@@ -477,9 +477,9 @@ def test_wrong_paths_are_one_message(tmp_path, monkeypatch):
 
 def test_the_command_is_quick_to_start_and_ends_with_its_code(tmp_path):
     make_run(tmp_path / "a")
-    code = "import sys, salt.compare; salt.compare.main(); sys.exit('torch' in sys.modules)"
+    code = "import sys, salt.commands.compare; salt.commands.compare.main(); sys.exit('torch' in sys.modules)"
     good = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert good.returncode == 0 and "| a " in good.stdout, good.stderr
-    bad = subprocess.run([sys.executable, "-m", "salt.compare", "nowhere"], capture_output=True, text=True)
+    bad = subprocess.run([sys.executable, "-m", "salt.commands.compare", "nowhere"], capture_output=True, text=True)
     assert bad.returncode == 1 and bad.stderr.endswith("salt-compare: nowhere does not exist\n")
     assert "Traceback" not in bad.stderr

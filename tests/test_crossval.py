@@ -13,14 +13,14 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 from salt import crossval
-from salt import runtime as runtime_module
 from salt.crossval import assign_folds, keep_folds, load_data, write_scores
 from salt.data.folds import write_folds
-from salt.files import sha256, write_json, write_text
-from salt.fold import write_npz
 from salt.losses.combine import Step, WeightedSum
 from salt.losses.pixel import BCE
-from salt.rundir import RunDir
+from salt.machine import device as runtime_module
+from salt.runs.files import sha256, write_json, write_text
+from salt.runs.rundir import RunDir
+from salt.training.fold import write_npz
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from salt import build
-from salt import runtime as runtime_module
-from salt.checkpoint import State
 from salt.config import Trainer, check_config
-from salt.data.tiles import Batch
+from salt.data.loader import Batch
+from salt.inference.predict import predict_block
 from salt.losses.combine import set_progress
+from salt.machine import device as runtime_module
+from salt.machine.device import Runtime, choose_runtime, missing_compiler
 from salt.network import Network
-from salt.predict import predict_block
-from salt.runtime import Runtime, choose_runtime, missing_compiler
-from salt.step import Fold, Statistics, build_scaler, train_step
+from salt.training.checkpoint import State
+from salt.training.step import Fold, Statistics, build_scaler, train_step
 
 GROUPS = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision", "loss")
 PARTS = [[f"{group}={option}"] for group in GROUPS for option in options(group) if option not in ("any", "none")]

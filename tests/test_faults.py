@@ -209,14 +209,14 @@ def test_a_full_or_read_only_disk(command, undisturbed, tmp_path, options):
 def test_out_of_gpu_memory_says_what_to_lower_and_the_run_goes_on_where_asked(command, synthetic_root, tmp_path):
     # the error of a device that is too small, raised in the third epoch
     code = """if True:
-        import torch, salt.fold, salt.train
-        step, calls = salt.fold.train_step, []
+        import torch, salt.training.fold, salt.train
+        step, calls = salt.training.fold.train_step, []
         def small(*arguments):
             calls.append(1)
             if len(calls) > 7:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return step(*arguments)
-        salt.fold.train_step = small
+        salt.training.fold.train_step = small
         salt.train.main()
     """
     result = run([sys.executable, "-c", code, *command[3:]], tmp_path)

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from salt.files import check_free, folder_name, locked, write_atomic, write_json
+from salt.runs.files import check_free, folder_name, locked, write_atomic, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -27,7 +27,7 @@ def test_a_write_removes_what_killed_processes_left_of_the_same_file(tmp_path):
     code = """
 import os, signal
 from pathlib import Path
-from salt.files import write_atomic
+from salt.runs.files import write_atomic
 def die(path):
     path.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,15 +10,16 @@ from conftest import options
 from safetensors.torch import load_file
 from torch import distributed
 
-from salt import checkpoint, interrupt
-from salt import fold as fold_module
 from salt.build import build_loss, build_model
 from salt.crossval import assign_folds, load_data
-from salt.fold import train_fold
+from salt.inference.predict import predict
+from salt.machine import interrupt
+from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.network import Network, build_network
-from salt.predict import predict
-from salt.runtime import choose_runtime
+from salt.training import checkpoint
+from salt.training import fold as fold_module
+from salt.training.fold import train_fold
 
 
 def train(config, path):
@@ -285,7 +286,7 @@ def test_processes_do_not_wait_for_layers_without_gradients(tiny, monkeypatch, o
     config = tiny(override)
     model, loss = build_model(config), build_loss(config)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    monkeypatch.setattr(fold_module.ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(fold_module.distributed, "world_size", lambda: 2)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
         forward = fold_module.spread(Network(model, model), loss, choose_runtime(config.trainer))

@@ -21,7 +21,7 @@ from test_submission import read_masks
 
 from salt import build
 from salt.losses.combine import set_progress
-from salt.runtime import fast_dtype, missing_compiler
+from salt.machine.device import fast_dtype, missing_compiler
 
 DEVICE = os.environ.get("SALT_TEST_DEVICE", "cuda")
 N_GPUS = torch.cuda.device_count()
@@ -49,9 +49,9 @@ from salt.train import main
 main()
 """  # salt-train with so much GPU memory
 STRICT = """
-import sys, torch, salt.fold
+import sys, torch, salt.training.fold
 from salt.train import main
-device, step = sys.argv.pop(1), salt.fold.train_step
+device, step = sys.argv.pop(1), salt.training.fold.train_step
 def strict(*arguments):
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("error")
@@ -60,7 +60,7 @@ def strict(*arguments):
     finally:
         if device == "cuda":
             torch.cuda.set_sync_debug_mode("default")
-salt.fold.train_step = strict
+salt.training.fold.train_step = strict
 main()
 """  # salt-train, in which a step that waits for the GPU fails
 
@@ -166,7 +166,7 @@ def test_a_stopped_run_goes_on(tiny, tmp_path, number):
 def test_salt_submit_writes_the_same_submission(finished):
     before = read_masks(finished)
     (finished / "submission.csv").unlink()
-    result = run(finished.parents[1], ["-m", "salt.submit", "runs/a"], "--device", DEVICE)
+    result = run(finished.parents[1], ["-m", "salt.commands.submit", "runs/a"], "--device", DEVICE)
     assert result.returncode == 0, result.stderr
     after = read_masks(finished)
     assert list(after) == list(before)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salt import metrics
+from salt.scoring import metrics
 
 
 def score_by_definition(truth: np.ndarray, prediction: np.ndarray) -> float:

@@ -6,8 +6,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from salt import build
+from salt.machine.device import choose_runtime
 from salt.network import build_network, with_common_norms
-from salt.runtime import choose_runtime
 
 
 @pytest.mark.parametrize("name", ["tu-test_resnet", "tu-efficientnet_lite0"])

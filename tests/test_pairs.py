@@ -12,13 +12,13 @@ from conftest import CONFIGS, options, raw_config
 
 from salt import build
 from salt.config import check_config
-from salt.data.tiles import Batch
-from salt.fold import start
+from salt.data.loader import Batch
 from salt.losses.combine import set_progress
+from salt.machine.device import choose_runtime
 from salt.network import build_network
-from salt.runtime import choose_runtime
-from salt.schedule import end_epoch
-from salt.step import Fold, Statistics, train_step
+from salt.training.fold import start
+from salt.training.schedule import end_epoch
+from salt.training.step import Fold, Statistics, train_step
 
 APART = {"data", "trainer", "experiment", "ablation", "hydra"}  # not parts of a network or of its training
 # Of the encoders one of each family: the others differ in depth alone, and tests/models/test_options.py has them all.

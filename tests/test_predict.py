@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from salt import predict as predict_module
 from salt.build import build_model
-from salt.checkpoint import save_weights
 from salt.crossval import load_data
+from salt.inference import predict as predict_module
+from salt.inference.predict import predict, predict_mean
+from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.network import Network
-from salt.predict import predict, predict_mean
-from salt.runtime import choose_runtime
+from salt.training.checkpoint import save_weights
 
 
 class Brightness(torch.nn.Module):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from salt.rundir import RunDir, weight_files
+from salt.runs.rundir import RunDir, weight_files
 
 
 def test_claim_writes_once_and_accepts_the_same(tmp_path):
@@ -97,7 +97,7 @@ def test_a_check_writes_nothing_and_returns_what_is_accepted(tmp_path):
 
 def test_the_first_fold_that_is_not_finished_must_be_free(tmp_path):
     run = RunDir(tmp_path)
-    code = "import sys; from pathlib import Path; from salt.files import locked\n"
+    code = "import sys; from pathlib import Path; from salt.runs.files import locked\n"
     code += "with locked(Path('fold_1'), 'fold'): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:

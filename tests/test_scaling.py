@@ -18,10 +18,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from test_faults import ENVIRONMENT, Started, run
 
-from salt import ranks, sweep, train
+from salt import train
 from salt.config import Trainer
-from salt.data.tiles import EpochBatches
-from salt.runtime import choose_runtime, free_device
+from salt.data.loader import EpochBatches
+from salt.machine import distributed
+from salt.machine.device import choose_runtime, free_device
+from salt.runs import sweep
 
 RESULTS = [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("model.safetensors", "metrics.csv", "oof.npz")]
 RESULTS += ["oof.csv", "oof.npz", "submission.csv", "folds.csv"]
@@ -168,7 +170,12 @@ def test_without_a_gpu_points_share_the_cpu(monkeypatch, tmp_path):
 def test_alone_there_is_nothing_to_share(monkeypatch):
     monkeypatch.setenv("RANK", "3")  # of some other launcher
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert ranks.is_main() and ranks.rank() == 0 and ranks.gather("x") == ["x"] and ranks.mean(2) == 2
+    assert (
+        distributed.is_main()
+        and distributed.rank() == 0
+        and distributed.gather("x") == ["x"]
+        and distributed.mean(2) == 2
+    )
 
 
 @pytest.mark.faults

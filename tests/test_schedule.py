@@ -2,8 +2,8 @@ import pytest
 import torch
 from conftest import flat, options, perturbed, raw_config
 
-from salt import schedule
 from salt.build import build
+from salt.training import schedule
 
 
 def rates(make, n_steps, **settings):

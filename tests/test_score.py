@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from salt import metrics
-from salt.score import score_out_of_fold
+from salt.scoring import metrics
+from salt.scoring.score import score_out_of_fold
 
 
 def example(n=40, seed=0):

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from salt import build
 from salt.crossval import load_data
-from salt.data.tiles import Batch
-from salt.fold import start
+from salt.data.loader import Batch
+from salt.machine.device import choose_runtime
 from salt.network import build_network
-from salt.runtime import choose_runtime
-from salt.step import MAX_SKIPPED, Fold, Statistics, build_scaler, read_outcome, train_step
+from salt.training.fold import start
+from salt.training.step import MAX_SKIPPED, Fold, Statistics, build_scaler, read_outcome, train_step
 
 
 class Training:

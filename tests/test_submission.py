@@ -10,12 +10,13 @@ from conftest import TINY, raw_config
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from salt import build, crossval, submission
+from salt import build, crossval
 from salt.config import check_config
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
+from salt.inference import submission
+from salt.inference.submission import check_submission, write_submission
 from salt.models.segmenter import Output
-from salt.submission import check_submission, write_submission
 
 
 @pytest.fixture

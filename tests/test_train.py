@@ -17,11 +17,15 @@ from conftest import TINY, salt
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import salt as package
-from salt import compare, metrics, report, rle, submission, submit, train
+from salt import train
+from salt.commands import compare, report, submit
+from salt.data import rle
 from salt.data.folds import read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
-from salt.files import locked
+from salt.inference import submission
+from salt.runs.files import locked
+from salt.scoring import metrics
 
 
 @pytest.fixture(scope="module")
@@ -275,9 +279,9 @@ def test_a_typo_is_refused_before_torch_is_imported(finished, synthetic_root):
                 print(ended.code if isinstance(ended.code, str) else "", file=sys.stderr)
                 assert ended.code and "torch" not in sys.modules, word
         sys.argv = ["salt-submit", "runs/a", "--root", "nowhere"]
-        import salt.submit
+        import salt.commands.submit
         try:
-            salt.submit.main()
+            salt.commands.submit.main()
         except SystemExit as ended:
             assert "there is no folder nowhere" in ended.code and "torch" not in sys.modules
     """

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.files import locked, write_json
+from salt.runs.files import locked, write_json
 
 log = logging.getLogger(__name__)
 

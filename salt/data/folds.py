@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
-from salt.files import check_file, write_text
+from salt.runs.files import check_file, write_text
 
 
 def coverage_class(masks: NDArray[np.uint8]) -> NDArray[np.int64]:

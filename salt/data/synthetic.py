@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from salt import rle
+from salt.data import rle
 from salt.data.tgs import SIZE
 
 MARKER = "synthetic.json"  # in the folder, last written: what it holds

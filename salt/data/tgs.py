@@ -17,8 +17,7 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salt import rle
-from salt.data import cache
+from salt.data import cache, rle
 from salt.data.archive import OUTER_ZIP, Below, Folder, Source, Zip, check_root, stamps, without_tables
 
 SIZE = 101  # pixels, both sides of every tile

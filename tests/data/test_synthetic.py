@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from salt import metrics
 from salt.data.synthetic import ensure_synthetic, make_tiles
 from salt.data.tgs import read_dataset
+from salt.scoring import metrics
 
 
 def test_the_seed_decides_every_byte(tmp_path):

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from salt import rle
 from salt.data import archive as archive_module
+from salt.data import rle
 from salt.data import tgs as tgs_module
 from salt.data.synthetic import png
 from salt.data.tgs import OUTER_ZIP, decode_mask, read_dataset

@@ -6,10 +6,10 @@ import torch
 from conftest import options, raw_config
 
 from salt.build import build
+from salt.data.loader import EpochBatches, TrainTiles, train_loader
 from salt.data.mix import CutMix, MixUp
 from salt.data.tgs import Tiles
-from salt.data.tiles import EpochBatches, TrainTiles, train_loader
-from salt.runtime import seed_all
+from salt.machine.device import seed_all
 
 
 def tiles(n=10):

@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from salt.command import make_parser, messages
-from salt.files import folder_name, read_yaml, write_atomic, write_text
-from salt.rundir import FREE_KEYS, flatten
+from salt.commands.common import make_parser, messages
+from salt.runs.files import folder_name, read_yaml, write_atomic, write_text
+from salt.runs.rundir import FREE_KEYS, flatten, read_settings
 
 COLUMNS = {"id": "str", "fold": "int64", "score": "float64"}  # of oof.csv
 TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
@@ -155,7 +155,7 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} is no run directory, it has no config.yaml{hint}")
     if not (path / "score.json").is_file():
         raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
-    config = flatten(read_yaml(path / "config.yaml"))
+    config = flatten(read_settings(path))
     settings = {key: value for key, value in config.items() if key not in SAME_ROW}
     try:
         partial = bool(json.loads((path / "score.json").read_text(encoding="utf-8")).get("partial"))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from salt import ranks
-from salt.checkpoint import load_weights
 from salt.data.tgs import Tiles
+from salt.machine import distributed
+from salt.machine.device import Runtime, is_out_of_memory
 from salt.network import Forward, Network
-from salt.runtime import Runtime, is_out_of_memory
+from salt.training.checkpoint import load_weights
 
 BLOCK = 4096  # tiles that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
 
@@ -64,7 +64,7 @@ def predict(
         ValueError: the device's memory is too small, or a probability is no number.
     """
     network.model.eval()
-    share = positions[ranks.rank() :: ranks.world_size()]
+    share = positions[distributed.rank() :: distributed.world_size()]
     probabilities = np.empty((len(share), *tiles.images.shape[1:]), dtype=np.float32)
     try:
         with tqdm(total=len(share), desc=title, unit="tile", disable=None, leave=False) as bar:
@@ -80,11 +80,11 @@ def predict(
             f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on "
             "(salt-submit: --batch-size)."
         ) from error
-    if ranks.world_size() > 1:
-        parts = ranks.gather(probabilities)
+    if distributed.world_size() > 1:
+        parts = distributed.gather(probabilities)
         probabilities = np.empty((len(positions) if parts else 0, *probabilities.shape[1:]), dtype=np.float32)
         for rank, part in enumerate(parts):
-            probabilities[rank :: ranks.world_size()] = part
+            probabilities[rank :: distributed.world_size()] = part
     if not np.isfinite(probabilities).all():
         raise ValueError(
             f"{title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"

@@ -22,21 +22,24 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from salt import build, checkpoint, interrupt, metrics, ranks
-from salt.averaging import recompute_norms
-from salt.checkpoint import Epoch, Row, State, save_weights
+from salt import build
 from salt.config import RunConfig
+from salt.data.loader import Batch, EpochBatches, TrainTiles, train_loader
 from salt.data.tgs import SIZE, Tiles
-from salt.data.tiles import Batch, EpochBatches, TrainTiles, train_loader
-from salt.files import write_atomic, write_json
+from salt.inference.predict import inputs, predict, predict_mean, to_float
 from salt.losses.combine import set_progress
+from salt.machine import distributed, interrupt
+from salt.machine.device import OnTheWay, Runtime, seed_all
 from salt.models.segmenter import Segmenter
 from salt.network import Forward, Network
-from salt.predict import inputs, predict, predict_mean, to_float
-from salt.rundir import has_checkpoint, remake, snapshot_file
-from salt.runtime import OnTheWay, Runtime, seed_all
-from salt.schedule import end_epoch, snapshot_epochs
-from salt.step import HELP, Fold, Statistics, build_scaler, read_outcome, train_step
+from salt.runs.files import write_atomic, write_json
+from salt.runs.rundir import has_checkpoint, remake, snapshot_file
+from salt.scoring import metrics
+from salt.training import checkpoint
+from salt.training.averaging import recompute_norms
+from salt.training.checkpoint import Epoch, Row, State, save_weights
+from salt.training.schedule import end_epoch, snapshot_epochs
+from salt.training.step import HELP, Fold, Statistics, build_scaler, read_outcome, train_step
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +64,9 @@ def train_fold(
         Interrupted: a signal asked for it; the state is saved.
     """
     training, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
-    batches = EpochBatches(training, config.trainer.batch_size, (config.seed, number), ranks.rank(), ranks.world_size())
+    batches = EpochBatches(
+        training, config.trainer.batch_size, (config.seed, number), distributed.rank(), distributed.world_size()
+    )
     augment = build.build_augment(config)
     dataset = TrainTiles(tiles, augment, (config.seed, number))
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
@@ -105,7 +110,7 @@ def end_of_epoch(fold: Fold, state: State) -> None:
     state.epoch += 1
     state.average.after_epoch(state.epoch / fold.config.trainer.epochs)
     end_epoch(state.schedule, mean_loss)
-    ranks.same_as_main(state.average.module)
+    distributed.same_as_main(state.average.module)
     check_finite(state)
     state.rows.append(row | validate(fold, state))
     state.current = Epoch()
@@ -122,7 +127,7 @@ def finish(fold: Fold, state: State) -> list[Path]:
     files = [*snapshots(state, fold.path), fold.path / "model.safetensors"]
     with result_weights(fold, state):
         save_weights(state.model, files[-1])
-        ranks.barrier()  # the others read what the first process wrote
+        distributed.barrier()  # the others read what the first process wrote
         tta = fold.config.trainer.tta
         probabilities = predict_mean(fold.network, files, fold.tiles, fold.held_out, fold.runtime, tta, "validate")
     ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
@@ -183,13 +188,13 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
     stop = False
     began = clock = time.perf_counter()
     for batch in bar:
-        seed_all(fold.config.seed, fold.number, state.epoch, state.current.steps, ranks.rank())
+        seed_all(fold.config.seed, fold.number, state.epoch, state.current.steps, distributed.rank())
         unread.append((batch.index, OnTheWay(train_step(fold, state, batch))))
         state.current.steps += 1
         if len(unread) > 1:  # the outcome of the step before, so that the device never waits for us
             stop = read_outcome(state, *unread.popleft(), ids)
         now = time.perf_counter()
-        state.clock.count_step(now - clock, len(batch.index) * ranks.world_size())
+        state.clock.count_step(now - clock, len(batch.index) * distributed.world_size())
         lr, rate = state.schedule.get_last_lr()[0], len(batch.index) / (now - clock)
         bar.set_postfix_str(f"loss {state.current.mean:.4f}, lr {lr:.2e}, {rate:.0f} images/s", refresh=False)
         clock = now
@@ -203,7 +208,7 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
 
 def spread(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
     """The network as each process of several calls it in training: gradients become the mean over all of them."""
-    if ranks.world_size() == 1:
+    if distributed.world_size() == 1:
         return network.forward
     freeze_unused(network.model, loss, runtime)
     devices = [runtime.device] if runtime.device.type == "cuda" else None
@@ -237,7 +242,7 @@ def validate(fold: Fold, state: State) -> Row:
         return NOT_VALIDATED
     with result_weights(fold, state):
         probabilities = predict(fold.network, fold.tiles, fold.held_out, fold.runtime, tta=False, title="validate")
-    if not ranks.is_main():  # the first process has the probabilities, and writes the table
+    if not distributed.is_main():  # the first process has the probabilities, and writes the table
         return NOT_VALIDATED
     counts = metrics.count_pixels(probabilities, fold.tiles.masks[fold.held_out], np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}

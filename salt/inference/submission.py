@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt import ranks, rle
 from salt.config import RunConfig
+from salt.data import rle
 from salt.data.tgs import Tiles
-from salt.files import read_json, sha256, write_json, write_text
-from salt.metrics import is_salt
+from salt.inference.predict import predict_mean
+from salt.machine import distributed
+from salt.machine.device import Runtime
 from salt.network import Network, build_network
-from salt.predict import predict_mean
-from salt.rundir import RunDir, weight_files
-from salt.runtime import Runtime
+from salt.runs.files import read_json, sha256, write_json, write_text
+from salt.runs.rundir import RunDir, weight_files
+from salt.scoring.metrics import is_salt
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +43,9 @@ def submit(
     for start in range(0, len(salt), PREDICTED):
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
         probabilities = predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
-        if ranks.is_main():
+        if distributed.is_main():
             salt[positions] = is_salt(probabilities, threshold)
-    if not ranks.is_main():
+    if not distributed.is_main():
         return
     if config.data.constant_tiles == "empty":
         salt[tiles.constant] = False

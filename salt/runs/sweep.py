@@ -20,8 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from salt.command import outlive_readers
-from salt.files import folder_name
+from salt.commands.common import outlive_readers
+from salt.runs.files import folder_name
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
 LONGEST_NAME = 255  # bytes, of most file systems
@@ -92,7 +92,7 @@ class Sweep(Callback):
         """Print and write the table of all finished points, and list the others."""
         if self.folder is None or not any(self.folder.glob("*/[ce]*")):  # a dry run, or nothing was begun
             return
-        from salt.compare import compare_sweep
+        from salt.commands.compare import compare_sweep
 
         try:
             print(f"\n{compare_sweep(self.folder, self.baseline, failed=self.failed)}")

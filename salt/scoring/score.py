@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt import metrics
+from salt.scoring import metrics
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from salt import interrupt, ranks
-from salt.checkpoint import State
 from salt.config import RunConfig
+from salt.data.loader import Batch
 from salt.data.mix import CutMix, MixUp, NoMix
 from salt.data.tgs import Tiles
-from salt.data.tiles import Batch
+from salt.inference.predict import to_float
+from salt.machine import distributed, interrupt
+from salt.machine.device import OnTheWay, Runtime
 from salt.network import Forward, Network
-from salt.predict import to_float
-from salt.runtime import OnTheWay, Runtime
+from salt.training.checkpoint import State
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     state.average.after_step()
     state.schedule.step()
     stop = torch.full_like(norm, interrupt.noted() is not None)
-    return ranks.mean(torch.stack([value.detach(), norm, stop]))
+    return distributed.mean(torch.stack([value.detach(), norm, stop]))
 
 
 def read_outcome(state: State, index: Tensor, outcome: OnTheWay, ids: list[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
-from salt.ranks import is_main
+from salt.machine.distributed import is_main
 
 TAKE_OVER = 15.0  # seconds that a dead process's loader workers may live on and hold its lock
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt.command import make_parser, messages
+from salt.commands.common import make_parser, messages
 from salt.data.archive import BROKEN
 from salt.data.tgs import Dataset
-from salt.files import write_atomic
-from salt.metrics import is_salt
-from salt.rundir import RunDir
+from salt.runs.files import write_atomic
+from salt.runs.rundir import RunDir
+from salt.scoring.metrics import is_salt
 
 FILES = {
     "score.json": "scores of the run and of each fold",

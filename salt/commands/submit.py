@@ -4,10 +4,10 @@ import logging
 import sys
 from pathlib import Path
 
-from salt.command import make_parser, messages
+from salt.commands.common import make_parser, messages
 from salt.config import RunConfig, check_config
-from salt.files import locked
-from salt.rundir import RunDir
+from salt.runs.files import locked
+from salt.runs.rundir import RunDir
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def submit(path: Path, root: str | None, device: str, batch_size: int | None) ->
     threshold = directory.read_score(config.data.n_folds)["threshold"]
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
         data = directory.read_data(config, root)
-        from salt import submission
-        from salt.runtime import choose_runtime
+        from salt.inference import submission
+        from salt.machine.device import choose_runtime
 
         submission.submit(config, directory, data.test, threshold, choose_runtime(config.trainer))
 

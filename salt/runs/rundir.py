@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import salt
-from salt import ranks
-from salt.config import RunConfig, check_config
-from salt.files import check_free, read_json, read_yaml, remove, write_json, write_text
+from salt.config import RunConfig, check_config, with_new_places
+from salt.machine import distributed
+from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
 
 if TYPE_CHECKING:
     from salt.data.tgs import Dataset
@@ -103,7 +103,7 @@ class RunDir:
         Of several processes the one that fails first writes it: the others fail because of it, and know less.
         """
         remove(self.path / "error.txt")
-        ranks.barrier()
+        distributed.barrier()
         try:
             yield
         except Exception:
@@ -134,7 +134,7 @@ class RunDir:
                     f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
                 )
             return []
-        changes = differences(read_yaml(self.path / "config.yaml"), config)
+        changes = differences(read_settings(self.path), config)
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
         if refused:
             raise ValueError(
@@ -188,6 +188,16 @@ class RunDir:
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_json(record, environment() | {"data_sha256": data_digest, "weights_sha256": weights_digest})
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """The settings in a run's config.yaml, with classes named where they are now.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    settings: dict[str, Any] = with_new_places(read_yaml(run / "config.yaml"))
+    return settings
 
 
 def remake(file: Path) -> str:

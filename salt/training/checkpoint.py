@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from salt.averaging import Last
 from salt.data.archive import BROKEN
-from salt.files import rename, write_atomic, write_text
 from salt.models.segmenter import Segmenter
-from salt.rundir import remake
-from salt.schedule import Plateau
+from salt.runs.files import rename, write_atomic, write_text
+from salt.runs.rundir import remake
+from salt.training.averaging import Last
+from salt.training.schedule import Plateau
 
 log = logging.getLogger(__name__)
 

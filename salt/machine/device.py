@@ -15,9 +15,9 @@ import torch
 from joblib import cpu_count
 from torch import Tensor
 
-from salt import ranks
 from salt.config import Trainer
-from salt.files import locked
+from salt.machine import distributed
+from salt.runs.files import locked
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     name = device if device is not None and trainer.device in ("auto", "cuda") else trainer.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if ranks.world_size() > 1 and name.startswith("cuda:"):
+    if distributed.world_size() > 1 and name.startswith("cuda:"):
         raise ValueError(
-            f"trainer.device={name}: {ranks.world_size()} processes need a GPU each, expected auto or cuda"
+            f"trainer.device={name}: {distributed.world_size()} processes need a GPU each, expected auto or cuda"
         )
     if name == "cuda":
-        name = f"cuda:{ranks.local_rank()}"  # torch refuses to make a device without a number the current one
+        name = f"cuda:{distributed.local_rank()}"  # torch refuses to make a device without a number the current one
     found = torch.device(name)
     if found.type == "cuda":
         if found.index >= torch.cuda.device_count():
@@ -70,7 +70,7 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
             f"trainer.compile=true needs {missing}, which is not here; install it or leave the setting out"
         )
     # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones
-    share = max(trainer.batch_size // ranks.world_size(), 1)  # of this process
+    share = max(trainer.batch_size // distributed.world_size(), 1)  # of this process
     predict_batch_size = trainer.predict_batch_size or share * (4 if found.type == "cuda" else 1)
     return Runtime(found, dtype, workers, predict_batch_size)
 
