@@ -4,20 +4,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
-import torch
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
 from salt.models.encoder import Encoder, NoEncoder
 from salt.models.inputs import Channels
 from salt.models.segmenter import Segmenter
-from salt.training.averaging import Last
 
 
 def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
@@ -170,45 +166,3 @@ def build_augment(config: RunConfig) -> Augment:
     """The augmentation of one training tile."""
     augment: Augment = build("augment", config.augment.node())
     return augment
-
-
-def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
-    """The optimizer; biases and the scales of norms (tensors of one dimension) are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    node = config.optimizer.node()
-    # one pass over the weights; and a step without a finite gradient is left out on the device, not by asking it
-    fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
-    optimizer: Optimizer = build("optimizer", {"fused": True} | node if fused else node, params=groups)
-    if isinstance(optimizer, SGD):
-        begin_with_zeros(optimizer)
-    return optimizer
-
-
-def begin_with_zeros(optimizer: SGD) -> None:
-    """Set the momentum to zero before the first step.
-
-    torch reserves it within that step, and a fused step that is left out would leave there what was in memory.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"] if group["momentum"] else ():
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-
-def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
-    """The learning rate's schedule, one call of step() after each training step."""
-    schedule: LRScheduler = build(
-        "schedule",
-        config.schedule.node(),
-        optimizer=optimizer,
-        epochs=config.trainer.epochs,
-        steps_per_epoch=steps_per_epoch,
-    )
-    return schedule
-
-
-def build_averaging(config: RunConfig, model: nn.Module) -> Last:
-    """The averaged copy of the network whose weights are the result."""
-    average: Last = build("averaging", config.averaging.node(), model=model)
-    return average

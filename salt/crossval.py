@@ -1,40 +1,31 @@
 """A whole run: gates, folds, out-of-fold scores, submission."""
 
-import gc
 import logging
 import shlex
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from salt import build
 from salt.config import RunConfig
 from salt.data.archive import BROKEN
-from salt.data.folds import make_folds, read_folds, write_folds
-from salt.data.synthetic import ensure_synthetic, holds_synthetic
-from salt.data.tgs import SIZE, Dataset, Tiles, read_dataset
+from salt.data.folds import assign_folds, check_folds, keep_folds
+from salt.data.load import load_data
+from salt.data.tgs import SIZE, Dataset, Tiles
 from salt.inference.submission import is_fresh, submit
-from salt.losses.combine import set_progress, simple_losses
 from salt.machine import distributed
-from salt.machine.device import Runtime, choose_runtime, is_out_of_memory
-from salt.models.segmenter import Segmenter
+from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
 from salt.network import Network, build_network
 from salt.runs.files import locked, read_json, remove, sha256, write_json, write_text
 from salt.runs.rundir import RunDir, remake
 from salt.scoring.score import score_out_of_fold
+from salt.training.check import check_build
 from salt.training.fold import train_fold, write_npz
 
 log = logging.getLogger(__name__)
 
-SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks at config and folds
 COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
 
@@ -142,130 +133,6 @@ def out_of_memory(config: RunConfig, error: Exception) -> str:
     )
 
 
-def load_data(config: RunConfig) -> Dataset:
-    """The data set; synthetic tiles are generated where they are not there yet, for a dry run in a temporary folder."""
-    root, cache = Path(config.data.root), Path(config.data.cache) if config.data.cache else None
-    wanted = config.data.synthetic.model_dump() if config.data.synthetic else None
-    with distributed.main_first():
-        if wanted is not None and not holds_synthetic(root, **wanted):
-            if config.dry_run:
-                with TemporaryDirectory() as folder:
-                    ensure_synthetic(Path(folder, "tiles"), **wanted)
-                    return read_dataset(Path(folder, "tiles"))
-            with locked(root.parent, root.name, wait=SYNTHETIC_SECONDS):
-                ensure_synthetic(root, **wanted)
-        return read_dataset(root, cache)
-
-
-def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
-    """The fold of each training tile: from the given file as it is, or stratified by coverage."""
-    assert tiles.masks is not None
-    if config.data.folds_csv is not None:
-        folds = read_folds(Path(config.data.folds_csv), tiles.ids, config.data.n_folds)
-    else:
-        folds = make_folds(tiles.masks, config.data.n_folds, config.data.fold_seed)
-    batch_size = config.trainer.batch_size
-    for fold in config.fold_list:
-        n_train = int((folds != fold).sum())
-        if batch_size > n_train:
-            raise ValueError(
-                f"trainer.batch_size={batch_size} is more than the {n_train} training tiles of fold {fold}"
-            )
-    return folds
-
-
-def keep_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
-    """Write folds.csv once (see `check_folds`)."""
-    check_folds(file, ids, folds, n_folds)
-    if not file.exists():
-        write_folds(file, ids, folds)
-
-
-def check_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
-    """Make sure that a run that goes on has the same folds, else tiles leak between them.
-
-    Raises:
-        ValueError: the run was begun with other folds.
-    """
-    if file.exists() and not np.array_equal(read_folds(file, ids, n_folds), folds):
-        raise ValueError(f"{file} differs from the folds of now (another data.folds_csv?); choose another name=...")
-
-
-def check_build(config: RunConfig) -> int:
-    """Build every part and push one dummy batch through on the CPU; returns the number of parameters.
-
-    Raises:
-        ValueError: all parts that cannot be built, in one message.
-    """
-    problems: list[str] = []
-
-    def attempt(make: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return make(config, *arguments)
-        except ValueError as error:
-            problems.append(str(error))
-
-    model, loss = attempt(build.build_model), attempt(build.build_loss)
-    attempt(build.build_augment)
-    stand_in = model or nn.Conv2d(1, 1, 1)
-    attempt(build.build_averaging, stand_in)
-    optimizer = attempt(build.build_optimizer, stand_in)
-    if optimizer is not None:
-        attempt(build.build_schedule, optimizer, 10)
-    if problems:
-        raise ValueError("\n".join(problems))
-    for progress in (0.0, 0.999):
-        set_progress(loss, progress)
-        check_dummy_batch(config, model, loss)
-    return sum(p.numel() for p in model.parameters())
-
-
-def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> None:
-    """One training step's forward and backward on two made-up tiles.
-
-    Raises:
-        ValueError: the network or the loss, which may be a user's own, cannot take them; the message says which.
-    """
-    masks = torch.zeros(2, 1, SIZE, SIZE)
-    masks[0, :, 50:] = 1
-    try:
-        output = model(torch.rand(2, 1, SIZE, SIZE), torch.rand(2))
-    except Exception as error:  # of any kind: a part may be the user's own
-        raise ValueError(
-            f"encoder.name={config.encoder.name} with these options cannot take a tile: {type(error).__name__}: {error}"
-        ) from error
-    if output.logits.shape != masks.shape:
-        raise ValueError(
-            f"the decoder and head give logits {tuple(output.logits.shape)}, expected {tuple(masks.shape)}"
-        )
-    for part in simple_losses(loss):
-        check_loss(part, output.logits, masks)
-    try:
-        value = model.loss(output, masks, loss)
-        value.backward()
-    except Exception as error:
-        raise ValueError(
-            f"deep-supervision: the loss of these options fails: {type(error).__name__}: {error}"
-        ) from error
-    if not torch.isfinite(value):
-        raise ValueError(f"a dummy batch gives the loss {value.item()}")
-
-
-def check_loss(loss: nn.Module, logits: Tensor, masks: Tensor) -> None:
-    """Make sure that a loss takes logits and masks (N 1 H W) and returns a scalar that has a gradient."""
-    expected = f"loss: {type(loss).__name__}.forward(logits, masks) must return a scalar tensor with a gradient, got"
-    try:
-        value = loss(logits, masks)
-    except Exception as error:
-        raise ValueError(f"{expected} {type(error).__name__}: {error}") from error
-    if not isinstance(value, Tensor):
-        raise ValueError(f"{expected} {type(value).__name__}")
-    if value.ndim or not value.requires_grad:
-        raise ValueError(
-            f"{expected} a tensor of shape {tuple(value.shape)}{'' if value.requires_grad else ' without a gradient'}"
-        )
-
-
 def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
     """Say what is going to happen."""
     assert data.train.masks is not None
@@ -357,16 +224,3 @@ def read_timing(fold: Path) -> dict[str, Any]:
     except ValueError as error:
         log.warning("%s; score.json tells no times of this fold", error)
         return dict.fromkeys(keys)
-
-
-@contextmanager
-def memory_given_back() -> Iterator[None]:
-    """After this context nothing of the run's network is in memory; a sweep has many runs in one process."""
-    try:
-        yield
-    finally:
-        if "torch._dynamo" in sys.modules:  # else nothing was compiled
-            torch.compiler.reset()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

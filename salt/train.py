@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import salt
-from salt.commands.common import outlive_readers, quiet_pipe
 from salt.machine import distributed, interrupt
+from salt.machine.pipes import outlive_readers, quiet_pipe
 from salt.runs.sweep import Sweep, in_quotes, run_directory
 
 if TYPE_CHECKING:
@@ -80,13 +80,25 @@ def run_all() -> None:
     except SystemExit as ended:
         code = ended.code
     if Sweep.running is not None and code not in INTERRUPTED:
-        Sweep.running.compare()
+        print_table(Sweep.running)
         if code:
             print(
                 "Not every point is finished. Once the cause is mended, the same command does what is missing.",
                 file=sys.stderr,
             )
     sys.exit(code)
+
+
+def print_table(sweep: Sweep) -> None:
+    """Print and write the table of a sweep's finished points, and list the others."""
+    if sweep.folder is None or not any(sweep.folder.glob("*/[ce]*")):  # a dry run, or nothing was begun
+        return
+    from salt.reporting.comparison import compare_sweep
+
+    try:
+        print(f"\n{compare_sweep(sweep.folder, sweep.baseline, failed=sweep.failed)}")
+    except (ValueError, OSError) as error:
+        print(f"salt-compare {sweep.folder}: {error}", file=sys.stderr)
 
 
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
@@ -148,7 +160,7 @@ def device_of_point() -> Iterator[str | None]:
     if hydra_config.mode != RunMode.MULTIRUN or "n_jobs" not in hydra_config.launcher:
         yield None
         return
-    from salt.machine.device import free_device
+    from salt.runs.sweep import free_device
 
     with free_device(Path(hydra_config.sweep.dir), int(hydra_config.job.num)) as device:
         yield device

@@ -40,10 +40,12 @@ from salt.data.tgs import Dataset, read_dataset
 from salt.inference.predict import inputs, predict, to_float
 from salt.machine.device import Runtime, choose_runtime, fast_dtype, missing_compiler
 from salt.network import build_network
+from salt.runs.weights import load_weights, save_weights
 from salt.scoring import metrics
 from salt.train import CONFIGS
-from salt.training.checkpoint import Epoch, State, load_weights, save_weights
-from salt.training.fold import start, train_epoch
+from salt.training.fold import train_epoch
+from salt.training.setup import start
+from salt.training.state import Epoch, State
 from salt.training.step import Fold, Statistics
 
 Row = dict[str, Any]

@@ -21,7 +21,7 @@ from salt.data.loader import Batch
 from salt.machine.device import choose_runtime
 from salt.network import build_network
 from salt.train import CONFIGS
-from salt.training.fold import start
+from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
 NETWORK = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision")

@@ -22,6 +22,35 @@ def imports(file: Path, top_only: bool = False) -> set[str]:
     return found
 
 
+# From the lowest to the highest; a room imports from itself and from lower ones.
+LEVELS = [
+    ["config"],
+    ["machine"],
+    ["runs"],
+    ["data", "models", "losses", "scoring"],
+    ["build"],
+    ["network"],
+    ["inference"],
+    ["training"],
+    ["crossval", "reporting"],
+    ["commands", "train"],
+]
+HEIGHT = {room: height for height, level in enumerate(LEVELS) for room in level}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_a_room_imports_from_lower_ones_alone():
+    rooms = {room_of(name) for name in FILES if name != "salt.__init__"}
+    assert rooms == set(HEIGHT)
+    for name, file in FILES.items():
+        for used in imports(file):
+            if used.startswith("salt.") and used != "salt.__version__" and room_of(used) != room_of(name):
+                assert HEIGHT[room_of(used)] < HEIGHT[room_of(name)], f"{name} imports {used}"
+
+
 def test_models_losses_and_metrics_stand_alone():
     for name, file in FILES.items():
         for folder in ("salt.models", "salt.losses", "salt.scoring.metrics", "salt.data.rle"):

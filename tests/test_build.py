@@ -2,7 +2,8 @@
 
 import pytest
 
-from salt.build import build_gate, build_loss, build_model, build_optimizer
+from salt.build import build_gate, build_loss, build_model
+from salt.training.setup import build_optimizer
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import CONFIGS, flat, options, raw_config
 
-from salt.build import build_optimizer
+from salt.training.setup import build_optimizer
 
 ROOT = Path(__file__).parents[1]
 MECHANISMS = (

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 from salt import crossval
-from salt.crossval import assign_folds, keep_folds, load_data, write_scores
-from salt.data.folds import write_folds
+from salt.crossval import write_scores
+from salt.data.folds import assign_folds, keep_folds, write_folds
+from salt.data.load import load_data
 from salt.losses.combine import Step, WeightedSum
 from salt.losses.pixel import BCE
 from salt.machine import device as runtime_module

@@ -21,8 +21,9 @@ from salt.losses.combine import set_progress
 from salt.machine import device as runtime_module
 from salt.machine.device import Runtime, choose_runtime, missing_compiler
 from salt.network import Network
-from salt.training.checkpoint import State
-from salt.training.step import Fold, Statistics, build_scaler, train_step
+from salt.training.setup import build_scaler
+from salt.training.state import State
+from salt.training.step import Fold, Statistics, train_step
 
 GROUPS = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision", "loss")
 PARTS = [[f"{group}={option}"] for group in GROUPS for option in options(group) if option not in ("any", "none")]

@@ -16,8 +16,8 @@ from salt.data.loader import Batch
 from salt.losses.combine import set_progress
 from salt.machine.device import choose_runtime
 from salt.network import build_network
-from salt.training.fold import start
 from salt.training.schedule import end_epoch
+from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
 APART = {"data", "trainer", "experiment", "ablation", "hydra"}  # not parts of a network or of its training

@@ -22,8 +22,9 @@ from salt import train
 from salt.config import Trainer
 from salt.data.loader import EpochBatches
 from salt.machine import distributed
-from salt.machine.device import choose_runtime, free_device
+from salt.machine.device import choose_runtime
 from salt.runs import sweep
+from salt.runs.sweep import free_device
 
 RESULTS = [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("model.safetensors", "metrics.csv", "oof.npz")]
 RESULTS += ["oof.csv", "oof.npz", "submission.csv", "folds.csv"]

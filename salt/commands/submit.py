@@ -34,7 +34,9 @@ def submit(path: Path, root: str | None, device: str, batch_size: int | None) ->
     config = on_device(directory.read_config(), device, batch_size)
     threshold = directory.read_score(config.data.n_folds)["threshold"]
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
-        data = directory.read_data(config, root)
+        from salt.data.load import load_data_of_run
+
+        data = load_data_of_run(directory, config, root)
         from salt.inference import submission
         from salt.machine.device import choose_runtime
 

@@ -8,6 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
+from salt.config import RunConfig
+from salt.data.tgs import Tiles
 from salt.runs.files import check_file, write_text
 
 
@@ -64,3 +66,37 @@ def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
 def write_folds(path: Path, ids: list[str], folds: NDArray[np.int64]) -> None:
     """Write folds.csv (columns id, fold) atomically."""
     write_text(path, pd.DataFrame({"id": ids, "fold": folds}).to_csv(index=False, lineterminator="\n"))
+
+
+def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
+    """The fold of each training tile: from the given file as it is, or stratified by coverage."""
+    assert tiles.masks is not None
+    if config.data.folds_csv is not None:
+        folds = read_folds(Path(config.data.folds_csv), tiles.ids, config.data.n_folds)
+    else:
+        folds = make_folds(tiles.masks, config.data.n_folds, config.data.fold_seed)
+    batch_size = config.trainer.batch_size
+    for fold in config.fold_list:
+        n_train = int((folds != fold).sum())
+        if batch_size > n_train:
+            raise ValueError(
+                f"trainer.batch_size={batch_size} is more than the {n_train} training tiles of fold {fold}"
+            )
+    return folds
+
+
+def keep_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
+    """Write folds.csv once (see `check_folds`)."""
+    check_folds(file, ids, folds, n_folds)
+    if not file.exists():
+        write_folds(file, ids, folds)
+
+
+def check_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
+    """Make sure that a run that goes on has the same folds, else tiles leak between them.
+
+    Raises:
+        ValueError: the run was begun with other folds.
+    """
+    if file.exists() and not np.array_equal(read_folds(file, ids, n_folds), folds):
+        raise ValueError(f"{file} differs from the folds of now (another data.folds_csv?); choose another name=...")

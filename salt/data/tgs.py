@@ -3,14 +3,11 @@
 import csv
 import hashlib
 import io
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 import pandas as pd
 from joblib import cpu_count
@@ -19,8 +16,9 @@ from tqdm import tqdm
 
 from salt.data import cache, rle
 from salt.data.archive import OUTER_ZIP, Below, Folder, Source, Zip, check_root, stamps, without_tables
+from salt.data.png import SIZE as SIZE
+from salt.data.png import decode_image, decode_mask
 
-SIZE = 101  # pixels, both sides of every tile
 SHOWN = 5  # offending ids that a message names
 CHECKED = 4096  # masks compared at once
 
@@ -230,66 +228,6 @@ def decode_all(
         ):
             pass
     return tiles
-
-
-def decode_png(data: bytes) -> NDArray[np.generic]:
-    """Decode one PNG to a single channel (H W) at its own bit depth."""
-    check_png(data)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
-    if pixels is None or pixels.shape[:2] != (SIZE, SIZE):
-        raise ValueError("does not decode as a PNG")
-    if pixels.ndim == 3:
-        if pixels.shape[2] == 4 and (pixels[..., 3] != np.iinfo(pixels.dtype).max).any():
-            raise ValueError("is partly transparent, expected a grey image")
-        if not (pixels[..., :1] == pixels[..., :3]).all():
-            raise ValueError("its colour channels differ, expected a grey image")
-        pixels = pixels[..., 0]
-    return np.asarray(pixels)
-
-
-def check_png(data: bytes) -> None:
-    """Check what a decoder is lenient about or would allocate memory for: size, checksums, completeness, animation.
-
-    Raises:
-        ValueError: a chunk is damaged, missing or not for a still image, or the size is not that of a tile.
-    """
-    if data[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
-        raise ValueError("does not decode as a PNG: it does not begin like one")
-    at, kind = 8, b""
-    while kind != b"IEND":
-        length = int.from_bytes(data[at : at + 4], "big")
-        kind, end = data[at + 4 : at + 8], at + 12 + length
-        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            raise ValueError("does not decode as a PNG: it is truncated or a checksum is wrong")
-        if kind == b"IHDR":
-            width, height = struct.unpack(">II", data[16:24])
-            if (height, width) != (SIZE, SIZE):
-                raise ValueError(f"is {height}x{width} pixels, expected {SIZE}x{SIZE}")
-        if kind == b"acTL":
-            raise ValueError("is an animation, expected a still image")
-        at = end
-    if at != len(data):
-        raise ValueError(f"does not decode as a PNG: {len(data) - at} bytes follow its end")
-
-
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode a seismic image to grey values 0-255 (H W)."""
-    pixels = decode_png(data)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"has {pixels.dtype} pixels, expected 8 bits")
-    return pixels.astype(np.uint8)
-
-
-def decode_mask(data: bytes) -> NDArray[np.uint8]:
-    """Decode a mask of any bit depth to 0 and 1 (H W)."""
-    pixels = decode_png(data)
-    values = np.unique(pixels)
-    if np.count_nonzero(values) > 1:
-        raise ValueError(f"has {len(values)} values {values[:SHOWN].tolist()}, expected 0 and one other")
-    return (pixels != 0).astype(np.uint8)
 
 
 def check_masks(rles: "pd.Series[str]", masks: NDArray[np.uint8], label: str) -> None:

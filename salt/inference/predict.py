@@ -1,7 +1,5 @@
 """Probabilities of tiles from a trained network, averaged over the mirrored tile and over folds."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -14,7 +12,6 @@ from salt.data.tgs import Tiles
 from salt.machine import distributed
 from salt.machine.device import Runtime, is_out_of_memory
 from salt.network import Forward, Network
-from salt.training.checkpoint import load_weights
 
 BLOCK = 4096  # tiles that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
 
@@ -28,23 +25,6 @@ def inputs(tiles: Tiles, index: NDArray[np.int64], runtime: Runtime) -> tuple[Te
     """Grey values (N 1 H W, uint8) and survey depths (N, feet) of some tiles on the device."""
     depths = torch.from_numpy(tiles.depths[index]).float()
     return torch.from_numpy(tiles.images[index])[:, None].to(runtime.device), depths.to(runtime.device)
-
-
-def predict_mean(
-    network: Network,
-    files: Sequence[Path],
-    tiles: Tiles,
-    positions: NDArray[np.int64],
-    runtime: Runtime,
-    tta: bool,
-    title: str,
-) -> NDArray[np.float32]:
-    """Probabilities (N H W) of the tiles at N positions, the mean over files of weights; see `predict`."""
-    total = np.zeros((), dtype=np.float32)
-    for file in files:
-        load_weights(network.model, file)
-        total = total + predict(network, tiles, positions, runtime, tta, f"{title}, {file.parent.name}")
-    return total / np.float32(len(files))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from salt.config import RunConfig
 from salt.data import rle
 from salt.data.tgs import Tiles
-from salt.inference.predict import predict_mean
+from salt.inference.ensemble import predict_mean
 from salt.machine import distributed
 from salt.machine.device import Runtime
 from salt.network import Network, build_network

@@ -1,12 +1,13 @@
 """Device, number format and random seeds of a fold."""
 
+import gc
 import os
 import random
 import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torch import Tensor
 
 from salt.config import Trainer
 from salt.machine import distributed
-from salt.runs.files import locked
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,6 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     return Runtime(found, dtype, workers, predict_batch_size)
 
 
-@contextmanager
-def free_device(folder: Path, job: int) -> Iterator[str | None]:
-    """A GPU that no other process with this folder uses: the one whose turn it is, or else the next free one.
-
-    None without a GPU. With more processes than GPUs some share one.
-    """
-    n_devices = torch.cuda.device_count()
-    with ExitStack() as held:
-        for i in range(n_devices):
-            device = f"cuda:{(job + i) % n_devices}"
-            with suppress(ValueError):  # in use
-                held.enter_context(locked(folder, device))
-                break
-        yield device if n_devices else None
-
-
 def fast_dtype(device: torch.device) -> torch.dtype:
     """The number format that the device computes fastest: bfloat16 where it is native, float16 on older GPUs."""
     if device.type == "cuda":
@@ -141,3 +125,16 @@ def seed_all(*key: int) -> None:
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
     torch.manual_seed(int(words[2]))
+
+
+@contextmanager
+def memory_given_back() -> Iterator[None]:
+    """After this context nothing of the run's network is in memory; a sweep has many runs in one process."""
+    try:
+        yield
+    finally:
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled
+            torch.compiler.reset()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -206,3 +206,8 @@ def is_gone(number: str) -> bool:
     except (OSError, ValueError, OverflowError):
         return False
     return False
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of an error's text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

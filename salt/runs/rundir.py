@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -16,9 +16,6 @@ import salt
 from salt.config import RunConfig, check_config, with_new_places
 from salt.machine import distributed
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
-
-if TYPE_CHECKING:
-    from salt.data.tgs import Dataset
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
 FREE_KEYS = (
@@ -80,21 +77,6 @@ class RunDir:
                 "The same salt-train command trains what is missing and scores the run again."
             )
         return score
-
-    def read_data(self, config: RunConfig, root: str | None) -> "Dataset":
-        """The data that this run was trained on, from the folder `root`, or from where it was then.
-
-        Raises:
-            ValueError: it is not there, cannot be read, or is other data.
-        """
-        from salt.data.tgs import read_dataset
-
-        place = Path(root or config.data.root).expanduser()
-        if not place.exists():
-            raise ValueError(f"there is no folder {place} with the run's data; --root FOLDER names another place")
-        data = read_dataset(place, Path(config.data.cache) if config.data.cache else None)
-        self.check_data(data.digest(), str(place), "--root FOLDER names another place")
-        return data
 
     @contextmanager
     def errors_kept(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ import atexit
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -20,8 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from salt.commands.common import outlive_readers
-from salt.runs.files import folder_name
+from salt.machine.pipes import outlive_readers
+from salt.runs.files import folder_name, locked
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
 LONGEST_NAME = 255  # bytes, of most file systems
@@ -87,17 +87,6 @@ class Sweep(Callback):
         """Remember the points that failed now; some have a score of an earlier command."""
         if job_return.status == JobStatus.FAILED:
             self.failed.append(Path(config.hydra.runtime.output_dir).name)
-
-    def compare(self) -> None:
-        """Print and write the table of all finished points, and list the others."""
-        if self.folder is None or not any(self.folder.glob("*/[ce]*")):  # a dry run, or nothing was begun
-            return
-        from salt.commands.compare import compare_sweep
-
-        try:
-            print(f"\n{compare_sweep(self.folder, self.baseline, failed=self.failed)}")
-        except (ValueError, OSError) as error:
-            print(f"salt-compare {self.folder}: {error}", file=sys.stderr)
 
 
 def default_jobs() -> int:
@@ -184,3 +173,21 @@ def check_length(overrides: list[Override]) -> None:
             f"a point of this sweep needs a folder with a name of {len(longest)} bytes, at most {LONGEST_NAME} are "
             f"possible: {longest[:60].decode(errors='ignore')}... Vary fewer settings, or name files by shorter paths."
         )
+
+
+@contextmanager
+def free_device(folder: Path, job: int) -> Iterator[str | None]:
+    """A GPU that no other process with this folder uses: the one whose turn it is, or else the next free one.
+
+    None without a GPU. With more processes than GPUs some share one.
+    """
+    import torch
+
+    n_devices = torch.cuda.device_count()
+    with ExitStack() as held:
+        for i in range(n_devices):
+            device = f"cuda:{(job + i) % n_devices}"
+            with suppress(ValueError):  # in use
+                held.enter_context(locked(folder, device))
+                break
+        yield device if n_devices else None

@@ -5,95 +5,22 @@ import io
 import logging
 import warnings
 import zipfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as to_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from salt.data.archive import BROKEN
-from salt.models.segmenter import Segmenter
-from salt.runs.files import rename, write_atomic, write_text
-from salt.runs.rundir import remake
-from salt.training.averaging import Last
+from salt.runs.files import first_line, rename, write_atomic, write_text
 from salt.training.schedule import Plateau
+from salt.training.state import PARTS, Clock, Epoch, State
 
 log = logging.getLogger(__name__)
 
-WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
 FORMAT = 2  # of last.pt
-PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # of a state, with a state_dict
 MEMBERS = {*PARTS, "epoch", "current", "steps_per_epoch", "rows", "clock"}  # of last.pt
-
-Row = dict[str, float | int | None]  # of metrics.csv
-
-
-@dataclass
-class Clock:
-    """Time of a fold over all its processes: `seconds` of everything, and of counted training steps alone."""
-
-    seconds: float = 0.0
-    train_seconds: float = 0.0
-    train_images: int = 0
-    warmup_seconds: float = 0.0
-    warmup_images: int = 0
-    steps: int = 0  # of this process: the first ones are slow
-
-    def count_step(self, seconds: float, n_images: int) -> None:
-        """Add one training step."""
-        self.steps += 1
-        if self.steps <= WARMUP_STEPS:
-            self.warmup_seconds += seconds
-            self.warmup_images += n_images
-        else:
-            self.train_seconds += seconds
-            self.train_images += n_images
-
-    @property
-    def images_per_second(self) -> float:
-        """Training throughput, data loading included; of the warm-up, if a fold is so short that there is no more."""
-        if self.train_seconds:
-            return self.train_images / self.train_seconds
-        return self.warmup_images / self.warmup_seconds if self.warmup_seconds else 0.0
-
-
-@dataclass
-class Epoch:
-    """What is known of the epoch that is under way."""
-
-    steps: int = 0  # done
-    skipped: int = 0  # steps without a finite loss and gradient
-    losses: list[float] = field(default_factory=list)  # of the other steps
-
-    @property
-    def mean(self) -> float:
-        """Mean loss so far."""
-        return sum(self.losses) / max(len(self.losses), 1)
-
-
-@dataclass
-class State:
-    """All that changes in training; `last.pt` holds just this."""
-
-    model: Segmenter
-    average: Last
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    scaler: torch.amp.GradScaler
-    steps_per_epoch: int
-    epoch: int = 0  # epochs done
-    current: Epoch = field(default_factory=Epoch)
-    rows: list[Row] = field(default_factory=list)
-    clock: Clock = field(default_factory=Clock)
-
-    def parts(self) -> dict[str, Any]:
-        """The members that have a state_dict."""
-        return {name: getattr(self, name) for name in PARTS}
 
 
 class Damaged(ValueError):
@@ -219,26 +146,3 @@ def replay(state: State, content: dict[str, Any]) -> None:
         warnings.simplefilter("ignore", UserWarning)  # that no step of the optimizer came before
         for _ in range(int(done * state.steps_per_epoch)):
             state.schedule.step()
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of an error's text."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def save_weights(model: nn.Module, file: Path) -> None:
-    """Write a network's weights, atomically."""
-    weights = to_safetensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
-    write_atomic(file, lambda temporary: temporary.write_bytes(weights))
-
-
-def load_weights(model: nn.Module, file: Path) -> None:
-    """Give the network the weights in one of a fold's files.
-
-    Raises:
-        ValueError: the file is missing, damaged or of another network.
-    """
-    try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(f"{file} cannot be used: {first_line(error)}. {remake(file)}") from error

@@ -4,7 +4,6 @@ The order at start: a finished fold is not touched (crossval decides that); else
 All that is random in a step comes from (seed, fold, epoch, step), so that a fold can go on after any step.
 """
 
-import copy
 import logging
 import signal
 import time
@@ -17,29 +16,30 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from salt import build
 from salt.config import RunConfig
 from salt.data.loader import Batch, EpochBatches, TrainTiles, train_loader
-from salt.data.tgs import SIZE, Tiles
-from salt.inference.predict import inputs, predict, predict_mean, to_float
+from salt.data.tgs import Tiles
+from salt.inference.ensemble import predict_mean
+from salt.inference.predict import inputs, predict, to_float
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import OnTheWay, Runtime, seed_all
-from salt.models.segmenter import Segmenter
-from salt.network import Forward, Network
+from salt.network import Network
 from salt.runs.files import write_atomic, write_json
-from salt.runs.rundir import has_checkpoint, remake, snapshot_file
+from salt.runs.rundir import snapshot_file
+from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
-from salt.training.checkpoint import Epoch, Row, State, save_weights
 from salt.training.schedule import end_epoch, snapshot_epochs
-from salt.training.step import HELP, Fold, Statistics, build_scaler, read_outcome, train_step
+from salt.training.setup import snapshots, spread, start
+from salt.training.state import Epoch, Row, State
+from salt.training.step import HELP, Fold, Statistics, read_outcome, train_step
 
 log = logging.getLogger(__name__)
 
@@ -137,40 +137,6 @@ def finish(fold: Fold, state: State) -> list[Path]:
     return files
 
 
-def snapshots(state: State, path: Path) -> list[Path]:
-    """The snapshots of the epochs done.
-
-    Raises:
-        ValueError: one is missing.
-    """
-    files = [snapshot_file(path, epoch) for epoch in snapshot_epochs(state.schedule) if epoch <= state.epoch]
-    for file in files:
-        if not file.exists():
-            raise ValueError(f"{file} is missing. {remake(file)}")
-    return files
-
-
-def start(config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter, runtime: Runtime) -> State:
-    """A fresh state around `model`, whose weights are set anew, or the one in `last.pt`."""
-    resumed = has_checkpoint(path)
-    if not resumed:
-        model.load_state_dict(build.build_model(config).state_dict())
-    optimizer = build.build_optimizer(config, model)
-    state = State(
-        model=model,
-        average=build.build_averaging(config, model),
-        optimizer=optimizer,
-        schedule=build.build_schedule(config, optimizer, steps_per_epoch),
-        scaler=build_scaler(runtime),
-        steps_per_epoch=steps_per_epoch,
-    )
-    if resumed:
-        checkpoint.load(state, path)
-        snapshots(state, path)  # a lost one is better known now than at the end
-        log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
-    return state
-
-
 def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
     """Train what is left of an epoch; returns whether a signal asked to stop, which may leave it incomplete."""
     state.model.train()
@@ -204,26 +170,6 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
         stop = read_outcome(state, *unread.popleft(), ids) or stop
     state.clock.seconds += time.perf_counter() - began
     return stop
-
-
-def spread(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
-    """The network as each process of several calls it in training: gradients become the mean over all of them."""
-    if distributed.world_size() == 1:
-        return network.forward
-    freeze_unused(network.model, loss, runtime)
-    devices = [runtime.device] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(network.forward, device_ids=devices)
-
-
-def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
-    """Freeze the layers that no output depends on, as EfficientNet brings; processes would wait for their gradients."""
-    trial = copy.deepcopy(model).train()
-    masks = torch.zeros(2, 1, SIZE, SIZE, device=runtime.device)
-    masks[0, :, SIZE // 2 :] = 1
-    output = trial(torch.rand_like(masks), masks.new_zeros(2))
-    trial.loss(output, masks, loss).backward()
-    for own, tried in zip(model.parameters(), trial.parameters(), strict=True):
-        own.requires_grad_(tried.grad is not None)
 
 
 def check_finite(state: State) -> None:
@@ -269,8 +215,8 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and depths of the fold's training tiles as they are, in full batches."""
     size = fold.config.trainer.batch_size
-    for start in range(0, len(fold.training) - size + 1, size):
-        images, depths = inputs(fold.tiles, fold.training[start : start + size], fold.runtime)
+    for begin in range(0, len(fold.training) - size + 1, size):
+        images, depths = inputs(fold.tiles, fold.training[begin : begin + size], fold.runtime)
         yield to_float(images, fold.runtime), depths
 
 

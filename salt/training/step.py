@@ -21,7 +21,7 @@ from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
 from salt.machine.device import OnTheWay, Runtime
 from salt.network import Forward, Network
-from salt.training.checkpoint import State
+from salt.training.state import State
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,6 @@ class Fold:
     loss: nn.Module
     mix: NoMix | MixUp | CutMix
     statistics: Statistics
-
-
-def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
-    """Leaves steps without a finite gradient out, on the device itself; in float16 it also scales the loss."""
-    if runtime.dtype == torch.float16:
-        return torch.amp.GradScaler(runtime.device.type)
-    return torch.amp.GradScaler(runtime.device.type, init_scale=1.0)  # train_step keeps it there
 
 
 def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:

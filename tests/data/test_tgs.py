@@ -14,8 +14,9 @@ import pytest
 from salt.data import archive as archive_module
 from salt.data import rle
 from salt.data import tgs as tgs_module
+from salt.data.png import decode_mask
 from salt.data.synthetic import png
-from salt.data.tgs import OUTER_ZIP, decode_mask, read_dataset
+from salt.data.tgs import OUTER_ZIP, read_dataset
 
 
 @pytest.fixture

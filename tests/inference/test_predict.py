@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from salt.build import build_model
-from salt.crossval import load_data
+from salt.data.load import load_data
 from salt.inference import predict as predict_module
-from salt.inference.predict import predict, predict_mean
+from salt.inference.ensemble import predict_mean
+from salt.inference.predict import predict
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.network import Network
-from salt.training.checkpoint import save_weights
+from salt.runs.weights import save_weights
 
 
 class Brightness(torch.nn.Module):

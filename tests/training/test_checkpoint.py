@@ -21,7 +21,7 @@ from salt.network import build_network
 from salt.runs import files as files_module
 from salt.training import checkpoint
 from salt.training import fold as fold_module
-from salt.training.fold import start
+from salt.training.setup import start
 
 
 @pytest.fixture(scope="module")

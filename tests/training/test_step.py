@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from salt import build
-from salt.crossval import load_data
+from salt.data.load import load_data
 from salt.data.loader import Batch
 from salt.machine.device import choose_runtime
 from salt.network import build_network
-from salt.training.fold import start
-from salt.training.step import MAX_SKIPPED, Fold, Statistics, build_scaler, read_outcome, train_step
+from salt.training.setup import build_scaler, start
+from salt.training.step import MAX_SKIPPED, Fold, Statistics, read_outcome, train_step
 
 
 class Training:

@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from torch import distributed
 
 from salt.build import build_loss, build_model
-from salt.crossval import assign_folds, load_data
+from salt.data.folds import assign_folds
+from salt.data.load import load_data
 from salt.inference.predict import predict
 from salt.machine import interrupt
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.network import Network, build_network
-from salt.training import checkpoint
+from salt.training import checkpoint, setup
 from salt.training import fold as fold_module
 from salt.training.fold import train_fold
 
@@ -289,7 +290,7 @@ def test_processes_do_not_wait_for_layers_without_gradients(tiny, monkeypatch, o
     monkeypatch.setattr(fold_module.distributed, "world_size", lambda: 2)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
-        forward = fold_module.spread(Network(model, model), loss, choose_runtime(config.trainer))
+        forward = setup.spread(Network(model, model), loss, choose_runtime(config.trainer))
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
         for _ in range(2):  # the second step finds gradients of the first that never came
             model.loss(forward(torch.rand(2, 1, 101, 101), torch.rand(2)), torch.ones(2, 1, 101, 101), loss).backward()

@@ -3,7 +3,7 @@
 import pytest
 from conftest import TINY, salt
 
-from salt.commands.compare import find_points
+from salt.runs.results import find_points
 
 NO_DATA = "data.root=nowhere"
 

@@ -15,8 +15,9 @@ import yaml
 from conftest import raw_config
 
 from salt.commands import compare
-from salt.commands.compare import bootstrap, compare_sweep
 from salt.config import check_config
+from salt.reporting.comparison import compare_sweep
+from salt.scoring.comparison import bootstrap
 
 N = 20  # tiles of a run made here
 FOLDS = np.arange(N) % 2

@@ -1,0 +1,137 @@
+"""The table and the picture of several runs."""
+
+from collections.abc import Collection
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from salt.runs.files import write_atomic, write_text
+from salt.runs.results import find_points, reason, sweep_baseline
+from salt.scoring.comparison import LEVEL, RESAMPLES, Row, choose_baseline, compare_rows, read_rows, varying_settings
+
+NOTE = f"""\
+The {LEVEL} % interval covers which tiles were drawn (paired bootstrap of the tiles of each fold, {RESAMPLES:,} times);
+resolved: it excludes 0. It does not cover how training varies from seed to seed, nor that neighbouring tiles are
+alike, so more than one in 20 runs that do not truly differ is called resolved, and a lucky baseline
+shifts all rows at once. In the TGS challenge scores spread by about 0.006 from fold to fold;
+effects under 0.005 need several seeds that agree."""
+
+
+def compare(paths: list[Path], baseline: str | None, out: Path | None) -> str:
+    """Compare the given runs, or those of one sweep's folder; returns the text to print.
+
+    Raises:
+        ValueError: a path is no finished run, the runs scored different tiles or folds, or the baseline is unknown.
+    """
+    if len(paths) == 1 and find_points(paths[0]):
+        return compare_sweep(paths[0], baseline, out)
+    places = [path.resolve() for path in paths]
+    twice = [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise ValueError(f"one run is given more than once: {', '.join(twice)}")
+    rows = read_rows(paths)
+    return finish(rows, *choose_baseline(rows, baseline, None), [], Path(), out)
+
+
+def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None, failed: Collection[str] = ()) -> str:
+    """Compare the finished runs of a sweep, list the others, write the files; returns the text to print.
+
+    The points named in `failed` are listed with the others even if they have a score, of an earlier command.
+
+    Raises:
+        ValueError: no run has a score, the runs scored different tiles or folds, or the baseline is unknown.
+    """
+    points = find_points(folder)
+    if not points:
+        raise ValueError(f"{folder} holds no runs")
+    scored = [point for point in points if (point / "score.json").is_file() and point.name not in failed]
+    missing = [f"- no score: {point.name}{reason(point)}" for point in points if point not in scored]
+    if not scored:
+        raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
+    rows = read_rows(scored)
+    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, folder, out)
+
+
+def finish(rows: list[Row], baseline: Row, why: str, missing: list[str], default: Path, asked: Path | None) -> str:
+    """Compare, write the three files and return the text to print.
+
+    Raises:
+        OSError: they cannot be written into the folder that was asked for.
+    """
+    out = asked or default
+    results = compare_rows(rows, baseline)
+    run = baseline.runs[0]
+    folds = sorted(run.tiles["fold"].unique())
+    partial = ", partial" if any(run.partial for row in rows for run in row.runs) else ""
+    head = (
+        f"{len(run.tiles)} tiles scored in {len(folds)} fold{'s' * (len(folds) > 1)} "
+        f"({', '.join(map(str, folds))}){partial}; differences are to {baseline.label} ({why})"
+    )
+    varying = "The runs differ in: " + (", ".join(varying_settings(rows)) or "nothing")
+    text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), NOTE])
+    try:
+        write(out, text, results)
+    except OSError as error:  # such as a read-only disk; the table is there all the same
+        if asked is not None:
+            raise
+        return f"{text}\n\nnot written: {error}"
+    return f"{text}\n\nwritten in {out}: compare.md, compare.csv, compare.png"
+
+
+def table(results: pd.DataFrame) -> str:
+    """The results as a Markdown table that is also readable as it is."""
+    cells = [["run", "score", "difference", f"{LEVEL} % interval", "resolved", "seeds"]]
+    for row in results.to_dict("records"):
+        is_baseline = not row["resolved"]
+        interval = "" if is_baseline else f"[{signed(row['low'])}, {signed(row['high'])}]"
+        difference = "baseline" if is_baseline else signed(row["difference"])
+        label = row["run"].replace("|", "\\|")
+        cells.append([label, f"{row['score']:.4f}", difference, interval, row["resolved"], str(row["seeds"])])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(f"| {' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True))} |" for row in cells)
+
+
+def signed(value: float) -> str:
+    """Four digits with their sign; zero is +0.0000."""
+    return f"{round(value, 4) + 0.0:+.4f}"
+
+
+def draw(results: pd.DataFrame) -> bytes:
+    """A forest plot as PNG: a row a run, its difference with the interval, filled where it is resolved."""
+    n, longest = len(results), results["run"].str.len().max()
+    figure = Figure(figsize=(6 + 0.07 * longest, 1.2 + 0.28 * n), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.axvline(0, color="0.6", linewidth=1)
+    for y, row in enumerate(results.to_dict("records")):
+        if not row["resolved"]:
+            axes.plot(0, y, "D", color="0.4", markersize=5)
+            continue
+        axes.plot([row["low"], row["high"]], [y, y], color="tab:blue", linewidth=1.5)
+        face = "tab:blue" if row["resolved"] == "yes" else "white"
+        axes.plot(row["difference"], y, "o", markeredgecolor="tab:blue", markerfacecolor=face, markersize=6)
+    axes.set_yticks(range(n), results["run"].tolist(), fontsize=9, parse_math=False)
+    axes.set_ylim(n - 0.4, -0.6)
+    axes.set_xlabel(f"difference in map, {LEVEL} % interval (filled: excludes 0)", fontsize=9)
+    axes.tick_params(axis="x", labelsize=9)
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def write(out: Path, text: str, results: pd.DataFrame) -> None:
+    """Write compare.md, compare.csv and compare.png into a folder."""
+    picture = draw(results)
+
+    def write_picture(temporary: Path) -> None:
+        temporary.write_bytes(picture)
+
+    write_text(out / "compare.md", f"{text}\n")
+    write_text(out / "compare.csv", results.to_csv(index=False, lineterminator="\n"))
+    write_atomic(out / "compare.png", write_picture)

@@ -1,0 +1,108 @@
+"""The results of finished runs, as they lie on disk."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from salt.runs.files import read_yaml
+from salt.runs.rundir import FREE_KEYS, flatten, read_settings
+
+COLUMNS = {"id": "str", "fold": "int64", "score": "float64"}  # of oof.csv
+TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
+SAME_ROW = ("seed", "name", *FREE_KEYS)  # settings in which the seeds of one row may differ
+N_REASON = 160  # characters of a failure's reason
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its settings without seed and name, and the out-of-fold scores (index id; fold, score)."""
+
+    path: Path
+    settings: str
+    seed: Any
+    tiles: pd.DataFrame
+    partial: bool
+    data: str | None  # digest of the data, from environment.json
+
+
+def find_points(folder: Path) -> list[Path]:
+    """The run directories directly below a folder, by name."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}")
+    return sorted(path for path in folder.iterdir() if any((path / trace).is_file() for trace in TRACES))
+
+
+def read_run(path: Path) -> Run:
+    """One finished run.
+
+    Raises:
+        ValueError: it is none, or one of its files is damaged.
+    """
+    below = [point.name for point in find_points(path)]
+    if not (path / "config.yaml").is_file():
+        hint = f"; to compare the runs in it ({', '.join(below)}) give it alone" if below else ""
+        raise ValueError(f"{path} is no run directory, it has no config.yaml{hint}")
+    if not (path / "score.json").is_file():
+        raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
+    config = flatten(read_settings(path))
+    settings = {key: value for key, value in config.items() if key not in SAME_ROW}
+    try:
+        partial = bool(json.loads((path / "score.json").read_text(encoding="utf-8")).get("partial"))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path / 'score.json'} is damaged: {error}") from None
+    ordered = json.dumps(settings, sort_keys=True, default=str)
+    return Run(path, ordered, config.get("seed"), read_tiles(path / "oof.csv"), partial, read_digest(path))
+
+
+def read_tiles(file: Path) -> pd.DataFrame:
+    """Fold and score of every tile, in the order of their ids."""
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist")
+    try:
+        frame = pd.read_csv(file, dtype=COLUMNS, keep_default_na=False)
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise ValueError(f"{file} is damaged: {error}") from None
+    absent = [column for column in COLUMNS if column not in frame]
+    if absent:
+        raise ValueError(f"{file} is damaged: it lacks the columns {', '.join(absent)}")
+    frame = frame[list(COLUMNS)].set_index("id").sort_index()
+    twice = frame.index[frame.index.duplicated()]
+    if frame.empty or len(twice):
+        raise ValueError(f"{file} is damaged: " + (f"tile {twice[0]} stands in it twice" if len(twice) else "no tiles"))
+    if not frame["score"].between(0, 1).all():  # NaN is not between either
+        raise ValueError(f"{file} is damaged: a score is not within 0 ... 1")
+    return frame
+
+
+def read_digest(path: Path) -> str | None:
+    """The digest of the data that a run was trained on, where it is recorded."""
+    file = path / "environment.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["data_sha256"]) if file.is_file() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged: {error!r}") from None
+
+
+def reason(point: Path) -> str:
+    """The exception that ended a run, in brackets, from its error.txt; nothing if there is none."""
+    file = point / "error.txt"
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    begin = max((i for i, line in enumerate(lines) if line.startswith("Traceback ")), default=-1)
+    first = next((i for i in range(begin + 1, len(lines)) if lines[i] and not lines[i][0].isspace()), None)
+    if first is None:
+        return ""
+    text = " ".join(
+        line.strip() for line in lines[first : first + 1 + lines[first].endswith(":")]
+    )  # with its first case
+    return f" ({text[:N_REASON]})"
+
+
+def sweep_baseline(folder: Path) -> str | None:
+    """The baseline that a sweep names in Hydra's multirun.yaml, if it does."""
+    node: Any = read_yaml(folder / "multirun.yaml") if (folder / "multirun.yaml").is_file() else {}
+    for key in ("hydra", "callbacks", "sweep", "baseline"):
+        node = node.get(key) if isinstance(node, dict) else None
+    return None if node is None else str(node)

@@ -1,0 +1,187 @@
+"""Runs beside each other: which ones can be compared, and differences with intervals from a paired bootstrap."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from salt.runs.files import folder_name
+from salt.runs.results import Run, read_run
+
+RESAMPLES = 10_000
+CHUNK = 100  # resamples at a time: 3 MB for 4,000 tiles
+LEVEL = 95  # percent
+DIGITS = 12  # of a resampled difference: sums in another order must not turn 0 into 1e-17
+N_EXAMPLES = 5  # ids in a message
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the seeds of one setting, and a tile's mean score over them (N, in the order of the ids)."""
+
+    label: str
+    runs: list[Run]
+    scores: NDArray[np.float64]
+
+    def answers_to(self, name: str) -> bool:
+        """Whether `name` is the directory name or path of one of the runs, with or without its seed.
+
+        It may also be what a sweep made the directory's name of: with `/`.
+        """
+        places = [name_of(run.path) for run in self.runs]
+        names = [*places, *map(without_seed, places)]
+        return name in [*names, *(str(run.path) for run in self.runs)] or folder_name(name) in names
+
+
+def read_rows(paths: list[Path]) -> list[Row]:
+    """The runs of comparable tiles, the seeds of one setting in one row."""
+    runs = [read_run(path) for path in paths]
+    for other in runs[1:]:
+        check_same_tiles(runs[0], other)
+    groups = group_seeds(runs)
+    labels = [without_seed(name_of(g[0].path)) if len(g) > 1 else name_of(g[0].path) for g in groups]
+    return [
+        Row(label if labels.count(label) == 1 else str(group[0].path), group, mean_scores(group))
+        for label, group in zip(labels, groups, strict=True)
+    ]
+
+
+def check_same_tiles(a: Run, b: Run) -> None:
+    """Make sure that two runs scored the same tiles in the same folds.
+
+    Raises:
+        ValueError: they did not; both runs and a few tiles are named.
+    """
+    half = "".join(f"; {run.path} is partial" for run in (a, b) if run.partial)
+    differing = a.tiles.index.symmetric_difference(b.tiles.index)
+    if len(differing):
+        raise ValueError(f"{a.path} and {b.path} scored different tiles; only one has {examples(differing)}{half}")
+    if a.data and b.data and a.data != b.data:
+        raise ValueError(f"{a.path} and {b.path} were trained on different data with the same ids")
+    moved = a.tiles.index[a.tiles["fold"].to_numpy() != b.tiles["fold"].to_numpy()]
+    if len(moved):
+        raise ValueError(
+            f"{a.path} and {b.path} have tiles in different folds: {examples(moved)}; "
+            "runs to compare need the same data.n_folds, data.fold_seed and data.folds_csv"
+        )
+
+
+def examples(ids: pd.Index) -> str:
+    """The first few ids, and how many there are."""
+    return f"{', '.join(map(str, ids[:N_EXAMPLES]))}" + (f" ... ({len(ids)} tiles)" if len(ids) > N_EXAMPLES else "")
+
+
+def group_seeds(runs: list[Run]) -> list[list[Run]]:
+    """Runs of one setting together; a seed that is there already begins a group of its own, it is no second seed."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    for i, run in enumerate(runs):
+        repeats = sum((run.settings, run.seed) == (other.settings, other.seed) for other in runs[:i])
+        groups.setdefault((run.settings, repeats), []).append(run)
+    return list(groups.values())
+
+
+def name_of(path: Path) -> str:
+    """The directory's name, also of `.` and `runs/..`."""
+    return os.path.basename(os.path.abspath(path))
+
+
+def without_seed(name: str) -> str:
+    """The name of a sweep's point without its part `seed=N`; a name that is nothing else stays."""
+    return ",".join(part for part in name.split(",") if not re.fullmatch(r"seed=\d+", part)) or name
+
+
+def choose_baseline(rows: list[Row], asked: str | None, of_sweep: str | None) -> tuple[Row, str]:
+    """The row to compare with, and why it is this one.
+
+    Raises:
+        ValueError: the one that was asked for is not there; a sweep's own may have failed and is replaced.
+    """
+    name = asked or of_sweep
+    if name is None:
+        return rows[0], "the first run"
+    found = [row for row in rows if row.label == name] or [row for row in rows if row.answers_to(name.rstrip("/"))]
+    if not found:  # beside an ablation another setting may vary too: its points have more parts in their names
+        found = [row for row in rows if set(folder_name(name).split(",")) <= set(row.label.split(","))][:1]
+    if name == of_sweep:
+        return (found[0], "the sweep's baseline") if found else (rows[0], f"the first run; {name} has no score")
+    if len(found) != 1:
+        raise ValueError(f"baseline={name!r}, expected {'one of ' * (len(rows) > 2)}{listed(rows)}")
+    return found[0], "as asked"
+
+
+def listed(rows: list[Row]) -> str:
+    """The labels as a choice."""
+    return (" or " if len(rows) == 2 else ", ").join(row.label for row in rows)
+
+
+def varying_settings(rows: list[Row]) -> list[str]:
+    """The settings that are not the same in all rows; of a chosen option only its group is named."""
+    found = [json.loads(row.runs[0].settings) for row in rows]
+    keys = dict.fromkeys(key for settings in found for key in settings)
+    differing = [key for key in keys if len({json.dumps(s.get(key, "(none)"), default=str) for s in found}) > 1]
+    chosen = {key.split(".")[0] for key in differing if key.endswith("._target_") and key.count(".") == 1}
+    return list(dict.fromkeys(key.split(".")[0] if key.split(".")[0] in chosen else key for key in differing))
+
+
+def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
+    """Scores, differences and intervals: the baseline first, then from the best to the worst."""
+    differences = np.stack([difference(row, baseline) for row in rows])
+    intervals = bootstrap(differences, baseline.runs[0].tiles["fold"].to_numpy())
+    lines = []
+    for row, change, (low, high) in zip(rows, differences, intervals, strict=True):
+        line = {"run": row.label, "score": row.scores.mean(), "difference": change.mean()}
+        if row is baseline:
+            line |= {"low": np.nan, "high": np.nan, "resolved": ""}
+        else:
+            line |= {"low": low, "high": high, "resolved": "yes" if low > 0 or high < 0 else "no"}
+        lines.append(line | {"seeds": len(row.runs), "others": row is not baseline})
+    order = pd.DataFrame(lines).sort_values(["others", "score", "run"], ascending=[True, False, True])
+    return order.drop(columns="others").reset_index(drop=True)
+
+
+def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
+    """Each tile's score minus the baseline's, over the seeds that both have; over all, where they share none."""
+    common = {run.seed for run in row.runs} & {run.seed for run in baseline.runs}
+    pair = [[run for run in r.runs if run.seed in common] or r.runs for r in (row, baseline)]
+    return mean_scores(pair[0]) - mean_scores(pair[1])
+
+
+def mean_scores(runs: list[Run]) -> NDArray[np.float64]:
+    """Each tile's mean score over runs."""
+    return np.mean([run.tiles["score"].to_numpy() for run in runs], axis=0)
+
+
+def bootstrap(
+    differences: NDArray[np.float64], folds: NDArray[np.int64], n_resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Percentile intervals of the mean differences, from the same resampled tiles for all rows; folds keep their size.
+
+    Shape:
+        differences R N (rows, tiles), folds N; returns R 2.
+
+    Reference:
+        Efron, Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+    """
+    rng = np.random.default_rng(seed)
+    means = [
+        draw_counts(rng, folds, min(CHUNK, n_resamples - begin)) @ differences.T / len(folds)
+        for begin in range(0, n_resamples, CHUNK)
+    ]
+    tail = (100 - LEVEL) / 2
+    return np.percentile(np.concatenate(means).round(DIGITS), [tail, 100 - tail], axis=0).T
+
+
+def draw_counts(rng: np.random.Generator, folds: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """How often each tile is in each of `n` resamples (n N); within a fold, tiles are drawn with replacement."""
+    counts = np.empty((n, len(folds)))
+    for fold in np.unique(folds):
+        members = np.flatnonzero(folds == fold)
+        size = len(members)
+        drawn = rng.integers(size, size=(n, size)) + size * np.arange(n)[:, None]  # resample i counts from i*size on
+        counts[:, members] = np.bincount(drawn.ravel(), minlength=n * size).reshape(n, size)
+    return counts

@@ -1,0 +1,89 @@
+"""Every part of a run is built and tried on a made-up batch before anything is read or written."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from salt import build
+from salt.config import RunConfig
+from salt.data.tgs import SIZE
+from salt.losses.combine import set_progress, simple_losses
+from salt.models.segmenter import Segmenter
+from salt.training import setup
+
+
+def check_build(config: RunConfig) -> int:
+    """Build every part and push one dummy batch through on the CPU; returns the number of parameters.
+
+    Raises:
+        ValueError: all parts that cannot be built, in one message.
+    """
+    problems: list[str] = []
+
+    def attempt(make: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return make(config, *arguments)
+        except ValueError as error:
+            problems.append(str(error))
+
+    model, loss = attempt(build.build_model), attempt(build.build_loss)
+    attempt(build.build_augment)
+    stand_in = model or nn.Conv2d(1, 1, 1)
+    attempt(setup.build_averaging, stand_in)
+    optimizer = attempt(setup.build_optimizer, stand_in)
+    if optimizer is not None:
+        attempt(setup.build_schedule, optimizer, 10)
+    if problems:
+        raise ValueError("\n".join(problems))
+    for progress in (0.0, 0.999):
+        set_progress(loss, progress)
+        check_dummy_batch(config, model, loss)
+    return sum(p.numel() for p in model.parameters())
+
+
+def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> None:
+    """One training step's forward and backward on two made-up tiles.
+
+    Raises:
+        ValueError: the network or the loss, which may be a user's own, cannot take them; the message says which.
+    """
+    masks = torch.zeros(2, 1, SIZE, SIZE)
+    masks[0, :, 50:] = 1
+    try:
+        output = model(torch.rand(2, 1, SIZE, SIZE), torch.rand(2))
+    except Exception as error:  # of any kind: a part may be the user's own
+        raise ValueError(
+            f"encoder.name={config.encoder.name} with these options cannot take a tile: {type(error).__name__}: {error}"
+        ) from error
+    if output.logits.shape != masks.shape:
+        raise ValueError(
+            f"the decoder and head give logits {tuple(output.logits.shape)}, expected {tuple(masks.shape)}"
+        )
+    for part in simple_losses(loss):
+        check_loss(part, output.logits, masks)
+    try:
+        value = model.loss(output, masks, loss)
+        value.backward()
+    except Exception as error:
+        raise ValueError(
+            f"deep-supervision: the loss of these options fails: {type(error).__name__}: {error}"
+        ) from error
+    if not torch.isfinite(value):
+        raise ValueError(f"a dummy batch gives the loss {value.item()}")
+
+
+def check_loss(loss: nn.Module, logits: Tensor, masks: Tensor) -> None:
+    """Make sure that a loss takes logits and masks (N 1 H W) and returns a scalar that has a gradient."""
+    expected = f"loss: {type(loss).__name__}.forward(logits, masks) must return a scalar tensor with a gradient, got"
+    try:
+        value = loss(logits, masks)
+    except Exception as error:
+        raise ValueError(f"{expected} {type(error).__name__}: {error}") from error
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{expected} {type(value).__name__}")
+    if value.ndim or not value.requires_grad:
+        raise ValueError(
+            f"{expected} a tensor of shape {tuple(value.shape)}{'' if value.requires_grad else ' without a gradient'}"
+        )

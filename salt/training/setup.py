@@ -1,0 +1,131 @@
+"""What a fold begins with: its state, fresh or from a checkpoint, and the network as training calls it."""
+
+import copy
+import inspect
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from salt import build
+from salt.build import get_target
+from salt.config import RunConfig
+from salt.data.tgs import SIZE
+from salt.machine import distributed
+from salt.machine.device import Runtime
+from salt.models.segmenter import Segmenter
+from salt.network import Forward, Network
+from salt.runs.rundir import has_checkpoint, remake, snapshot_file
+from salt.training import checkpoint
+from salt.training.averaging import Last
+from salt.training.schedule import snapshot_epochs
+from salt.training.state import State
+
+log = logging.getLogger(__name__)
+
+
+def start(config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter, runtime: Runtime) -> State:
+    """A fresh state around `model`, whose weights are set anew, or the one in `last.pt`."""
+    resumed = has_checkpoint(path)
+    if not resumed:
+        model.load_state_dict(build.build_model(config).state_dict())
+    optimizer = build_optimizer(config, model)
+    state = State(
+        model=model,
+        average=build_averaging(config, model),
+        optimizer=optimizer,
+        schedule=build_schedule(config, optimizer, steps_per_epoch),
+        scaler=build_scaler(runtime),
+        steps_per_epoch=steps_per_epoch,
+    )
+    if resumed:
+        checkpoint.load(state, path)
+        snapshots(state, path)  # a lost one is better known now than at the end
+        log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
+    return state
+
+
+def snapshots(state: State, path: Path) -> list[Path]:
+    """The snapshots of the epochs done.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    files = [snapshot_file(path, epoch) for epoch in snapshot_epochs(state.schedule) if epoch <= state.epoch]
+    for file in files:
+        if not file.exists():
+            raise ValueError(f"{file} is missing. {remake(file)}")
+    return files
+
+
+def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
+    """The optimizer; biases and the scales of norms (tensors of one dimension) are not decayed."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    node = config.optimizer.node()
+    # one pass over the weights; and a step without a finite gradient is left out on the device, not by asking it
+    fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
+    optimizer: Optimizer = build.build("optimizer", {"fused": True} | node if fused else node, params=groups)
+    if isinstance(optimizer, SGD):
+        begin_with_zeros(optimizer)
+    return optimizer
+
+
+def begin_with_zeros(optimizer: SGD) -> None:
+    """Set the momentum to zero before the first step.
+
+    torch reserves it within that step, and a fused step that is left out would leave there what was in memory.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["momentum"] else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
+    """The learning rate's schedule, one call of step() after each training step."""
+    schedule: LRScheduler = build.build(
+        "schedule",
+        config.schedule.node(),
+        optimizer=optimizer,
+        epochs=config.trainer.epochs,
+        steps_per_epoch=steps_per_epoch,
+    )
+    return schedule
+
+
+def build_averaging(config: RunConfig, model: nn.Module) -> Last:
+    """The averaged copy of the network whose weights are the result."""
+    average: Last = build.build("averaging", config.averaging.node(), model=model)
+    return average
+
+
+def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
+    """Leaves steps without a finite gradient out, on the device itself; in float16 it also scales the loss."""
+    if runtime.dtype == torch.float16:
+        return torch.amp.GradScaler(runtime.device.type)
+    return torch.amp.GradScaler(runtime.device.type, init_scale=1.0)  # train_step keeps it there
+
+
+def spread(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
+    """The network as each process of several calls it in training: gradients become the mean over all of them."""
+    if distributed.world_size() == 1:
+        return network.forward
+    freeze_unused(network.model, loss, runtime)
+    devices = [runtime.device] if runtime.device.type == "cuda" else None
+    return DistributedDataParallel(network.forward, device_ids=devices)
+
+
+def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
+    """Freeze the layers that no output depends on, as EfficientNet brings; processes would wait for their gradients."""
+    trial = copy.deepcopy(model).train()
+    masks = torch.zeros(2, 1, SIZE, SIZE, device=runtime.device)
+    masks[0, :, SIZE // 2 :] = 1
+    output = trial(torch.rand_like(masks), masks.new_zeros(2))
+    trial.loss(output, masks, loss).backward()
+    for own, tried in zip(model.parameters(), trial.parameters(), strict=True):
+        own.requires_grad_(tried.grad is not None)
