@@ -11,7 +11,17 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_leng
 Place = Annotated[str, AfterValidator(expanduser)]  # a path; few shells replace the ~ in key=~/path
 
 # Where classes were before. Runs of earlier versions, and YAML files of a user, name them there.
-MOVED = {"salt.averaging.": "salt.training.averaging.", "salt.schedule.": "salt.training.schedule."}
+MOVED = {
+    **{f"salt.averaging.{name}": f"salt.training.averaging.{name}" for name in ("Last", "EMA", "SWA")},
+    "salt.schedule.cosine": "salt.training.schedule.cosine",
+    "salt.schedule.CosineRestarts": "salt.training.schedule.CosineRestarts",
+    "salt.schedule.onecycle": "salt.training.schedule.onecycle",
+    "salt.schedule.poly": "salt.training.schedule.poly",
+    "salt.schedule.Plateau": "salt.training.schedule.Plateau",
+    "salt.losses.combine.Step": "salt.losses.combine.StepChange",
+    "salt.losses.combine.Linear": "salt.losses.combine.LinearChange",
+    "salt.models.supervision.Supervision": "salt.models.supervision.NoDeepSupervision",
+}
 
 # What `accept` may name: each takes effect at the next step, a checkpoint restores none.
 ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
@@ -155,9 +165,7 @@ def with_new_places(node: Any, key: str = "") -> Any:
     if isinstance(node, list):
         return [with_new_places(value) for value in node]
     if key == "_target_" and isinstance(node, str):
-        for old, new in MOVED.items():
-            if node.startswith(old):
-                return new + node.removeprefix(old)
+        return MOVED.get(node, node)
     return node
 
 
@@ -184,7 +192,7 @@ def check_folds(folds: object, data: object) -> list[str]:
 
 
 def check_accept(accept: object) -> list[str]:
-    """Problems of `accept`: a change of anything else would make another run of it, or not reach a fold under way."""
+    """Problems of `accept`: only some keys may change when a run resumes."""
     keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
     bad = [key for key in keys if key not in ACCEPTABLE]
     return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []

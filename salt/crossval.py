@@ -19,7 +19,7 @@ from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
 from salt.network import Network, build_network
 from salt.runs.files import locked, read_json, remove, sha256, write_json, write_text
-from salt.runs.rundir import RunDir, remake
+from salt.runs.rundir import RunDir, how_to_remake
 from salt.scoring.score import score_out_of_fold
 from salt.training.check import check_build
 from salt.training.fold import train_fold, write_npz
@@ -53,7 +53,7 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
     )
     directory.check(*belongings)
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
-    plan(config, data, folds, runtime, n_parameters)
+    log_plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
         return None
 
@@ -133,7 +133,7 @@ def out_of_memory(config: RunConfig, error: Exception) -> str:
     )
 
 
-def plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
+def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
     """Say what is going to happen."""
     assert data.train.masks is not None
     empty = 1 - data.train.masks.any(axis=(1, 2)).mean()
@@ -210,9 +210,9 @@ def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
         with np.load(file) as part:
             found, probabilities = part["ids"].tolist(), part["probabilities"]
     except (KeyError, *BROKEN) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}. {remake(file)}") from None
+        raise ValueError(f"{file} is missing or damaged: {error}. {how_to_remake(file)}") from None
     if found != ids or probabilities.shape != (len(ids), SIZE, SIZE):
-        raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {remake(file)}")
+        raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {how_to_remake(file)}")
     return np.asarray(probabilities)
 
 

@@ -83,7 +83,7 @@ def run_all() -> None:
         print_table(Sweep.running)
         if code:
             print(
-                "Not every point is finished. Once the cause is mended, the same command does what is missing.",
+                "Some points failed. Fix the error and run the same command again to resume.",
                 file=sys.stderr,
             )
     sys.exit(code)
@@ -226,7 +226,7 @@ def log_to(file: Path | None) -> Iterator[None]:
     """Log to the terminal above the progress bars, and to the run's train.log."""
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    if not distributed.is_main():  # one of several processes speaks
+    if not distributed.is_main():  # only rank 0 logs
         os.environ["TQDM_DISABLE"] = "1"
         log.setLevel(logging.ERROR)
         yield

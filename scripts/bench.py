@@ -102,7 +102,7 @@ class Training:
         self.state.model.train()
         for _ in range(self.steps):
             with self.fold.runtime.autocast():
-                output = self.fold.forward(images, depths)
+                output = self.fold.train_forward(images, depths)
             loss = self.state.model.loss(output, masks, self.fold.loss)
             self.state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -130,8 +130,18 @@ def prepare(bench: Bench, *overrides: str) -> Training:
     state = start(config, len(batches), Path("nowhere"), network.model, runtime)
     loss = build.build_loss(config).to(runtime.device)
     fold = Fold(
-        *(config, 0, Path("nowhere"), runtime, bench.data.train, positions, positions, network, network.forward),
-        *(loss, augment.mix, Statistics(network.model)),
+        config=config,
+        number=0,
+        path=Path("nowhere"),
+        runtime=runtime,
+        tiles=bench.data.train,
+        training=positions,
+        held_out=positions,
+        network=network,
+        train_forward=network.forward,
+        loss=loss,
+        mix=augment.mix,
+        statistics=Statistics(network.model),
     )
     masks = torch.from_numpy(masks_of(bench)[: bench.batch_size])[:, None].float().to(runtime.device)
     images, depths = inputs(bench.data.train, np.arange(bench.batch_size), runtime)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -18,6 +19,7 @@ from omegaconf import OmegaConf
 from salt import build
 from salt.config import RunConfig, check_config
 from salt.data.loader import Batch
+from salt.data.tgs import Tiles
 from salt.machine.device import choose_runtime
 from salt.network import build_network
 from salt.train import CONFIGS
@@ -115,9 +117,20 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
     network = build_network(config, runtime)
     state = start(config, 100, Path("nowhere"), network.model, runtime)
     augment = build.build_augment(config)
+    nothing = np.empty(0, dtype=np.int64)
     fold = Fold(
-        *(config, 0, Path(), runtime, None, None, None, network, network.forward),  # type: ignore[arg-type]
-        *(build.build_loss(config), augment.mix, Statistics(network.model)),
+        config=config,
+        number=0,
+        path=Path("nowhere"),
+        runtime=runtime,
+        tiles=Tiles([], nothing, nothing, nothing),
+        training=nothing,
+        held_out=nothing,
+        network=network,
+        train_forward=network.forward,
+        loss=build.build_loss(config),
+        mix=augment.mix,
+        statistics=Statistics(network.model),
     )
     images = torch.randint(0, 255, (16, 101, 101), dtype=torch.uint8).numpy()
     masks = (images > 128).astype("uint8")

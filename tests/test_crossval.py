@@ -16,7 +16,7 @@ from salt import crossval
 from salt.crossval import write_scores
 from salt.data.folds import assign_folds, keep_folds, write_folds
 from salt.data.load import load_data
-from salt.losses.combine import Step, WeightedSum
+from salt.losses.combine import StepChange, WeightedSum
 from salt.losses.pixel import BCE
 from salt.machine import device as runtime_module
 from salt.runs.files import sha256, write_json, write_text
@@ -269,7 +269,9 @@ class Demanding(torch.nn.Module):
         return logits.mean()
 
 
-@pytest.mark.parametrize("wrap", [lambda loss: loss, lambda loss: WeightedSum([BCE(), Step(BCE(), loss, 0.5)], [1, 1])])
+@pytest.mark.parametrize(
+    "wrap", [lambda loss: loss, lambda loss: WeightedSum([BCE(), StepChange(BCE(), loss, 0.5)], [1, 1])]
+)
 @pytest.mark.parametrize(
     ("loss", "found"),
     [

@@ -4,7 +4,6 @@ Fake tensors know shape, type and device, but have no numbers, so that each atte
 need a driver and are left out; `make gpu` has them.
 """
 
-import numpy as np
 import pytest
 import torch
 from conftest import TINY, options, raw_config
@@ -21,6 +20,7 @@ from salt.losses.combine import set_progress
 from salt.machine import device as runtime_module
 from salt.machine.device import Runtime, choose_runtime, missing_compiler
 from salt.network import Network
+from salt.training import setup
 from salt.training.setup import build_scaler
 from salt.training.state import State
 from salt.training.step import Fold, Statistics, train_step
@@ -166,18 +166,30 @@ def fold_and_state(config, model, dtype):
     """What the loop works with, on the GPU."""
     runtime = Runtime(torch.device("cuda:0"), dtype, 0, 4)
     to_gpu(model)
-    optimizer = build.build_optimizer(config, model)
+    optimizer = setup.build_optimizer(config, model)
     state = State(
         model=model,
-        average=build.build_averaging(config, model),
+        average=setup.build_averaging(config, model),
         optimizer=optimizer,
-        schedule=build.build_schedule(config, optimizer, 3),
+        schedule=setup.build_schedule(config, optimizer, 3),
         scaler=build_scaler(runtime),
         steps_per_epoch=3,
     )
-    nothing = np.empty(0, np.int64)
-    parts = (Network(model, model), model, build.build_loss(config), build.build_augment(config).mix, Statistics(model))
-    return Fold(config, 0, None, runtime, None, nothing, nothing, *parts), state
+    fold = Fold(
+        config=config,
+        number=0,
+        path=None,
+        runtime=runtime,
+        tiles=None,
+        training=None,
+        held_out=None,
+        network=Network(model, model),
+        train_forward=model,
+        loss=build.build_loss(config),
+        mix=build.build_augment(config).mix,
+        statistics=Statistics(model),
+    )
+    return fold, state
 
 
 def test_prediction_waits_for_nothing(mixed_precision):

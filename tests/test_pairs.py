@@ -16,7 +16,7 @@ from salt.data.loader import Batch
 from salt.losses.combine import set_progress
 from salt.machine.device import choose_runtime
 from salt.network import build_network
-from salt.training.schedule import end_epoch
+from salt.training.schedule import after_epoch
 from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
@@ -98,8 +98,20 @@ def test_every_pair_trains(row, tmp_path):
     network = build_network(config, runtime)
     state = start(config, 10, tmp_path, network.model, runtime)
     augment, loss = build.build_augment(config), build.build_loss(config)
-    parts = (None, None, None, network, network.forward, loss, augment.mix, Statistics(network.model))
-    fold = Fold(config, 0, tmp_path, runtime, *parts)
+    fold = Fold(
+        config=config,
+        number=0,
+        path=tmp_path,
+        runtime=runtime,
+        tiles=None,
+        training=None,
+        held_out=None,
+        network=network,
+        train_forward=network.forward,
+        loss=loss,
+        mix=augment.mix,
+        statistics=Statistics(network.model),
+    )
     images = torch.randint(0, 255, (2, 1, 101, 101), dtype=torch.uint8)
     masks = torch.zeros(2, 1, 101, 101, dtype=torch.uint8)
     masks[0, :, 40:] = 1
@@ -113,7 +125,7 @@ def test_every_pair_trains(row, tmp_path):
     state.model.train()
     outcome = train_step(fold, state, Batch(images, masks, torch.tensor([100.0, 900.0]), torch.arange(2)))
     state.average.after_epoch(0.5)
-    end_epoch(state.schedule, outcome[0].item())
+    after_epoch(state.schedule, outcome[0].item())
     after = state.model.state_dict()
     assert torch.isfinite(outcome).all()
     assert all(torch.isfinite(v).all() for v in after.values())

@@ -175,7 +175,7 @@ def test_alone_there_is_nothing_to_share(monkeypatch):
         distributed.is_main()
         and distributed.rank() == 0
         and distributed.gather("x") == ["x"]
-        and distributed.mean(2) == 2
+        and distributed.all_reduce_mean(2) == 2
     )
 
 

@@ -167,7 +167,7 @@ def test_an_ablation_goes_on_past_a_failed_point_resumes_and_ends_with_its_table
     for attempt in ("first", "again"):
         result = salt(tmp_path, *arguments)
         assert result.returncode == 1 and "decoder: cannot build" in result.stderr, attempt
-        assert "Traceback" not in result.stderr and "the same command does what is missing" in result.stderr
+        assert "Traceback" not in result.stderr and "run the same command again to resume" in result.stderr
         assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["decoder=tiramisu", "decoder=unet_small"]
         assert "24 tiles" in result.stdout and "no score: decoder=tiramisu (ValueError: " in result.stdout
         assert pd.read_csv(folder / "compare.csv").iloc[:, 0].tolist() == ["decoder=unet_small"]
@@ -233,11 +233,13 @@ def test_help_lists_the_groups_and_needs_no_torch(tmp_path):
 
 @pytest.mark.parametrize("main", [train.main, submit.main, report.main, compare.main])
 def test_every_command_knows_the_version(tmp_path, main):
-    name = main.__module__.replace(".", "-")
+    name = f"salt-{main.__module__.rpartition('.')[2]}"
     assert salt(tmp_path, "--version", main=main) == (0, f"{name} {package.__version__}\n", "")
 
 
-@pytest.mark.parametrize(("module", "argument"), [("train", "--help"), ("train", "--cfg=all"), ("report", "runs/a")])
+@pytest.mark.parametrize(
+    ("module", "argument"), [("train", "--help"), ("train", "--cfg=all"), ("commands.report", "runs/a")]
+)
 def test_a_closed_pipe_ends_the_command_without_a_word(finished, module, argument):
     command = [sys.executable, "-m", f"salt.{module}", argument]
     with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -481,10 +483,10 @@ def test_a_run_on_a_read_only_disk_is_reported_but_not_submitted(copy, synthetic
         command = [*unshare, mounted, "sh", sys.executable, "-m", f"salt.{module}", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    reported = run("report", "runs/a", "--root", "data")
+    reported = run("commands.report", "runs/a", "--root", "data")
     assert reported.returncode == 0 and "out-of-fold map" in reported.stdout and reported.stderr == ""
     assert "no new picture: runs/a/report.png cannot be written" in reported.stdout
-    submitted = run("submit", "runs/a", "--root", "data")
+    submitted = run("commands.submit", "runs/a", "--root", "data")
     assert submitted.returncode == 1 and submitted.stderr.startswith("salt-submit: ")
     assert "Read-only" in submitted.stderr and submitted.stderr.count("\n") == 1 and submitted.stdout == ""
     planned = run("train", *TINY, "data.root=data", "name=new", "dry_run=true")

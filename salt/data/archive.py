@@ -133,7 +133,7 @@ def find_fault(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-class Below:
+class Subfolder:
     """The files of another source below a prefix."""
 
     def __init__(self, source: Folder | Zip, prefix: str):
@@ -150,7 +150,7 @@ class Below:
         return self._source.stamp(f"{self._prefix}/{name}")
 
 
-Source = Folder | Zip | Below
+Source = Folder | Zip | Subfolder
 
 
 def stamps(source: Source) -> Iterator[str]:

@@ -4,7 +4,7 @@ import os
 import random
 from collections.abc import Sequence
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for news
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # disables albumentations' version check over the network
 
 import albumentations as A
 import numpy as np

@@ -29,7 +29,9 @@ def in_memory(_: str, shape: tuple[int, ...]) -> Array:
     return np.empty(shape, dtype=np.uint8)
 
 
-def kept(folder: Path, source: str, shapes: Shapes, make: Callable[[Allocate], dict[str, Array]]) -> dict[str, Array]:
+def cached_arrays(
+    folder: Path, source: str, shapes: Shapes, make: Callable[[Allocate], dict[str, Array]]
+) -> dict[str, Array]:
     """The arrays that `make` fills, from `folder` if it holds those of the same `source`, else made and kept there.
 
     `source` says from which files the arrays come, and changes when they do. The arrays' own SHA-256 is compared.
@@ -52,7 +54,7 @@ def kept(folder: Path, source: str, shapes: Shapes, make: Callable[[Allocate], d
         found = find(folder, source, shapes)
         if found is not None:
             return found
-        (folder / "cache.json").unlink(missing_ok=True)  # whatever happens now, half a cache is none
+        (folder / "cache.json").unlink(missing_ok=True)  # invalidate first, so that a partial cache is never used
 
         def allocate(name: str, shape: tuple[int, ...]) -> Array:
             return allocate_file(folder / f"{name}.npy", shape)

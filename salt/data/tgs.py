@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from salt.data import cache, rle
-from salt.data.archive import OUTER_ZIP, Below, Folder, Source, Zip, check_root, stamps, without_tables
+from salt.data.archive import OUTER_ZIP, Folder, Source, Subfolder, Zip, check_root, stamps, without_tables
 from salt.data.png import SIZE as SIZE
 from salt.data.png import decode_image, decode_mask
 
@@ -93,7 +93,7 @@ def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
     else:
         counts = {"train_masks": len(truth), "train_images": len(truth), "test_images": len(sample)}
         shapes = {name: (n, SIZE, SIZE) for name, n in counts.items()}
-        arrays = cache.kept(cache_folder, fingerprint(source, train_files, test_files), shapes, decode)
+        arrays = cache.cached_arrays(cache_folder, fingerprint(source, train_files, test_files), shapes, decode)
     return Dataset(
         train=Tiles(list(truth.index), arrays["train_images"], arrays["train_masks"], train_depths),
         test=Tiles(list(sample.index), arrays["test_images"], None, test_depths),
@@ -124,12 +124,12 @@ def open_root(root: Path) -> Folder | Zip:
 def open_part(source: Folder | Zip, part: str) -> Source:
     """Open the images and masks of "train" or "test": unpacked or as an inner zip."""
     if any(n.startswith(f"{part}/images/") for n in source.names):
-        return Below(source, part)
+        return Subfolder(source, part)
     name = f"{part}.zip"
     if name not in source.names:
         raise ValueError(f"{source.label}: expected {name} or {part}/images, found neither")
     inner = source.open_zip(name)
-    return Below(inner, part) if any(n.startswith(f"{part}/images/") for n in inner.names) else inner
+    return Subfolder(inner, part) if any(n.startswith(f"{part}/images/") for n in inner.names) else inner
 
 
 def read_table(source: Source, name: str, columns: list[str]) -> pd.DataFrame:

@@ -48,7 +48,7 @@ class Change(nn.Module):
         return (1 - weight) * self.first(logits, masks) + weight * self.then(logits, masks)
 
 
-class Step(Change):
+class StepChange(Change):
     """`first` until the fraction `at` of the epochs is done, `then` from there on.
 
     Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
@@ -68,7 +68,7 @@ class Step(Change):
         return 1.0 if self.progress >= self.at else 0.0
 
 
-class Linear(Change):
+class LinearChange(Change):
     """`first` until the fraction `start` of the epochs is done, `then` from `end` on, a linear hand-over between.
 
     Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.

@@ -103,7 +103,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)
 
 
-class OnTheWay:
+class AsyncScalars:
     """A small tensor that is copied from the device to the host while the device works on."""
 
     def __init__(self, value: Tensor):

@@ -32,7 +32,7 @@ def local_rank() -> int:
 
 
 def join(on_gpu: bool) -> None:
-    """Meet the other processes, once."""
+    """Set up the process group of torch.distributed, if it is not there yet."""
     import torch.distributed as dist
 
     if world_size() > 1 and not dist.is_initialized():
@@ -40,7 +40,7 @@ def join(on_gpu: bool) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Close the process group of torch.distributed."""
     import torch.distributed as dist
 
     if dist.is_initialized():
@@ -76,7 +76,7 @@ def gather(part: Any) -> list[Any]:
     return parts
 
 
-def mean(value: Any) -> Any:
+def all_reduce_mean(value: Any) -> Any:
     """The mean of a tensor over the processes."""
     if world_size() == 1:
         return value

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from salt.models.heads import Head
 from salt.models.inputs import Channels, Window
-from salt.models.supervision import Loss, Supervision
+from salt.models.supervision import DeepSupervision, Loss
 
 
 class Output(NamedTuple):
@@ -30,7 +30,7 @@ class Segmenter(nn.Module):
         center: nn.Module,
         decoder: nn.Module,
         head: Head,
-        supervision: Supervision,
+        supervision: DeepSupervision,
     ):
         super().__init__()
         self.channels, self.window, self.encoder, self.center = channels, window, encoder, center

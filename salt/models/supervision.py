@@ -11,8 +11,8 @@ from salt.models.inputs import Window
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class Supervision(nn.Module):
-    """No extra head: only the final logits are trained. The other forms of supervision begin from here.
+class DeepSupervision(nn.Module):
+    """Extra heads and their loss; this base class has none.
 
     `deepest` is the number of channels of the encoder's last map (None without an encoder), `channels` of each decoder
     stage, `width` of the head's columns. A subclass that describes the whole tile sets `n_context`, the
@@ -41,7 +41,11 @@ class Supervision(nn.Module):
         return logits
 
 
-class Multiscale(Supervision):
+class NoDeepSupervision(DeepSupervision):
+    """No extra head: the final logits alone are trained."""
+
+
+class Multiscale(DeepSupervision):
     """A 1x1 head on every decoder stage; each one's loss is added with its own weight.
 
     `compare="logits"` upsamples the logits and takes the tile's window out of them, as for the final logits;
@@ -83,7 +87,7 @@ class Multiscale(Supervision):
         return torch.stack(terms).sum()
 
 
-class Nonempty(Supervision):
+class Nonempty(DeepSupervision):
     """Three kinds of heads: has the tile salt at all, where is it in tiles that have some, and both together.
 
     The image head sees the encoder's last map: z = 1x1 convolution to `n_context` channels of its global average, then

@@ -1,4 +1,4 @@
-"""Files that no killed process or full disk can spoil: whole writes, locks, and reading that names what is damaged."""
+"""Atomic writes, file locks, and readers that report damaged files."""
 
 import hashlib
 import json

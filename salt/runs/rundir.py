@@ -182,7 +182,7 @@ def read_settings(run: Path) -> dict[str, Any]:
     return settings
 
 
-def remake(file: Path) -> str:
+def how_to_remake(file: Path) -> str:
     """What to do when a file of a fold is lost or damaged."""
     return f"Delete {file.parent} to train this fold again from its beginning"
 
@@ -206,7 +206,7 @@ def weight_files(fold: Path) -> list[Path]:
     done = fold / "done"
     names = done.read_text().split()
     if not names:
-        raise ValueError(f"{done} is damaged: it names no weights. {remake(done)}")
+        raise ValueError(f"{done} is damaged: it names no weights. {how_to_remake(done)}")
     return [fold / name for name in names]
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from salt.runs.files import first_line, write_atomic
-from salt.runs.rundir import remake
+from salt.runs.rundir import how_to_remake
 
 
 def save_weights(model: nn.Module, file: Path) -> None:
@@ -26,4 +26,4 @@ def load_weights(model: nn.Module, file: Path) -> None:
     try:
         model.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise ValueError(f"{file} cannot be used: {first_line(error)}. {remake(file)}") from error
+        raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class Last(nn.Module):
-    """The weights at the end of the last epoch; the other kinds of averaging begin from here.
+class Averaging(nn.Module):
+    """A copy of the network whose weights are the result; without averaging, those of the last epoch.
 
     `module` is the averaged copy. It follows the very tensors that `model` has when this is made: they are listed once,
     so that a move is a few operations on the device, for which the host does not wait.
@@ -46,7 +46,11 @@ class Last(nn.Module):
         self.n_averaged += 1
 
 
-class EMA(Last):
+class Last(Averaging):
+    """The weights at the end of the last epoch."""
+
+
+class EMA(Averaging):
     """Exponential moving average over the steps, statistics of batch norm included.
 
     It warms up: after n steps it remembers about n / 10 of them, at most 1 / (1 - decay).
@@ -72,7 +76,7 @@ class EMA(Last):
         """Nothing."""
 
 
-class SWA(Last):
+class SWA(Averaging):
     """Stochastic weight averaging: the mean of the weights at the end of each epoch after the fraction `start`.
 
     The statistics of batch norm are computed anew from the fold's training tiles.

@@ -62,7 +62,7 @@ def load(state: State, path: Path) -> None:
             continue
         fill(state, content, file)
         for message in damaged:
-            log.warning("%s; going on from %s; until the fold is done it is kept as damaged.pt", message, file)
+            log.warning("%s. Resuming from %s; the damaged file was renamed to damaged.pt.", message, file)
             rename(path / "last.pt", path / "damaged.pt")  # or the next save would make it the spare
         return
     raise ValueError(f"{'; '.join(damaged)}. Delete them to train this fold again from its beginning.")

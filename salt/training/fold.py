@@ -28,7 +28,7 @@ from salt.inference.ensemble import predict_mean
 from salt.inference.predict import inputs, predict, to_float
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
-from salt.machine.device import OnTheWay, Runtime, seed_all
+from salt.machine.device import AsyncScalars, Runtime, seed_all
 from salt.network import Network
 from salt.runs.files import write_atomic, write_json
 from salt.runs.rundir import snapshot_file
@@ -36,8 +36,8 @@ from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
-from salt.training.schedule import end_epoch, snapshot_epochs
-from salt.training.setup import snapshots, spread, start
+from salt.training.schedule import after_epoch, snapshot_epochs
+from salt.training.setup import snapshots, start, wrap_ddp
 from salt.training.state import Epoch, Row, State
 from salt.training.step import HELP, Fold, Statistics, read_outcome, train_step
 
@@ -74,9 +74,20 @@ def train_fold(
     seed_all(config.seed, number)
     state = start(config, len(batches), path, network.model, runtime)
     loss = build.build_loss(config).to(runtime.device)
-    forward = spread(network, loss, runtime)
-    parts = (tiles, training, held_out, network, forward, loss, augment.mix, Statistics(network.model))
-    fold = Fold(config, number, path, runtime, *parts)
+    fold = Fold(
+        config=config,
+        number=number,
+        path=path,
+        runtime=runtime,
+        tiles=tiles,
+        training=training,
+        held_out=held_out,
+        network=network,
+        train_forward=wrap_ddp(network, loss, runtime),
+        loss=loss,
+        mix=augment.mix,
+        statistics=Statistics(network.model),
+    )
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
         initial=state.epoch,
@@ -91,7 +102,7 @@ def train_fold(
             batches.epoch, batches.first = epoch, state.current.steps
             stop = train_epoch(fold, state, loader, tiles.ids)
             if state.current.steps == len(batches):
-                end_of_epoch(fold, state)
+                finish_epoch(fold, state)
             due = time.monotonic() - saved >= config.trainer.checkpoint_seconds
             if stop or due or state.epoch == config.trainer.epochs:
                 checkpoint.save(state, path)
@@ -102,14 +113,14 @@ def train_fold(
     return finish(fold, state)
 
 
-def end_of_epoch(fold: Fold, state: State) -> None:
+def finish_epoch(fold: Fold, state: State) -> None:
     """Averages, learning rate, validation, and a row of metrics.csv."""
     began = time.perf_counter()
     row: Row = {"epoch": state.epoch + 1, "lr": float(state.schedule.get_last_lr()[0])}
     row["loss"] = mean_loss = state.current.mean
     state.epoch += 1
     state.average.after_epoch(state.epoch / fold.config.trainer.epochs)
-    end_epoch(state.schedule, mean_loss)
+    after_epoch(state.schedule, mean_loss)
     distributed.same_as_main(state.average.module)
     check_finite(state)
     state.rows.append(row | validate(fold, state))
@@ -150,12 +161,12 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
         disable=None,
         leave=False,
     )
-    unread: deque[tuple[Tensor, OnTheWay]] = deque()
+    unread: deque[tuple[Tensor, AsyncScalars]] = deque()
     stop = False
     began = clock = time.perf_counter()
     for batch in bar:
         seed_all(fold.config.seed, fold.number, state.epoch, state.current.steps, distributed.rank())
-        unread.append((batch.index, OnTheWay(train_step(fold, state, batch))))
+        unread.append((batch.index, AsyncScalars(train_step(fold, state, batch))))
         state.current.steps += 1
         if len(unread) > 1:  # the outcome of the step before, so that the device never waits for us
             stop = read_outcome(state, *unread.popleft(), ids)

@@ -111,7 +111,7 @@ class Plateau(ReduceLROnPlateau):
             super().step(metrics)
 
 
-def end_epoch(schedule: LRScheduler, loss: float) -> None:
+def after_epoch(schedule: LRScheduler, loss: float) -> None:
     """Tell a schedule that follows the loss about the epoch's mean."""
     if isinstance(schedule, Plateau):
         schedule.step(loss)

@@ -19,9 +19,9 @@ from salt.machine import distributed
 from salt.machine.device import Runtime
 from salt.models.segmenter import Segmenter
 from salt.network import Forward, Network
-from salt.runs.rundir import has_checkpoint, remake, snapshot_file
+from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
 from salt.training import checkpoint
-from salt.training.averaging import Last
+from salt.training.averaging import Averaging
 from salt.training.schedule import snapshot_epochs
 from salt.training.state import State
 
@@ -58,7 +58,7 @@ def snapshots(state: State, path: Path) -> list[Path]:
     files = [snapshot_file(path, epoch) for epoch in snapshot_epochs(state.schedule) if epoch <= state.epoch]
     for file in files:
         if not file.exists():
-            raise ValueError(f"{file} is missing. {remake(file)}")
+            raise ValueError(f"{file} is missing. {how_to_remake(file)}")
     return files
 
 
@@ -98,9 +98,9 @@ def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int
     return schedule
 
 
-def build_averaging(config: RunConfig, model: nn.Module) -> Last:
+def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
     """The averaged copy of the network whose weights are the result."""
-    average: Last = build.build("averaging", config.averaging.node(), model=model)
+    average: Averaging = build.build("averaging", config.averaging.node(), model=model)
     return average
 
 
@@ -111,8 +111,8 @@ def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(runtime.device.type, init_scale=1.0)  # train_step keeps it there
 
 
-def spread(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
-    """The network as each process of several calls it in training: gradients become the mean over all of them."""
+def wrap_ddp(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
+    """Wrap the network in DistributedDataParallel if torchrun started several processes; gradients are averaged."""
     if distributed.world_size() == 1:
         return network.forward
     freeze_unused(network.model, loss, runtime)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from salt.models.segmenter import Segmenter
-from salt.training.averaging import Last
+from salt.training.averaging import Averaging
 
 WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
 PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # of a state, with a state_dict
@@ -61,7 +61,7 @@ class State:
     """All that changes in training; `last.pt` holds just this."""
 
     model: Segmenter
-    average: Last
+    average: Averaging
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler

@@ -19,7 +19,7 @@ from salt.data.mix import CutMix, MixUp, NoMix
 from salt.data.tgs import Tiles
 from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
-from salt.machine.device import OnTheWay, Runtime
+from salt.machine.device import AsyncScalars, Runtime
 from salt.network import Forward, Network
 from salt.training.state import State
 
@@ -63,8 +63,8 @@ class Fold:
     tiles: Tiles  # all of them; copies of the parts would double the memory
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]
-    network: Network  # as it is called in prediction
-    forward: Forward  # as it is called in training: the same, spread over the processes
+    network: Network
+    train_forward: Forward  # the network as training calls it: in DistributedDataParallel with several processes
     loss: nn.Module
     mix: NoMix | MixUp | CutMix
     statistics: Statistics
@@ -81,7 +81,7 @@ def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     mixed = fold.mix(to_float(batch.images, fold.runtime), masks, depths)
     fold.statistics.keep()
     with fold.runtime.autocast():
-        output = fold.forward(mixed.images, mixed.depths)
+        output = fold.train_forward(mixed.images, mixed.depths)
     terms = [weight * state.model.loss(output, target, fold.loss) for weight, target in mixed.targets]
     value = torch.stack(terms).sum()
     state.optimizer.zero_grad(set_to_none=True)
@@ -99,11 +99,11 @@ def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     state.average.after_step()
     state.schedule.step()
     stop = torch.full_like(norm, interrupt.noted() is not None)
-    return distributed.mean(torch.stack([value.detach(), norm, stop]))
+    return distributed.all_reduce_mean(torch.stack([value.detach(), norm, stop]))
 
 
-def read_outcome(state: State, index: Tensor, outcome: OnTheWay, ids: list[str]) -> bool:
-    """Take note of what a step gave; returns whether a signal asks to stop.
+def read_outcome(state: State, index: Tensor, outcome: AsyncScalars, ids: list[str]) -> bool:
+    """Add a step's loss to the epoch, or count the step as skipped; returns whether a signal asks to stop.
 
     Raises:
         ValueError: too many steps of this epoch gave no finite loss and gradient.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from salt.data import cache as cache_module
-from salt.data import tgs
+from salt.data import png, tgs
 from salt.data.tgs import read_dataset
 
 
@@ -19,7 +19,7 @@ def root(synthetic_root, tmp_path):
 def decoded(monkeypatch):
     """How many PNGs were decoded."""
     calls = []
-    monkeypatch.setattr(tgs, "decode_png", lambda data, own=tgs.decode_png: (calls.append(1), own(data))[1])
+    monkeypatch.setattr(png, "decode_png", lambda data, own=png.decode_png: (calls.append(1), own(data))[1])
     return calls
 
 
@@ -121,7 +121,7 @@ def test_a_full_disk_is_an_error_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cache_module.os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"a\.npy cannot be written, it is to hold 3 bytes: No space"):
-        cache_module.kept(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
+        cache_module.cached_arrays(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
 
 
 def test_without_posix_fallocate_the_space_is_taken_too(root, tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_a_folder_instead_of_an_array_is_named(tmp_path):
     with pytest.raises(
         OSError, match=r"data\.cache: .*a\.npy cannot be written, it is to hold 3 bytes: Is a directory"
     ):
-        cache_module.kept(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
+        cache_module.cached_arrays(tmp_path, "x", {"a": (3,)}, lambda allocate: {"a": allocate("a", (3,))})
 
 
 def test_a_file_instead_of_the_folder(root, tmp_path):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from salt.build import build
-from salt.losses.combine import Linear, Step, WeightedSum, set_progress
+from salt.losses.combine import LinearChange, StepChange, WeightedSum, set_progress
 from salt.losses.lovasz import LovaszHinge, LovaszSymmetric, jaccard_gradient
 from salt.losses.pixel import BCE, OHEM, BootstrappedCE, Focal
 from salt.losses.region import Dice
@@ -385,8 +385,10 @@ def test_weighted_sum_and_step():
         0.5 * BCE()(logits, masks).item() + 2 * Dice()(logits, masks).item()
     )
     assert WeightedSum([BCE(), Dice()], [0, 1])(logits, masks).item() == Dice()(logits, masks).item()
-    assert Step(BCE(), Forbidden(), at=0.5)(logits, masks).item() == BCE()(logits, masks).item()  # at the beginning
-    step = WeightedSum([Step(BCE(), LovaszHinge(), at=0.5)], [1.0])
+    assert (
+        StepChange(BCE(), Forbidden(), at=0.5)(logits, masks).item() == BCE()(logits, masks).item()
+    )  # at the beginning
+    step = WeightedSum([StepChange(BCE(), LovaszHinge(), at=0.5)], [1.0])
     for progress, expected in ((0.0, BCE()), (0.49, BCE()), (0.5, LovaszHinge()), (0.99, LovaszHinge())):
         set_progress(step, progress)
         assert step(logits, masks).item() == expected(logits, masks).item()
@@ -400,7 +402,7 @@ class Forbidden(nn.Module):
 def test_linear_hands_over():
     logits, masks = example()
     bce, lovasz_hinge = BCE()(logits, masks).item(), LovaszHinge()(logits, masks).item()
-    loss = Linear(BCE(), LovaszHinge(), start=0.2, end=0.6)
+    loss = LinearChange(BCE(), LovaszHinge(), start=0.2, end=0.6)
     for progress, weight in ((0, 0), (0.1, 0), (0.2, 0), (0.3, 0.25), (0.4, 0.5), (0.5, 0.75), (0.6, 1), (0.99, 1)):
         set_progress(loss, progress)
         assert loss(logits, masks).item() == pytest.approx((1 - weight) * bce + weight * lovasz_hinge, rel=1e-6)
@@ -409,11 +411,11 @@ def test_linear_hands_over():
 @pytest.mark.parametrize(
     "loss, progress",
     [
-        (Linear(BCE(), Forbidden(), start=0.2, end=0.6), 0.2),
-        (Linear(Forbidden(), BCE(), start=0.2, end=0.6), 0.6),
-        (Linear(Forbidden(), BCE(), start=0.0, end=0.1), 0.99),
-        (Step(BCE(), Forbidden(), at=0.4), 0.39),
-        (Step(Forbidden(), BCE(), at=0.4), 0.4),
+        (LinearChange(BCE(), Forbidden(), start=0.2, end=0.6), 0.2),
+        (LinearChange(Forbidden(), BCE(), start=0.2, end=0.6), 0.6),
+        (LinearChange(Forbidden(), BCE(), start=0.0, end=0.1), 0.99),
+        (StepChange(BCE(), Forbidden(), at=0.4), 0.39),
+        (StepChange(Forbidden(), BCE(), at=0.4), 0.4),
     ],
 )
 def test_a_loss_of_weight_zero_is_not_computed(loss, progress):
@@ -423,10 +425,10 @@ def test_a_loss_of_weight_zero_is_not_computed(loss, progress):
 
 
 def test_progress_reaches_every_loss_that_changes():
-    inner = Linear(BCE(), Dice(), start=0.0, end=1.0)
-    outer = Step(WeightedSum([inner, Step(BCE(), Dice(), at=0.5)], [1.0, 1.0]), inner, at=0.9)
+    inner = LinearChange(BCE(), Dice(), start=0.0, end=1.0)
+    outer = StepChange(WeightedSum([inner, StepChange(BCE(), Dice(), at=0.5)], [1.0, 1.0]), inner, at=0.9)
     set_progress(nn.ModuleDict({"any": outer}), 0.25)
-    changing = [module for module in outer.modules() if isinstance(module, Step | Linear)]
+    changing = [module for module in outer.modules() if isinstance(module, StepChange | LinearChange)]
     assert len(changing) == 3 and all(module.progress == 0.25 for module in changing)
     logits, masks = example()
     expected = (0.75 + 1) * BCE()(logits, masks).item() + 0.25 * Dice()(logits, masks).item()
@@ -450,12 +452,12 @@ def test_progress_reaches_every_loss_that_changes():
         (lambda: LovaszSymmetric("gelu"), "^phi='gelu', expected relu or elu_plus_one$"),
         (lambda: WeightedSum([BCE()], [1, 2]), r"weights=\[1, 2\], expected"),
         (lambda: WeightedSum([BCE()], [-1]), r"weights=\[-1\], expected"),
-        (lambda: Step(BCE(), BCE(), at=1.0), "at=1.0, expected"),
-        (lambda: Step(BCE(), BCE(), at=0.0), "at=0.0, expected"),
-        (lambda: Linear(BCE(), BCE(), start=0.6, end=0.2), "start=0.6, end=0.2, expected"),
-        (lambda: Linear(BCE(), BCE(), start=0.5, end=0.5), "start=0.5, end=0.5, expected"),
-        (lambda: Linear(BCE(), BCE(), start=-0.1, end=0.5), "start=-0.1, end=0.5, expected"),
-        (lambda: Linear(BCE(), BCE(), start=0.5, end=1.1), "start=0.5, end=1.1, expected"),
+        (lambda: StepChange(BCE(), BCE(), at=1.0), "at=1.0, expected"),
+        (lambda: StepChange(BCE(), BCE(), at=0.0), "at=0.0, expected"),
+        (lambda: LinearChange(BCE(), BCE(), start=0.6, end=0.2), "start=0.6, end=0.2, expected"),
+        (lambda: LinearChange(BCE(), BCE(), start=0.5, end=0.5), "start=0.5, end=0.5, expected"),
+        (lambda: LinearChange(BCE(), BCE(), start=-0.1, end=0.5), "start=-0.1, end=0.5, expected"),
+        (lambda: LinearChange(BCE(), BCE(), start=0.5, end=1.1), "start=0.5, end=1.1, expected"),
     ],
 )
 def test_refused(make, message):

@@ -247,7 +247,7 @@ def test_every_key_of_accept_lets_a_run_go_on_and_takes_effect(tiny, tmp_path, m
     seen = []
 
     def spy(fold, state, batch):
-        seen.append((len(batch.index), fold.forward is not state.model, layouts(state.model)))
+        seen.append((len(batch.index), fold.train_forward is not state.model, layouts(state.model)))
         return step(fold, state, batch)
 
     step = fold_module.train_step

@@ -101,7 +101,7 @@ def checkpoint_rows(path):
 def test_a_run_killed_long_after_its_checkpoint_ends_like_an_undisturbed_one(config, tmp_path, monkeypatch):
     train(config, tmp_path / "a")
     trainer = config.trainer.model_copy(update={"checkpoint_seconds": 1e9})
-    end = fold_module.end_of_epoch
+    end = fold_module.finish_epoch
 
     def killed(fold, state):
         end(fold, state)
@@ -109,7 +109,7 @@ def test_a_run_killed_long_after_its_checkpoint_ends_like_an_undisturbed_one(con
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fold_module, "end_of_epoch", killed)
+        patch.setattr(fold_module, "finish_epoch", killed)
         train(config.model_copy(update={"trainer": trainer}), tmp_path / "b")
     assert not (tmp_path / "b/last.pt").exists() and checkpoint_rows(tmp_path / "b") == 2
     train(config, tmp_path / "b")
@@ -290,7 +290,7 @@ def test_processes_do_not_wait_for_layers_without_gradients(tiny, monkeypatch, o
     monkeypatch.setattr(fold_module.distributed, "world_size", lambda: 2)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
-        forward = setup.spread(Network(model, model), loss, choose_runtime(config.trainer))
+        forward = setup.wrap_ddp(Network(model, model), loss, choose_runtime(config.trainer))
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
         for _ in range(2):  # the second step finds gradients of the first that never came
             model.loss(forward(torch.rand(2, 1, 101, 101), torch.rand(2)), torch.ones(2, 1, 101, 101), loss).backward()

@@ -61,7 +61,7 @@ def test_plateau_follows_the_loss_of_epochs_and_ignores_steps():
         for _ in range(10):
             optimizer.step()
             made.step()
-        schedule.end_epoch(made, loss)
+        schedule.after_epoch(made, loss)
         result.append(made.get_last_lr()[0])
     assert result == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.1]
 
@@ -75,7 +75,7 @@ def example(option, **settings):
             result.append(made.get_last_lr()[0])
             optimizer.step()
             made.step()
-        schedule.end_epoch(made, 1.0)
+        schedule.after_epoch(made, 1.0)
     return result + schedule.snapshot_epochs(made)
 
 

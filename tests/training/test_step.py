@@ -28,8 +28,18 @@ class Training:
         self.state = start(config, 10_000, Path("nowhere"), network.model, runtime)
         everything = np.arange(len(self.tiles.ids))
         self.fold = Fold(
-            *(config, 0, Path("nowhere"), runtime, self.tiles, everything, everything, network, network.forward),
-            *(build.build_loss(config), build.build_augment(config).mix, Statistics(network.model)),
+            config=config,
+            number=0,
+            path=Path("nowhere"),
+            runtime=runtime,
+            tiles=self.tiles,
+            training=everything,
+            held_out=everything,
+            network=network,
+            train_forward=network.forward,
+            loss=build.build_loss(config),
+            mix=build.build_augment(config).mix,
+            statistics=Statistics(network.model),
         )
         network.model.train()
 
