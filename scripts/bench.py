@@ -156,14 +156,14 @@ def masks_of(bench: Bench) -> Any:
     return bench.data.train.masks
 
 
-def in_turn(rounds: int, **sides: Callable[[], object]) -> dict[str, list[float]]:
-    """Seconds of each side, called in turn after one call that does not count."""
+def in_turn(rounds: int, warm_up: bool = True, **sides: Callable[[], object]) -> dict[str, list[float]]:
+    """Seconds of each side, called in turn, after one call that does not count if `warm_up` is set."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
+    for number in range(rounds + warm_up):
         for name, side in sides.items():
             began = time.perf_counter()
             side()
-            if number:
+            if number >= warm_up:
                 seconds[name].append(time.perf_counter() - began)
     return seconds
 
@@ -187,29 +187,40 @@ def judged(row: Row, key: str, target: float, at_least: bool = True) -> Row:
 
 
 def training(bench: Bench) -> dict[str, Row]:
-    """Training with loading and augmentation, beside the plain script (twice) and beside the model alone."""
+    """Training with loading and augmentation, beside the plain script and beside the model alone."""
     ours = prepare(bench)
-    config, runtime = ours.fold.config, ours.fold.runtime
-    positions, channels = ours.fold.training, list(getattr(config.decoder, "channels", [256, 128, 64, 32, 16]))
-    # on CPU its pace does not depend on the number of steps; on a GPU the start of its workers must not count
-    some = positions if runtime.device.type == "cuda" else positions[: 3 * bench.batch_size]
-    parts = (bench.data.train, some, str(config.encoder.name), channels, 128, bench.batch_size)
-
-    def script(autocast: bool) -> Callable[[], object]:
-        return plain.PlainTraining(*parts, runtime.device, runtime.workers, autocast).epoch
-
-    sides: dict[str, Callable[[], object]] = {"loop": ours.loop, "plain": script(False), "model": ours.model_only}
-    if runtime.dtype == torch.bfloat16:  # a CPU that does not compute it natively takes 30 times as long
-        sides["autocast"] = script(True)
-    seconds = in_turn(bench.rounds, **sides)
-    tiles = len(positions)
-    rows = {
-        "training": judged(compared(seconds, "loop", "plain", tiles, len(some)), "ratio", 3.0),
+    script, n_script = plain_script(bench, ours, autocast=False)
+    seconds = in_turn(bench.rounds, loop=ours.loop, plain=script, model=ours.model_only)
+    tiles = len(ours.fold.training)
+    return {
+        "training": judged(compared(seconds, "loop", "plain", tiles, n_script), "ratio", 3.0),
         "loop": judged(compared(seconds, "loop", "model", tiles, tiles), "ratio", 0.95),
+        "profile": operators(ours),
     }
-    if "autocast" in seconds:
-        rows["training_autocast"] = compared(seconds, "loop", "autocast", tiles, len(some))
-    return rows | {"profile": operators(ours)}
+
+
+def autocast(bench: Bench) -> dict[str, Row]:
+    """Training beside the plain script under bfloat16 autocast; where this is emulated, one batch of it and once."""
+    ours = prepare(bench)
+    native = ours.fold.runtime.dtype == torch.bfloat16
+    script, n_script = plain_script(bench, ours, autocast=True, batches=3 if native else 1)
+    if native:
+        seconds = in_turn(bench.rounds, loop=ours.loop, plain=script)
+    else:
+        seconds = in_turn(1, loop=ours.loop) | in_turn(1, warm_up=False, plain=script)
+    return {"training_autocast": compared(seconds, "loop", "plain", len(ours.fold.training), n_script)}
+
+
+def plain_script(bench: Bench, ours: Training, autocast: bool, batches: int = 3) -> tuple[Callable[[], object], int]:
+    """An epoch of the plain script, and its number of tiles.
+
+    On CPU its pace does not depend on the number of steps; on a GPU the start of its workers must not count.
+    """
+    config, runtime, positions = ours.fold.config, ours.fold.runtime, ours.fold.training
+    some = positions if runtime.device.type == "cuda" else positions[: batches * bench.batch_size]
+    channels = list(getattr(config.decoder, "channels", [256, 128, 64, 32, 16]))
+    parts = (bench.data.train, some, str(config.encoder.name), channels, 128, bench.batch_size)
+    return plain.PlainTraining(*parts, runtime.device, runtime.workers, autocast).epoch, len(some)
 
 
 def compiled(bench: Bench) -> dict[str, Row]:
@@ -461,6 +472,7 @@ def gpu(bench: Bench) -> dict[str, Row]:
 
 ROWS: dict[str, Callable[[Bench], dict[str, Row]]] = {
     "training": training,
+    "autocast": autocast,
     "compiled": compiled,
     "lovasz": lovasz,
     "score": score,

@@ -20,7 +20,8 @@ more.
 - *Plain script*: what a user would write with the same libraries (`scripts/plain.py`): smp.Unet with scSE, smp's Lovász
   loss, albumentations, a DataLoader, Adam. Tiles, augmentation and batch size are the same. Salt's number format is the
   one above, which it chooses by the CPU; where the CPU computes bfloat16 natively, most of the gain comes from that.
-  There the script is measured under bfloat16 autocast too; on other CPUs that is many times slower than float32.
+  The script is measured under bfloat16 autocast too. Where a CPU has to emulate bfloat16, that takes many times as long
+  as float32, so it is one batch of 32 tiles there, once.
 - *Model alone*: forward, loss, backward and optimizer on one batch that lies on the device; for prediction the forward.
 - *Usual kernel*: NumPy image after image, as in the competition's notebooks; of the scores a tenth of the tiles is
   measured. The results are compared and must be equal.

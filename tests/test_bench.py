@@ -1,5 +1,6 @@
 """The benchmark program at a toy size: every row measures, agrees with the usual kernels, and reaches the page."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -55,6 +56,20 @@ def test_every_row_reaches_the_page(toy, watched, monkeypatch):
     text = bench_page.page(json.loads(json.dumps(content)))
     assert "No GPU was at hand" in text and "nan" not in text and text.count("\n| ") >= len(bench_page.LINES)
     assert sorted(o for c in watched for o in c if o.startswith("data.n_folds")) == ["data.n_folds=2", "data.n_folds=4"]
+
+
+def test_where_bfloat16_is_emulated_the_script_has_one_batch_of_it(toy, monkeypatch):
+    sizes = []
+    script = bench.plain.PlainTraining
+
+    def counted(tiles, positions, *rest):
+        sizes.append((len(positions), rest[-1]))
+        return script(tiles, positions, *rest)
+
+    monkeypatch.setattr(bench.plain, "PlainTraining", counted)
+    single = dataclasses.replace(toy, network=[*TOY, "trainer.precision=fp32"])
+    row = bench.autocast(single)["training_autocast"]
+    assert sizes == [(4, True)] and row["rounds"] == 1 and row["ratio"] > 0
 
 
 def test_targets_are_judged_in_their_direction():
