@@ -1,5 +1,6 @@
 """Where files are read from: a folder, a zip archive, or a part of either. Archives are never extracted to the disk."""
 
+import os
 import re
 import stat
 import struct
@@ -22,6 +23,12 @@ def check_root(root: Path) -> None:
     Raises:
         ValueError: there is none; the message names the ways to get data.
     """
+    if root == Path() and os.environ.get("SALT_DATA") == "":
+        raise ValueError(
+            "data.root: the variable SALT_DATA is empty; set it to the data's folder, or unset it for data/tgs"
+        )
+    if root.is_file() and not zipfile.is_zipfile(root) and root.suffix != ".zip":
+        raise ValueError(f"data.root: {root} is a file; expected the folder with the data, or Kaggle's outer zip")
     if not root.exists():
         raise ValueError(
             f"data.root: there is no folder {root}. `make data` explains the download; "

@@ -52,6 +52,15 @@ def rest_of_network(encoder: nn.Module) -> set[str]:
     return {own_name(name) for name in timm.create_model(encoder.name).state_dict()}
 
 
+def unreadable(error: Exception) -> str:
+    """What is wrong with a file that torch or safetensors refused."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror}"
+    if re.search("unsupported (global|class)", str(error), re.IGNORECASE):  # torch names what it did not load
+        return "holds Python objects, expected tensors alone; save model.state_dict()"
+    return "is damaged, or no file of PyTorch (.pth) or safetensors (.safetensors)"
+
+
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors or torch file by their names; those in dicts of dicts as `outer.inner`.
 
@@ -67,9 +76,7 @@ def read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)  # else a file could run code
     except Exception as error:  # the readers raise many kinds for a damaged or foreign file
-        raise ValueError(
-            f"encoder.weights: {path} cannot be read as plain weights: {str(error).partition(chr(10))[0]}"
-        ) from None
+        raise ValueError(f"encoder.weights: {path} {unreadable(error)}") from None
     state = dict(tensors(content))
     if not state:
         raise ValueError(f"encoder.weights: {path} is no state dict, it holds no tensors by name")

@@ -414,3 +414,15 @@ def test_no_more_threads_decode_than_the_process_may_use_cpus(synthetic_root, mo
     finally:
         os.sched_setaffinity(0, allowed)
     assert set(asked) == {1}
+
+
+def test_a_table_is_no_data_folder(tmp_path):
+    (tmp_path / "train.csv").write_text("id,rle_mask\n")
+    with pytest.raises(ValueError, match=r"train.csv is a file; expected the folder with the data, or Kaggle's outer"):
+        read_dataset(tmp_path / "train.csv")
+
+
+def test_an_empty_variable_is_named(monkeypatch):
+    monkeypatch.setenv("SALT_DATA", "")
+    with pytest.raises(ValueError, match="the variable SALT_DATA is empty"):
+        read_dataset(Path(""))
