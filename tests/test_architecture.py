@@ -76,3 +76,12 @@ def test_command_and_config_do_not_import_torch():
     modules = "salt.train, salt.config, salt.commands.submit, salt.runs.rundir"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_files_and_functions_are_short():
+    for name, file in FILES.items():
+        text = file.read_text()
+        assert len(text.splitlines()) <= 300, name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 50, f"{name}.{node.name}"

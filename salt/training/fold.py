@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from salt import build
 from salt.config import RunConfig
+from salt.data.augment import Augment
 from salt.data.loader import Batch, EpochBatches, TrainTiles, train_loader
 from salt.data.tgs import Tiles
 from salt.inference.ensemble import predict_mean
@@ -63,31 +64,16 @@ def train_fold(
         ValueError: too many steps give no finite loss, or last.pt cannot be used.
         Interrupted: a signal asked for it; the state is saved.
     """
-    training, held_out = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
-    batches = EpochBatches(
-        training, config.trainer.batch_size, (config.seed, number), distributed.rank(), distributed.world_size()
-    )
+    training = np.flatnonzero(folds != number)
+    share = (distributed.rank(), distributed.world_size())
+    batches = EpochBatches(training, config.trainer.batch_size, (config.seed, number), *share)
     augment = build.build_augment(config)
     dataset = TrainTiles(tiles, augment, (config.seed, number))
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
 
     seed_all(config.seed, number)
     state = start(config, len(batches), path, network.model, runtime)
-    loss = build.build_loss(config).to(runtime.device)
-    fold = Fold(
-        config=config,
-        number=number,
-        path=path,
-        runtime=runtime,
-        tiles=tiles,
-        training=training,
-        held_out=held_out,
-        network=network,
-        train_forward=wrap_ddp(network, loss, runtime),
-        loss=loss,
-        mix=augment.mix,
-        statistics=Statistics(network.model),
-    )
+    fold = prepare(config, number, tiles, folds, path, network, runtime, augment)
     epochs = tqdm(
         range(state.epoch, config.trainer.epochs),
         initial=state.epoch,
@@ -111,6 +97,34 @@ def train_fold(
                 log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, state.epoch + 1)
                 raise interrupt.Interrupted(interrupt.noted() or signal.SIGTERM)
     return finish(fold, state)
+
+
+def prepare(
+    config: RunConfig,
+    number: int,
+    tiles: Tiles,
+    folds: NDArray[np.int64],
+    path: Path,
+    network: Network,
+    runtime: Runtime,
+    augment: Augment,
+) -> Fold:
+    """What the steps of a fold work with, around a network that has its first weights."""
+    loss = build.build_loss(config).to(runtime.device)
+    return Fold(
+        config=config,
+        number=number,
+        path=path,
+        runtime=runtime,
+        tiles=tiles,
+        training=np.flatnonzero(folds != number),
+        held_out=np.flatnonzero(folds == number),
+        network=network,
+        train_forward=wrap_ddp(network, loss, runtime),
+        loss=loss,
+        mix=augment.mix,
+        statistics=Statistics(network.model),
+    )
 
 
 def finish_epoch(fold: Fold, state: State) -> None:
