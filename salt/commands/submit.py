@@ -31,10 +31,10 @@ def submit(path: Path, root: str | None, device: str, batch_size: int | None) ->
             trained on.
     """
     directory = RunDir(path)
-    config = on_device(directory.read_config(), device, batch_size)
+    config = with_settings(directory.read_config(), device, batch_size)
     threshold = directory.read_score(config.data.n_folds)["threshold"]
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
-        from salt.data.load import load_data_of_run
+        from salt.data.load import load_data_of_run  # no torch yet: a wrong --root is found at once
 
         data = load_data_of_run(directory, config, root)
         from salt.inference import submission
@@ -43,7 +43,7 @@ def submit(path: Path, root: str | None, device: str, batch_size: int | None) ->
         submission.submit(config, directory, data.test, threshold, choose_runtime(config.trainer))
 
 
-def on_device(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:
+def with_settings(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:
     """The same settings with another trainer.device, and trainer.predict_batch_size if that is given."""
     raw = config.model_dump(by_alias=True)
     raw["trainer"]["device"] = device
