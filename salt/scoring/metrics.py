@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 # 31 candidates between 0.05 and 0.95; 0.50 is one of them.
 THRESHOLDS: NDArray[np.float64] = np.round(np.linspace(0.05, 0.95, 31), 2)
 HALF = int(np.flatnonzero(THRESHOLDS == 0.5)[0])
-CELLS = 4096  # of equal width in 0 ... 1, to look up bins
 
 
 def is_salt(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
@@ -56,31 +55,23 @@ def count_pixels(
 def sort_into_bins(probabilities: NDArray[np.floating], thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
     """How many of the ascending thresholds lie below each probability (any shape), compared as float64.
 
-    Of the 65,536 half-precision numbers each has its bin in a table. Other numbers look up the cell of width
-    1 / CELLS in which they lie; only those in a cell with a threshold have to be compared.
+    Of the 65,536 half-precision numbers, in which a run stores its probabilities, each has its bin in a table: 10 times
+    as fast as a search.
     """
     if probabilities.dtype == np.float16:
         return bins_of_halves(thresholds).take(probabilities.view(np.uint16))
-    cells = (probabilities.clip(0, 1) * probabilities.dtype.type(CELLS)).astype(np.uint16)  # exact: a power of two
-    bins = bins_of_cells(thresholds).take(cells)
-    unsure = np.flatnonzero(bins > len(thresholds))
-    bins.reshape(-1)[unsure] = np.searchsorted(thresholds, probabilities.reshape(-1)[unsure].astype(np.float64))
-    return bins
+    return search_bins(probabilities, thresholds)
 
 
 @lru_cache(maxsize=64)
 def bins_of_halves(thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
     """The bin of every float16, by its bits."""
-    values = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64)
-    return np.searchsorted(thresholds, values).astype(np.min_scalar_type(2 * len(thresholds) + 1))
+    return search_bins(np.arange(2**16, dtype=np.uint16).view(np.float16), thresholds)
 
 
-@lru_cache(maxsize=64)
-def bins_of_cells(thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
-    """The bin of every cell [i, i + 1) / CELLS, or one more than there are bins where the cell has parts of several."""
-    first = np.arange(CELLS + 1) / CELLS
-    low, high = np.searchsorted(thresholds, first), np.searchsorted(thresholds, first + 1 / CELLS)
-    return np.where(low == high, low, len(thresholds) + 1).astype(np.min_scalar_type(2 * len(thresholds) + 1))
+def search_bins(values: NDArray[np.floating], thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
+    """The bin of every value; of the smallest type that holds twice the number of bins (see `count_pixels`)."""
+    return np.searchsorted(thresholds, values.astype(np.float64)).astype(np.min_scalar_type(2 * len(thresholds) + 1))
 
 
 def score_table(probabilities: NDArray[np.floating], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
