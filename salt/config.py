@@ -154,7 +154,8 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     problems += check_folds(raw.get("folds"), raw.get("data"))
     problems += check_accept(raw.get("accept"))
     if problems or config is None:
-        raise ValueError("the config has " + f"{len(problems)} problem(s):\n  " + "\n  ".join(problems))
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise ValueError(f"the config has {count}:\n  " + "\n  ".join(problems))
     return config
 
 
@@ -187,7 +188,8 @@ def check_folds(folds: object, data: object) -> list[str]:
     if not isinstance(folds, list) or not isinstance(n_folds, int) or not all(isinstance(f, int) for f in folds):
         return []
     if not folds or len(set(folds)) < len(folds) or not set(folds) <= set(range(n_folds)):
-        return [f"folds: expected distinct folds of 0..{n_folds - 1} (data.n_folds={n_folds}), found {folds}"]
+        more = f"; for more folds set data.n_folds={max(folds) + 1}" if folds and max(folds) >= n_folds else ""
+        return [f"folds: expected distinct folds of 0..{n_folds - 1} (data.n_folds={n_folds}), found {folds}{more}"]
     return []
 
 
@@ -202,9 +204,14 @@ def describe(detail: Any) -> str:
     """One line for one problem found by pydantic."""
     # pydantic adds the branch of a union ("list[int]") to the key; the user knows only names and list positions
     key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("list[", "literal[")))
+    found = detail["input"]
     if detail["type"] == "extra_forbidden":
         return f"{key}: unknown key{near_keys(detail['loc'])}"
-    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {detail['input']!r}"
+    if detail["type"] == "missing":
+        return f"{key}: is missing"
+    if detail["type"] == "model_type" and isinstance(found, str) and len(detail["loc"]) == 1:
+        return f"{key}={found}: {key} has the group's settings; choose an option with {key.replace('_', '-')}={found}"
+    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found!r}"
 
 
 def near_keys(loc: tuple[str | int, ...]) -> str:
@@ -213,4 +220,4 @@ def near_keys(loc: tuple[str | int, ...]) -> str:
     for part in loc[:-1]:
         section = section.model_fields[part].annotation
     near = difflib.get_close_matches(str(loc[-1]), getattr(section, "model_fields", {}), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {'.'.join([*map(str, loc[:-1]), near[0]])}?" if near else ""

@@ -10,7 +10,7 @@ from torch import Tensor
 from salt import build
 from salt.config import RunConfig
 from salt.machine import distributed
-from salt.machine.device import Runtime
+from salt.machine.device import Runtime, full_gpu, is_out_of_memory
 from salt.models.segmenter import Output, Segmenter
 
 Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey depths (N)
@@ -35,11 +35,8 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         model = with_common_norms(model)
     try:
         model = model.to(runtime.device)
-    except torch.OutOfMemoryError as error:
-        raise ValueError(
-            f"out of GPU memory before the first step: {str(error).splitlines()[0]} "
-            "Another process may use this GPU; choose another trainer.device."
-        ) from error
+    except RuntimeError as error:
+        raise (full_gpu(error) if is_out_of_memory(error) else error) from error
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
     # a compiled network takes one batch size in training and one in prediction, so no code for all sizes is needed

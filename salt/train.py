@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import signal
 import sys
 import traceback
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,13 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 import salt
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers, quiet_pipe
-from salt.runs.sweep import Sweep, in_quotes, run_directory
+from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
+from salt.runs.sweep import Sweep, run_directory
 
 if TYPE_CHECKING:
     from salt.config import RunConfig
-
-PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
-CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 
 INTERRUPTED = [128 + number for number in interrupt.SIGNALS]  # exit codes
 
@@ -42,50 +38,39 @@ def main() -> None:
         if "--version" in sys.argv[1:]:
             print(f"salt-train {salt.__version__}")
             return
-        check_words(get_args_parser().parse_args().overrides)
+        words = get_args_parser().parse_args().overrides
         if os.getcwd() not in sys.path:  # a user's own losses lie in the folder of now, as with python -m salt.train
             sys.path.append(os.getcwd())
         try:
-            run_all()
+            run_all(words)
         except KeyboardInterrupt:  # before a run or between two, where nothing is to be saved
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
 
 
-def check_words(words: list[str]) -> None:
-    """Say how to quote a value that Hydra's grammar cannot read as it was typed."""
-    parser = OverridesParser.create()
-    for word in words:
-        try:
-            parser.parse_overrides([word])
-        except HydraException as error:
-            key, _, value = word.partition("=")
-            quoted = f"{key}={in_quotes(value)}"
-            if value[:1] in ("[", "{", ""):  # no text: Hydra itself explains what is wrong
-                continue
-            with suppress(HydraException):  # the same, if the key is wrong
-                parser.parse_overrides([quoted])
-                sys.exit(
-                    f"{error}\nText with = ~ ( ) or letters beyond a-z needs quotes for Hydra, and around them quotes "
-                    f"for the shell (in a sweep each value its own):\n  {shlex.quote(quoted)}"
-                )
-
-
-def run_all() -> None:
-    """What the command line says; ends the process with its exit code."""
+def run_all(words: list[str]) -> None:
+    """What the command line says; ends the process with its exit code, or with one message."""
     code: Any = 0
     Sweep.running = None
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
-        run()
+        check_words(words)
+        with hydra_raises():
+            run()
     except SystemExit as ended:
         code = ended.code
-    if Sweep.running is not None and code not in INTERRUPTED:
-        print_table(Sweep.running)
-        if code:
-            print(
-                "Some points failed. Fix the error and run the same command again to resume.",
-                file=sys.stderr,
-            )
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        code = explain(error, words)
+        if Sweep.running is not None:
+            Sweep.running.remove_if_unused()
+    sweep = Sweep.running
+    if sweep is not None and code not in INTERRUPTED:
+        print_table(sweep)
+        if sweep.failed:
+            print("Some points failed. Fix the error and run the same command again to resume.", file=sys.stderr)
+            code = code or 1
     sys.exit(code)
 
 
@@ -170,8 +155,11 @@ def typed(cfg: DictConfig) -> "RunConfig":
     """The composed config as typed, frozen settings."""
     from salt.config import check_config
 
+    missing = OmegaConf.missing_keys(cfg)
+    if missing:
+        raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
     try:
-        raw: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        raw: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"config: {error}") from None
     return check_config(raw)
@@ -180,6 +168,7 @@ def typed(cfg: DictConfig) -> "RunConfig":
 @contextmanager
 def messages(path: Path) -> Iterator[None]:
     """Turn what a user can cause into one message without traceback; a sweep goes on with its next point."""
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         with interrupt.handled():
             yield
@@ -190,14 +179,19 @@ def messages(path: Path) -> Iterator[None]:
         interrupt.hand_on(stop.signum)
         sys.exit(stop.exit_code)
     except (ValueError, OSError) as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            print(f"{path}: {error}", file=sys.stderr)  # Hydra shows the first failure only, at the end
+        if in_sweep:
+            print(f"{path}: {error}", file=sys.stderr)
             place = Path(HydraConfig.get().runtime.output_dir)  # of a dry run: a temporary folder
             if not (place / "config.yaml").exists():  # refused before it began: nothing else would tell
                 with suppress(OSError):  # the disk itself may be what failed
                     (place / "error.txt").write_text(traceback.format_exc())
         forget_variables(error)
-        raise CompactHydraException(str(error)) from None
+        raise CompactHydraException(str(error)) from error
+    except Exception as error:
+        if in_sweep:
+            traceback.print_exc()
+            forget_variables(error)
+        raise
 
 
 def forget_variables(error: BaseException | None) -> None:

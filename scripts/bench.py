@@ -195,12 +195,17 @@ def training(bench: Bench) -> dict[str, Row]:
     return {
         "training": judged(compared(seconds, "loop", "plain", tiles, n_script), "ratio", 3.0),
         "loop": judged(compared(seconds, "loop", "model", tiles, tiles), "ratio", 0.95),
-        "profile": operators(ours),
+        "profile": operators(ours, statistics.median(seconds["loop"])),
     }
 
 
 def autocast(bench: Bench) -> dict[str, Row]:
-    """Training beside the plain script under bfloat16 autocast; where this is emulated, one batch of it and once."""
+    """Training beside the plain script under bfloat16 autocast; where this is emulated, one batch of it and once.
+
+    Not on a GPU that is too old for convolutions in bfloat16.
+    """
+    if torch.cuda.is_available() and fast_dtype(torch.device("cuda")) != torch.bfloat16:
+        return {}
     ours = prepare(bench)
     native = ours.fold.runtime.dtype == torch.bfloat16
     script, n_script = plain_script(bench, ours, autocast=True, batches=3 if native else 1)
@@ -236,8 +241,11 @@ def compiled(bench: Bench) -> dict[str, Row]:
     }
 
 
-def operators(ours: Training) -> Row:
-    """Where a training step's time goes: the operators with the largest shares, and what the loop adds to the model."""
+def operators(ours: Training, epoch: float) -> Row:
+    """Where a training step's time goes: the operators with the largest shares, and what the loop adds to the model.
+
+    How busy a GPU is refers to the seconds of an `epoch` without the profiler, which slows the host, not the kernels.
+    """
     activities = [ProfilerActivity.CPU]
     on_gpu = ours.fold.runtime.device.type == "cuda"
     if on_gpu:
@@ -260,7 +268,7 @@ def operators(ours: Training) -> Row:
     extra = {"loading and augmentation": (time.perf_counter() - began) / wall}
     extra |= {part: sum(whole.get(key, 0.0) for key in keys) / wall for part, keys in EXTRA.items()}
     shares = {key: times[key] / wall for key in largest}
-    return {"shares": shares, "extra": extra, "busy": min(sum(times.values()) / wall, 1.0)}
+    return {"shares": shares, "extra": extra, "busy": min(sum(times.values()) / (epoch if on_gpu else wall), 1.0)}
 
 
 def lovasz(bench: Bench) -> dict[str, Row]:
@@ -459,7 +467,8 @@ def gpu(bench: Bench) -> dict[str, Row]:
             torch.cuda.reset_peak_memory_stats()  # cuDNN's trials of the first step needed more
             tiles = len(ours.fold.training)
             row = compared(seconds, "loop", "model", tiles, tiles)
-            row |= {"idle": 1 - operators(ours)["busy"], "gigabytes": torch.cuda.max_memory_allocated() / 2**30}
+            row |= {"idle": 1 - operators(ours, statistics.median(seconds["loop"]))["busy"]}
+            row |= {"gigabytes": torch.cuda.max_memory_allocated() / 2**30}
             rows[f"gpu_{precision}_{'compiled' if compile == 'true' else 'eager'}"] = judged(row, "ratio", 0.95)
     with tempfile.TemporaryDirectory() as folder:
         root = f"data.root={bench.root.resolve()}"

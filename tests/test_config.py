@@ -21,13 +21,13 @@ def test_all_problems_come_in_one_message():
     with pytest.raises(ValueError) as error:
         check_config(raw)
     message = str(error.value)
-    assert "6 problem(s)" in message
+    assert "6 problems" in message
     assert "optimizer.lr: input should be greater than 0, found -1" in message
     assert "trainer.epochs: input should be a valid integer, found 'many'" in message
     assert "folds: expected distinct folds of 0..4 (data.n_folds=5), found [0, 7]" in message
     assert "trainer.precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 'fp8'" in message
     assert "seed: input should be a valid integer" in message
-    assert "trainer.bach_size: unknown key; did you mean batch_size?" in message
+    assert "trainer.bach_size: unknown key; did you mean trainer.batch_size?" in message
 
 
 @pytest.mark.parametrize(

@@ -163,10 +163,16 @@ def test_a_stopped_run_goes_on(tiny, tmp_path, number):
     assert losses(tmp_path / "runs/a/fold_0")[:2] == before
 
 
-def test_salt_submit_writes_the_same_submission(finished):
+def test_salt_submit_writes_the_same_submission(tiny, tmp_path):
+    settings = ["data.synthetic.n_test=24", "trainer.epochs=20", "optimizer.lr=0.01", "folds=[0]"]
+    result = run(tmp_path, TRAIN, *tiny, *settings, "data.root=tiles", "trainer.precision=fp32")
+    assert result.returncode == 0, result.stderr
+    finished = tmp_path / "runs" / "a"
     before = read_masks(finished)
+    salt = np.mean([mask.mean() for mask in before.values()])
+    assert 0.02 < salt < 0.98, "the masks show nothing of the weights"
     (finished / "submission.csv").unlink()
-    result = run(finished.parents[1], ["-m", "salt.commands.submit", "runs/a"], "--device", DEVICE)
+    result = run(tmp_path, ["-m", "salt.commands.submit", "runs/a"], "--device", DEVICE)
     assert result.returncode == 0, result.stderr
     after = read_masks(finished)
     assert list(after) == list(before)
@@ -254,6 +260,8 @@ def test_every_option_computes_what_the_cpu_does_and_waits_for_nothing(single_pr
     # rounding of single precision through a hundred layers, times ten
     torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     model.train()
+    calls: list[None] = []
+    loss.register_forward_pre_hook(lambda *_: calls.append(None))
     for progress in (0.0, 0.5, 0.99):
         set_progress(loss, progress)
         if DEVICE == "cuda":
@@ -261,10 +269,12 @@ def test_every_option_computes_what_the_cpu_does_and_waits_for_nothing(single_pr
         try:
             with torch.autocast(DEVICE, dtype=HALF):
                 output = model(*on_device[:2])
+            calls.clear()
             value = model.loss(output, on_device[2], loss)
             value.backward()
         finally:
             if DEVICE == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
+        assert len(calls) <= 1 + len(output.extra)  # a loss that waits would be called tile by tile instead
         assert torch.isfinite(value)
         assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())

@@ -23,11 +23,35 @@ def test_norms_that_processes_share_compute_what_the_model_s_own_do(tiny, name):
         assert torch.equal(common(images, depths).logits, expected)
 
 
-def test_a_gpu_that_is_full_already_is_one_message(tiny, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nmore"),
+        RuntimeError("CUDA error: out of memory\nmore"),  # of the driver
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_gpu_that_is_full_already_is_one_message(tiny, monkeypatch, error):
     def full(self, *arguments, **options):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nmore")
+        raise error
 
     config = tiny()
-    monkeypatch.setattr(nn.Module, "to", full)
-    with pytest.raises(ValueError, match=r"^out of GPU memory before the first step: .* another trainer.device"):
+    runtime = choose_runtime(config.trainer)
+    message = r"^out of GPU memory before the first step: .* another trainer.device"
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
+        patch.setattr(nn.Module, "to", full)
+        build_network(config, runtime)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", full)
+    with pytest.raises(ValueError, match=message):
+        choose_runtime(tiny("trainer.device=cuda:0").trainer)
+
+
+def test_another_error_of_the_driver_stays_as_it_is(tiny, monkeypatch):
+    def broken(self, *arguments, **options):
+        raise RuntimeError("CUDA error: invalid device ordinal")
+
+    config = tiny()
+    monkeypatch.setattr(nn.Module, "to", broken)
+    with pytest.raises(RuntimeError, match=r"^CUDA error: invalid device ordinal$"):
         build_network(config, choose_runtime(config.trainer))

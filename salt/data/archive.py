@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
+COMPETITION = "https://www.kaggle.com/c/tgs-salt-identification-challenge"
 LARGE = 10_000_000  # bytes; no tile has as many
 BOMB = 100  # no honest large member shrinks to less than one part in so many
 INNER_LIMIT = 1_000_000_000  # bytes of an archive within an archive, which is unpacked in memory
@@ -31,8 +32,8 @@ def check_root(root: Path) -> None:
         raise ValueError(f"data.root: {root} is a file; expected the folder with the data, or Kaggle's outer zip")
     if not root.exists():
         raise ValueError(
-            f"data.root: there is no folder {root}. `make data` explains the download; "
-            "data.root=FOLDER (or SALT_DATA) names another place; data=synthetic needs no download."
+            f"data.root: there is no folder {root}. Download the data from {COMPETITION} (accept its rules first), or "
+            "name the folder where it is: data.root=FOLDER or the variable SALT_DATA; data=synthetic needs no download."
         )
     if root.is_dir() and not (root / "train.csv").exists() and not (root / OUTER_ZIP).is_file():
         raise ValueError(without_tables(root))

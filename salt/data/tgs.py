@@ -181,7 +181,9 @@ def check_same_ids(ids: Iterable[str], files: Source, folder: str, table: str) -
     missing, extra = sorted(set(ids) - found), sorted(found - set(ids))
     label = f"{files.label}/{folder}"
     if missing:
-        raise ValueError(f"{label}: {len(missing)} ids of {table} have no PNG, e.g. {missing[:SHOWN]}")
+        other = sorted({PurePosixPath(name).suffix for name in inside if PurePosixPath(name).stem in missing} - {""})
+        hint = f"; found {', '.join(other)}: convert them to 8-bit grey PNG" if other else ""
+        raise ValueError(f"{label}: {len(missing)} ids of {table} have no PNG, e.g. {missing[:SHOWN]}{hint}")
     if extra:
         raise ValueError(f"{label}: {len(extra)} PNGs are not in {table}, e.g. {extra[:SHOWN]}")
 

@@ -19,6 +19,14 @@ from torch import Tensor
 from salt.config import Trainer
 from salt.machine import distributed
 
+# What is said where memory lacks that torch's own allocator does not give out.
+OUT_OF_MEMORY = (
+    "CUDA error: out of memory",  # the driver, which has no room for what it needs itself
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine",  # cuDNN, where each of its ways to compute a convolution lacked memory
+)
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -38,7 +46,7 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     """Resolve the `auto` settings on this machine; `device` stands for trainer.device=auto or cuda.
 
     Raises:
-        ValueError: the device is not there, does not compute in the number format, or a compiler is missing.
+        ValueError: the device is not there, is full, does not compute in the number format, or a compiler is missing.
     """
     name = device if device is not None and trainer.device in ("auto", "cuda") else trainer.device
     if name == "auto":
@@ -53,7 +61,10 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     if found.type == "cuda":
         if found.index >= torch.cuda.device_count():
             raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
-        torch.cuda.set_device(found)  # pinned memory and records speak of the current device
+        try:
+            torch.cuda.set_device(found)  # pinned memory and records speak of the current device
+        except RuntimeError as error:
+            raise (full_gpu(error) if is_out_of_memory(error) else error) from error
         torch.backends.cudnn.benchmark = True  # try which convolution is fastest: all batches have the same shape
     workers = trainer.workers
     if workers is None:
@@ -96,11 +107,16 @@ def missing_compiler(device: torch.device) -> str | None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the GPU's memory was too small.
+    """Whether the GPU's memory was too small, in the words of torch or of the libraries below it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
-    cuDNN tries several ways to compute a convolution and says only that none worked where each lacked memory.
-    """
-    return isinstance(error, torch.OutOfMemoryError) or "unable to find an engine" in str(error)
+
+def full_gpu(error: RuntimeError) -> ValueError:
+    """What to say where the memory does not even suffice to begin."""
+    return ValueError(
+        f"out of GPU memory before the first step: {str(error).splitlines()[0]} "
+        "Another process may use this GPU; choose another trainer.device."
+    )
 
 
 class AsyncScalars:

@@ -136,6 +136,13 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
         return load_encoder(name, Path(weights), in_channels)
     except KeyError as error:
         raise ValueError(f"encoder.weights={weights}: {error.args[0]}") from None
+    except ValueError as error:  # smp's word for transformers such as ViT, whose maps all have one size
+        if "downsampling pattern" not in str(error):
+            raise
+        raise ValueError(
+            f"encoder.name={name} does not halve its feature maps from stage to stage, which the decoder needs; "
+            "choose one that does, such as resnet34, mit_b0 or tu-convnext_tiny"
+        ) from None
     except RuntimeError as error:  # timm's word for an unknown model, or for one without weights
         near = [f"tu-{m}" for m in difflib.get_close_matches(name[3:], timm.list_models(), n=5, cutoff=0.4)]
         raise ValueError(f"encoder.name={name}: {error}; near names: {', '.join(near)}") from None

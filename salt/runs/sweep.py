@@ -3,16 +3,14 @@
 import atexit
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -21,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from salt.machine.pipes import outlive_readers
+from salt.overrides import check_overrides, in_quotes, parse
 from salt.runs.files import folder_name, locked
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
@@ -83,10 +82,35 @@ class Sweep(Callback):
                 f"hydra.sweep.dir={in_quotes(str(folder))}",
             ]
 
+    def remove_if_unused(self) -> None:
+        """Remove the folder where Hydra noted the settings before it refused them."""
+        if self.folder is not None and [file.name for file in self.folder.glob("*")] == ["multirun.yaml"]:
+            (self.folder / "multirun.yaml").unlink()
+            with suppress(OSError):  # not empty
+                self.folder.rmdir()
+                self.folder.parent.rmdir()
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Remember the points that failed now; some have a score of an earlier command."""
+        """In the process of a run or a point: replace the result if it failed; a point's is sent to the sweep."""
         if job_return.status == JobStatus.FAILED:
-            self.failed.append(Path(config.hydra.runtime.output_dir).name)
+            job_return.__class__ = Failed
+
+
+class Failed(JobReturn):
+    """The result of a run or a sweep's point that failed.
+
+    Hydra's class prints a line of its own before the error, and raises the first point's error at the end of a sweep,
+    though each point has printed its error when it failed.
+    """
+
+    @property  # type: ignore[misc]  # nothing sets it any more
+    def return_value(self) -> None:
+        """Raises the error of a run; of a sweep the points are remembered that failed now."""
+        if Sweep.running is None:
+            assert isinstance(self._return_value, Exception)
+            raise self._return_value
+        assert self.hydra_cfg is not None
+        Sweep.running.failed.append(Path(self.hydra_cfg.hydra.runtime.output_dir).name)
 
 
 def default_jobs() -> int:
@@ -119,42 +143,6 @@ def one_message() -> Iterator[None]:
         yield
     except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
         sys.exit(str(error))
-
-
-def parse(words: Iterable[str]) -> list[Override]:
-    """Settings as typed (key=value), with what Hydra reads in them."""
-    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
-
-
-def in_quotes(value: str) -> str:
-    """A value that Hydra's grammar takes as the text that it is."""
-    return QuotedString(value, Quote.double).with_quotes()
-
-
-def check_overrides(overrides: list[Override]) -> None:
-    """Refuse settings of which Hydra would drop a part without a word.
-
-    Raises:
-        ValueError: a list for a group, of which the last option alone counts; a fixed value for what a sweep varies.
-    """
-    groups = GlobalHydra.instance().config_loader().list_groups("")
-    varied: dict[str, Override] = {}
-    for override in overrides:
-        key, line = override.key_or_group, override.input_line
-        value = override.value()
-        for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
-            if key in groups and isinstance(choice, list):
-                raise ValueError(
-                    f"{line}: {key} takes one option; of a list the last alone would count. Side by side in a sweep: "
-                    f"salt-train -m {key}={','.join(map(str, choice))}. Together in one run: a YAML of your own, as "
-                    "configs/loss/bce_lovasz.yaml is for two losses."
-                )
-        if override.is_sweep_override():
-            varied[key] = override
-        elif key in varied:
-            raise ValueError(
-                f"{line} would leave one point of a sweep that varies {varied[key].input_line}; leave one of them out"
-            )
 
 
 def check_length(overrides: list[Override]) -> None:

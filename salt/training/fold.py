@@ -26,7 +26,7 @@ from salt.data.augment import Augment
 from salt.data.loader import Batch, EpochBatches, TrainTiles, train_loader
 from salt.data.tgs import Tiles
 from salt.inference.ensemble import predict_mean
-from salt.inference.predict import inputs, predict, to_float
+from salt.inference.predict import BLOCK, inputs, predict, to_float
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime, seed_all
@@ -238,11 +238,14 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
 
 
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and depths of the fold's training tiles as they are, in full batches."""
+    """Images and depths of the fold's training tiles as they are, in full batches; many are copied at once."""
     size = fold.config.trainer.batch_size
-    for begin in range(0, len(fold.training) - size + 1, size):
-        images, depths = inputs(fold.tiles, fold.training[begin : begin + size], fold.runtime)
-        yield to_float(images, fold.runtime), depths
+    positions = fold.training[: len(fold.training) // size * size]
+    block = max(BLOCK // size, 1) * size
+    for begin in range(0, len(positions), block):
+        images, depths = inputs(fold.tiles, positions[begin : begin + block], fold.runtime)
+        for some_images, some_depths in zip(images.split(size), depths.split(size), strict=True):
+            yield to_float(some_images, fold.runtime), some_depths
 
 
 def write_npz(path: Path, **arrays: NDArray[Any]) -> None:

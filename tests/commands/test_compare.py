@@ -367,7 +367,7 @@ def test_failed_points_are_listed(tmp_path):
     (tmp_path / "center=x").mkdir()
     (tmp_path / "center=x" / "error.txt").write_text("killed\n")  # refused before it had a config
     problems = (
-        'Traceback (most recent call last):\n  File "a"\nValueError: the config has 2 problem(s):\n  epochs: a\n  b\n'
+        'Traceback (most recent call last):\n  File "a"\nValueError: the config has 2 problems:\n  epochs: a\n  b\n'
     )
     make_failed(tmp_path / "center=y", problems)
     (tmp_path / "pictures").mkdir()
@@ -377,7 +377,7 @@ def test_failed_points_are_listed(tmp_path):
         "- no score: center=conv",
         "- no score: center=fpa",
         "- no score: center=x (killed)",
-        "- no score: center=y (ValueError: the config has 2 problem(s): epochs: a)",
+        "- no score: center=y (ValueError: the config has 2 problems: epochs: a)",
     ]
     assert list(rows_of(text)) == ["center=none"] and "no score" in (tmp_path / "compare.md").read_text()
 

@@ -1,5 +1,8 @@
 """Augmentation and batches: the same for the same seed, different otherwise, whoever makes them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -190,6 +193,39 @@ def test_each_position_at_most_once_an_epoch_in_another_order():
 def test_worker_processes_make_the_same_batches():
     for a, b in zip(batches_of(0), batches_of(2), strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_processes_must_share_a_batch_evenly():
+    with pytest.raises(ValueError, match=r"trainer\.batch_size=8, expected a multiple of the 3 processes"):
+        EpochBatches(np.arange(20), 8, (0, 0), world_size=3)
+
+
+def test_batches_begin_with_the_first_one_of_epoch_0():
+    batches, again = (EpochBatches(np.arange(20), 4, (0, 0)) for _ in range(2))
+    again.epoch = again.first = 0
+    assert list(batches) == list(again) and len(list(batches)) == 5
+    assert {epoch for batch in batches for epoch, _ in batch} == {0}
+
+
+def test_one_worker_process_is_kept_from_epoch_to_epoch_and_none_is_not():
+    images, masks = tiles()
+    augment = build("augment", raw_config("augment=none")["augment"])
+    data = TrainTiles(Tiles([str(i) for i in range(10)], images, masks, np.zeros(10)), augment, (0, 0))
+    for workers in (0, 1):
+        loader = train_loader(data, EpochBatches(np.arange(10), 4, (0, 0)), workers, pin_memory=False)
+        assert loader.persistent_workers == (workers == 1)
+
+
+def test_a_worker_process_has_one_opencv_thread_and_a_group_of_its_own():
+    code = """if True:
+        import cv2, os
+        from salt.data.loader import quiet_worker
+        cv2.setNumThreads(3)
+        quiet_worker(0)
+        assert cv2.getNumThreads() == 1 and os.getpgid(0) == os.getpid() != os.getsid(0)
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_loader_leaves_the_random_numbers_of_the_training_alone():

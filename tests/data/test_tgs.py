@@ -96,6 +96,10 @@ FAULTS = {
     "no depths": (lambda r: (r / "depths.csv").unlink(), "depths.csv: this file is missing"),
     "no part": (lambda r: shutil.rmtree(r / "test"), "expected test.zip or test/images, found neither"),
     "no image": (lambda r: first(r).unlink(), "train/images: 1 ids of train.csv have no PNG"),
+    "another format": (
+        lambda r: first(r).rename(first(r).with_suffix(".jpg")),
+        "1 ids of train.csv have no PNG.*; found .jpg: convert them to 8-bit grey PNG",
+    ),
     "no mask": (lambda r: first(r, kind="masks").unlink(), "train/masks: 1 ids of train.csv have no PNG"),
     "no test image": (lambda r: first(r, "test").unlink(), "1 ids of sample_submission.csv have no PNG"),
     "extra image": (
@@ -173,7 +177,7 @@ FAULTS = {
     ),
     "enormous size": (
         lambda r: first(r).write_bytes(made_png(b"IHDR", lambda c: struct.pack(">II", 50_000, 50_000) + c[8:])),
-        "is 50000x50000 pixels, expected 101x101",
+        "is too large, expected 101x101 pixels",
     ),
     "missing pixels": (
         lambda r: first(r).write_bytes(made_png(b"IDAT", lambda c: c if len(c) == 8192 else None)),

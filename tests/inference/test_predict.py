@@ -79,6 +79,7 @@ def test_the_mean_over_files_of_weights(tiny, tiles, tmp_path):
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"),
         RuntimeError("FIND was unable to find an engine to execute this computation"),  # cuDNN's way to say the same
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_too_little_memory_names_the_setting(tiny, tiles, error):

@@ -1,0 +1,143 @@
+"""The settings typed on the command line: checked before Hydra composes them; Hydra's refusals in plain words."""
+
+import difflib
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+
+PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
+CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def parse(words: Iterable[str]) -> list[Override]:
+    """Settings as typed (key=value), with what Hydra reads in them."""
+    return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
+
+
+def in_quotes(value: str) -> str:
+    """A value that Hydra's grammar takes as the text that it is."""
+    return QuotedString(value, Quote.double).with_quotes()
+
+
+def check_words(words: list[str]) -> None:
+    """Say how to quote a value that Hydra's grammar cannot read as it was typed.
+
+    Raises:
+        ValueError: a value needs quotes.
+    """
+    parser = OverridesParser.create()
+    for word in words:
+        try:
+            parser.parse_overrides([word])
+        except HydraException as error:
+            key, _, value = word.partition("=")
+            quoted = f"{key}={in_quotes(value)}"
+            if value[:1] in ("[", "{", ""):  # no text: Hydra itself explains what is wrong
+                continue
+            with suppress(HydraException):  # the same, if the key is wrong
+                parser.parse_overrides([quoted])
+                raise ValueError(
+                    f"{error}\nText with = ~ ( ) or letters beyond a-z needs quotes for Hydra, and around them quotes "
+                    f"for the shell (in a sweep each value its own):\n  {shlex.quote(quoted)}"
+                ) from None
+
+
+def check_overrides(overrides: list[Override]) -> None:
+    """Refuse settings of which Hydra would drop a part without a word.
+
+    Raises:
+        ValueError: a list for a group, of which the last option alone counts; a fixed value for what a sweep varies.
+    """
+    groups = GlobalHydra.instance().config_loader().list_groups("")
+    varied: dict[str, Override] = {}
+    for override in overrides:
+        key, line = override.key_or_group, override.input_line
+        value = override.value()
+        for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
+            if key in groups and isinstance(choice, list):
+                raise ValueError(
+                    f"{line}: {key} takes one option; of a list the last alone would count. Side by side in a sweep: "
+                    f"salt-train -m {key}={','.join(map(str, choice))}. Together in one run: a YAML of your own, as "
+                    "configs/loss/bce_lovasz.yaml is for two losses."
+                )
+        if override.is_sweep_override():
+            varied[key] = override
+        elif key in varied:
+            raise ValueError(
+                f"{line} would leave one point of a sweep that varies {varied[key].input_line}; leave one of them out"
+            )
+
+
+@contextmanager
+def hydra_raises() -> Iterator[None]:
+    """Within this context Hydra raises its errors instead of printing them with advice about a stack trace."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def explain(error: Exception, words: list[str]) -> str:
+    """What is wrong with the settings `words`, from Hydra's error.
+
+    Hydra itself advises to add an unknown key with a +, which no code would read, and lists the places where it looked.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
+        near = difflib.get_close_matches(option, error.options, n=1)
+        return f"{group}={option}: unknown option{did_you_mean(near)}\nThe options: {', '.join(error.options)}"
+    unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
+    if unknown:
+        return f"{unknown[1]}: unknown key{did_you_mean(near_keys(unknown[1], words))}"
+    return str(error)
+
+
+def did_you_mean(near: list[str]) -> str:
+    """The nearest known name, if there is one."""
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def near_keys(key: str, words: list[str]) -> list[str]:
+    """The known key nearest to an unknown one, among those of the options that the other words choose."""
+    others = [word for word in words if word.partition("=")[0].lstrip("+~") != key]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            config = compose("train", others)
+        except HydraException:  # such as the words of a sweep
+            config = compose("train")
+    keys = list(all_keys(OmegaConf.to_container(config)))
+    last = key.rpartition(".")[2]
+    same_end = [known for known in keys if known.rpartition(".")[2] == last]  # epochs for trainer.epochs
+    return same_end[:1] or difflib.get_close_matches(key, keys, n=1)
+
+
+def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of nested settings, of the sections too."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield f"{prefix}{key}"
+        yield from all_keys(value, f"{prefix}{key}.")
+
+
+def missing_values(keys: set[str], choices: dict[str, Any]) -> str:
+    """What to say of keys without a value, which an option (such as encoder=any) leaves to the user."""
+    groups = {key: key.partition(".")[0].replace("_", "-") for key in sorted(keys)}
+    return "\n".join(
+        f"{group}={choices[group]} needs {key}=..." if group in choices else f"{key} has no value, set {key}=..."
+        for key, group in groups.items()
+    )
