@@ -167,5 +167,7 @@ def gpu_text(rows: Row, name: str | None) -> str:
         )
     if "gpu_five_folds" in rows:
         row = rows["gpu_five_folds"]
-        lines.append(f"\nFive folds of 50 epochs with the submission: {row['seconds']:.0f} s (target {target(row)}).")
+        reached = "reached" if row["met"] else "**not reached**"
+        took = f"{row['seconds']:.0f} s (target {row['target']} s, {reached})"
+        lines.append(f"\nFive folds of 50 epochs with the submission: {took}.")
     return "\n".join(lines)

@@ -182,7 +182,7 @@ def test_salt_submit_writes_the_same_submission(tiny, tmp_path):
 
 
 def test_folds_side_by_side(tiny, tmp_path):
-    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "folds=[0],[1]"]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.workers=2", "folds=[0],[1]"]
     # each point takes a device of its own while there are some; with one GPU both share it
     result = run(tmp_path, [*TRAIN, "-m"], *tiny, f"trainer.device={'auto' if DEVICE == 'cuda' else DEVICE}", *launcher)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -1,5 +1,6 @@
 """Batches of training tiles: each sample at most once an epoch, all seeded per (seed, fold, epoch, sample)."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -99,4 +100,6 @@ def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_m
         generator=torch.Generator(),  # else each iterator would draw from the global one, by which dropout is seeded
         persistent_workers=workers > 0,
         worker_init_fn=quiet_worker,
+        # the platform's own way to start a process; in joblib's processes torch would take joblib's, and fail
+        multiprocessing_context=multiprocessing.get_all_start_methods()[0] if workers else None,
     )
