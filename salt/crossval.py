@@ -2,10 +2,13 @@
 
 import logging
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from salt import build
@@ -18,11 +21,14 @@ from salt.inference.submission import is_fresh, submit
 from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
 from salt.network import Network, build_network
+from salt.reporting.curves import write_curves
 from salt.runs.files import locked, read_json, remove, sha256, write_json, write_text
 from salt.runs.rundir import RunDir, how_to_remake
 from salt.scoring.score import score_out_of_fold
 from salt.training.check import check_build
+from salt.training.estimate import estimate_seconds
 from salt.training.fold import train_fold, write_npz
+from salt.training.progress import Ahead, duration
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +36,13 @@ CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks a
 COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
 
 
-def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False) -> float | None:
+def run(
+    config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False, points_left: int = 0
+) -> float | None:
     """Do or finish a run in the directory `path`; returns the out-of-fold score (None for a dry run).
 
-    `device` stands for trainer.device=auto or cuda. A run that is done `in_parts` gets its submission with the last
-    fold (one that is there is kept in step with the score).
+    `device` stands for trainer.device=auto or cuda. A run that is done `in_parts` gets its submission when all folds
+    are finished (one that is there is kept in step with the score). `points_left` of a sweep come after this one.
 
     Raises:
         ValueError: data, config or an existing run directory do not allow it.
@@ -55,31 +63,40 @@ def run(config: RunConfig, path: Path, device: str | None = None, in_parts: bool
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     log_plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
+        log_estimate(config, data, folds, directory, runtime)
         return None
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
         directory.claim(*belongings)  # checked once more: now no other process can write it
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
-        score = complete_run(config, data, folds, directory, runtime, in_parts)
+        score = complete_run(config, data, folds, directory, runtime, in_parts, points_left)
     distributed.leave()
     return score
 
 
 def complete_run(
-    config: RunConfig, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime, in_parts: bool
+    config: RunConfig,
+    data: Dataset,
+    folds: NDArray[np.int64],
+    directory: RunDir,
+    runtime: Runtime,
+    in_parts: bool,
+    points_left: int,
 ) -> float:
     """Train what is missing of the run's folds, then score and submit; returns the out-of-fold score."""
     network = build_network(config, runtime)
-    for fold in config.fold_list:
-        complete_fold(config, fold, data, folds, directory, network, runtime)
+    for i, fold in enumerate(config.fold_list):
+        n_later = sum(not directory.is_done(later) for later in config.fold_list[i + 1 :])
+        ahead = Ahead(in_run=n_later, in_sweep=points_left * len(config.fold_list))
+        complete_fold(config, fold, data, folds, directory, network, runtime, ahead)
     distributed.barrier()
     submission = directory.path / "submission.csv"
     with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
         score = write_scores(config, directory, data.train, folds)
         if in_parts and score["partial"] and not submission.exists():
             command = shlex.join(["salt-submit", str(directory.path)])
-            log.info("submission.csv comes with the last fold; %s writes one now", command)
+            log.info("no submission.csv while the folds %s are missing; %s writes one", score["missing_folds"], command)
         elif is_fresh(config, directory, score["threshold"]):
             log.info("%s is of these weights and this threshold already", submission)
         else:
@@ -101,6 +118,7 @@ def complete_fold(
     directory: RunDir,
     network: Network,
     runtime: Runtime,
+    ahead: Ahead,
 ) -> None:
     """Train a fold, unless it is finished; no other process may work on it."""
     distributed.barrier()
@@ -112,15 +130,21 @@ def complete_fold(
             digest = digest_of_weights(config, directory.needs_weights([fold]))
             if digest is not None:  # once more: hours may have passed since the first fold
                 directory.check_weights(digest, str(config.encoder.weights))
-            try:
-                weights = train_fold(config, fold, data.train, folds, path, network, runtime)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise ValueError(out_of_memory(config, error)) from error
+            with out_of_memory_named(config):
+                weights = train_fold(config, fold, data.train, folds, path, network, runtime, ahead)
+            draw_curves(path)
             write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
         # a finished fold needs no checkpoint; a killed process may have left it
         remove(path / "last.pt", path / "previous.pt", path / "damaged.pt")
+
+
+def draw_curves(fold: Path) -> None:
+    """Draw a fold's learning curves; a picture that cannot be written is no reason to stop."""
+    if distributed.is_main():
+        try:
+            write_curves(fold)
+        except OSError as error:
+            log.warning("no metrics.png: %s", error)
 
 
 def out_of_memory(config: RunConfig, error: Exception) -> str:
@@ -147,7 +171,7 @@ def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime
         len(data.test.ids),
     )
     log.info(
-        "%s (weights: %s) with %.1f M parameters on %s in %s; folds %s of %d, %d epochs of %d steps of %d tiles",
+        "%s (weights: %s) with %.1f M parameters on %s in %s; folds %s of %d, %s of %s of %d tiles",
         config.encoder.name or config.decoder.target.rpartition(".")[2],
         config.encoder.weights or "random",
         n_parameters / 1e6,
@@ -155,10 +179,42 @@ def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime
         str(runtime.dtype).removeprefix("torch."),
         config.fold_list,
         config.data.n_folds,
-        config.trainer.epochs,
-        min(steps),
+        counted(config.trainer.epochs, "epoch"),
+        counted(min(steps), "step"),
         config.trainer.batch_size,
     )
+    if runtime.dtype == torch.float16 and runtime.device.type == "cpu":
+        log.warning("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU, which has no units for it")
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def log_estimate(
+    config: RunConfig, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime
+) -> None:
+    """Say how long the folds that are missing will take."""
+    todo = [fold for fold in config.fold_list if not directory.is_done(fold)]
+    with memory_given_back(), out_of_memory_named(config):
+        seconds = estimate_seconds(config, data, folds, todo, runtime)
+    log.info(
+        "%s to train: about %s on this machine, by a trial of a few steps",
+        counted(len(todo), "fold"),
+        duration(seconds),
+    )
+
+
+@contextmanager
+def out_of_memory_named(config: RunConfig) -> Iterator[None]:
+    """Within this context a GPU's memory that is too small is an error that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(out_of_memory(config, error)) from error
 
 
 def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDArray[np.int64]) -> dict[str, Any]:
@@ -190,6 +246,8 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
         score["n"],
         score["threshold"],
     )
+    if score["map"] <= score["map_all_empty"]:
+        log.warning("this run is no better than predicting every tile empty, which scores %.4f", score["map_all_empty"])
     if missing:
         log.warning(
             "partial: the folds %s are missing; score and submission come from the folds %s alone",

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -95,8 +96,6 @@ def run(cfg: DictConfig) -> float | None:
         if distributed.world_size() > 1 and in_sweep:
             raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
         config = typed(cfg)
-        if config.dry_run:
-            print(OmegaConf.to_yaml(cfg, resolve=True))
         if in_sweep and Sweep.running is None:  # a point in a process of its own
             interrupt.follow_parent()
         check_start(config, path)
@@ -106,7 +105,18 @@ def run(cfg: DictConfig) -> float | None:
         from salt import crossval  # torch is imported from here on
 
         with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
-            return crossval.run(config, path, device, in_parts=in_sweep)
+            log_choices()
+            return crossval.run(config, path, device, in_parts=in_sweep, points_left=Sweep.points_left())
+
+
+def log_choices() -> None:
+    """Say which option of each group the run has, and which settings were typed."""
+    hydra_config = HydraConfig.get()
+    choices = {g: o for g, o in hydra_config.runtime.choices.items() if o != "null" and not g.startswith("hydra/")}
+    log.info("options: %s", " ".join(f"{group}={option}" for group, option in choices.items() if option is not None))
+    words = [word for word in hydra_config.overrides.task if word.partition("=")[0].lstrip("+~") not in choices]
+    if words:
+        log.info("settings: %s", shlex.join(words))
 
 
 def check_start(config: "RunConfig", path: Path) -> None:

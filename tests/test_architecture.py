@@ -30,9 +30,9 @@ LEVELS = [
     ["data", "models", "losses", "scoring"],
     ["build"],
     ["network"],
-    ["inference"],
+    ["inference", "reporting"],
     ["training"],
-    ["crossval", "reporting"],
+    ["crossval"],
     ["commands", "train"],
 ]
 HEIGHT = {room: height for height, level in enumerate(LEVELS) for room in level}

@@ -76,6 +76,34 @@ def test_missing_folds_are_named_and_the_rest_scored(tiny, tiles, tmp_path):
     assert score["map"] == 1.0  # 0.8 on salt, 0.3 elsewhere: every threshold between finds the truth
 
 
+@pytest.mark.parametrize("better", [False, True])
+def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(tiny, tiles, tmp_path, caplog, better):
+    config, directory = tiny("data.n_folds=2"), RunDir(tmp_path)
+    folds = assign_folds(config, tiles)
+    for fold in (0, 1):
+        pretend_trained(directory, fold, tiles, folds)
+        if not better:
+            with np.load(directory.fold(fold) / "oof.npz") as oof:
+                parts = {**oof, "probabilities": np.zeros_like(oof["probabilities"])}
+            np.savez(directory.fold(fold) / "oof.npz", **parts)
+    empty = write_scores(config, directory, tiles, folds)["map_all_empty"]
+    message = f"this run is no better than predicting every tile empty, which scores {empty:.4f}"
+    assert (message in caplog.messages) == (not better)
+
+
+def test_float16_on_a_cpu_is_warned_of(tiny, tmp_path, caplog):
+    for precision in ("fp16", "fp32"):
+        caplog.clear()
+        crossval.run(tiny(f"trainer.precision={precision}", "dry_run=true"), tmp_path)
+        warned = any("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU" in m for m in caplog.messages)
+        assert warned == (precision == "fp16")
+
+
+@pytest.mark.parametrize(("n", "text"), [(0, "0 folds"), (1, "1 fold"), (2, "2 folds")])
+def test_a_number_with_its_noun(n, text):
+    assert crossval.counted(n, "fold") == text
+
+
 def test_given_folds_are_used_as_they_are(tiny, tiles, tmp_path):
     given = np.arange(24) % 2
     write_folds(tmp_path / "folds.csv", tiles.ids, given)
@@ -126,6 +154,14 @@ def submitted(monkeypatch):
     return submitted
 
 
+def test_a_submission_that_is_not_written_names_the_missing_folds(tiny, tmp_path, submitted, caplog):
+    caplog.set_level("INFO")
+    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, in_parts=True)
+    command = f"salt-submit {tmp_path}"
+    assert f"no submission.csv while the folds [0, 2] are missing; {command} writes one" in caplog.messages
+    assert submitted == []
+
+
 def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path, submitted):
     for folds, in_parts in (("[0]", True), ("[1]", False), ("[2]", True)):
         crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, in_parts=in_parts)
@@ -174,7 +210,7 @@ def test_a_finished_fold_keeps_no_checkpoint(tiny, tmp_path):
     config = tiny("folds=[0]", "trainer.epochs=1")
     crossval.run(config, tmp_path)
     assert sorted(file.name for file in (tmp_path / "fold_0").iterdir() if file.suffix != ".lock") == [
-        *("done", "metrics.csv", "model.safetensors", "oof.npz", "timing.json")
+        *("done", "metrics.csv", "metrics.png", "model.safetensors", "oof.npz", "timing.json")
     ]
     (tmp_path / "fold_0/last.pt").write_bytes(b"left by a process that was killed just before")
     crossval.run(config, tmp_path)

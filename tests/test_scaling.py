@@ -43,9 +43,14 @@ def sequential(overrides, tmp_path_factory):
     return {name: (path / "runs/a" / name).read_bytes() for name in RESULTS}
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher",
+    [["joblib"], ["joblib", "hydra.launcher.n_jobs=2", "trainer.workers=1"], ["submitit_local"]],
+    ids=",".join,
+)
 def test_folds_side_by_side_give_the_same_bytes(overrides, sequential, tmp_path, launcher):
-    sweep = [sys.executable, "-m", "salt.train", "-m", *overrides, f"hydra/launcher={launcher}", "folds=[0],[1]"]
+    words = [f"hydra/launcher={launcher[0]}", *launcher[1:], "folds=[0],[1]"]
+    sweep = [sys.executable, "-m", "salt.train", "-m", *overrides, *words]
     result = run(sweep, tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     assert {name: (tmp_path / "runs/a" / name).read_bytes() for name in RESULTS} == sequential
@@ -64,7 +69,7 @@ def test_two_processes_train_one_fold(together, sequential, synthetic_root):
     path, said = together
     assert sorted(str(f.relative_to(path)) for f in path.rglob("*") if f.is_file() and f.suffix != ".lock") == sorted(
         [*RESULTS, "config.yaml", "environment.json", "score.json", "submission.json", "train.log"]
-        + [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("done", "timing.json")]
+        + [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("done", "metrics.png", "timing.json")]
     )
     assert said.count("out-of-fold map") == 1  # the first process alone speaks and writes
     oof = pd.read_csv(path / "oof.csv", dtype={"id": str})
@@ -199,10 +204,11 @@ def test_a_preempted_job_is_requeued_and_goes_on(overrides, tmp_path):
 
 
 @pytest.mark.faults
-def test_points_side_by_side_stop_with_their_command(overrides, tmp_path):
+@pytest.mark.parametrize("by", ["killed", "Ctrl-C"])
+def test_points_side_by_side_stop_with_their_command(overrides, tmp_path, by):
     longer = [*overrides, "trainer.epochs=40", "folds=[0],[1]"]
     command = [sys.executable, "-m", "salt.train", "-m", *longer, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    started = Started(command, tmp_path)
+    started = Started(command, tmp_path, start_new_session=True)
     checkpoints = [tmp_path / f"runs/a/fold_{fold}/last.pt" for fold in (0, 1)]
     deadline = time.monotonic() + 60
     while not all(file.exists() for file in checkpoints):
@@ -211,12 +217,15 @@ def test_points_side_by_side_stop_with_their_command(overrides, tmp_path):
     children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text().split()
     workers = [pid for pid in children if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text()]
     assert len(workers) == 2
-    started.process.kill()
+    if by == "Ctrl-C":
+        os.killpg(started.process.pid, signal.SIGINT)  # as a terminal sends it: to all processes of the command
+    else:
+        started.process.kill()
     log = tmp_path / "runs/a/train.log"
     while list(tmp_path.glob("runs/a/fold_*/.fold.owner")):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
-    assert "epoch 40," not in log.read_text()
+    assert "epoch 40," not in log.read_text() and log.read_text().count("saved after step") == 2
     while children := [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, children
         time.sleep(0.05)

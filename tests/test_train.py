@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -118,9 +119,12 @@ def test_some_folds_are_partial_and_the_others_complete_them(tmp_path, synthetic
 def test_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, synthetic_root):
     result = salt(tmp_path, *TINY, f"data.root={synthetic_root}", "dry_run=true")
     assert result.returncode == 0, result.stderr
-    assert (
-        "n_folds: 2" in result.stdout and "M parameters on cpu" in result.stdout and "24 train tiles" in result.stdout
-    )
+    assert "M parameters on cpu" in result.stdout and "24 train tiles" in result.stdout
+    options = next(line for line in result.stdout.splitlines() if " options: " in line).split()
+    assert {"loss=bce_dice", "decoder=unet", "center=none", "attention=none"} <= set(options)
+    typed = shlex.join(word for word in TINY if word not in ("data=synthetic", "encoder=any"))
+    assert f" settings: {typed} data.root=" in result.stdout
+    assert re.search(r"2 folds to train: about \d+ s on this machine, by a trial of a few steps", result.stdout)
     assert not list(tmp_path.iterdir())
     result = salt(tmp_path, *TINY, "dry_run=true")  # nor the tiles, which the run itself would generate
     assert result.returncode == 0 and "24 train tiles" in result.stdout
@@ -172,7 +176,7 @@ def test_an_ablation_goes_on_past_a_failed_point_resumes_and_ends_with_its_table
         assert "Traceback" not in result.stderr and "run the same command again to resume" in result.stderr
         assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["decoder=tiramisu", "decoder=unet_small"]
         assert "24 tiles" in result.stdout and "no score: decoder=tiramisu (ValueError: " in result.stdout
-        assert pd.read_csv(folder / "compare.csv").iloc[:, 0].tolist() == ["decoder=unet_small"]
+        assert pd.read_csv(folder / "compare.csv").iloc[:, 0].tolist() == ["decoder=unet_small", "all empty"]
         assert ("fold 1 is finished already" in result.stdout) == (attempt == "again")
     other = salt(tmp_path, *arguments, "optimizer.lr=0.5")
     assert other.returncode == 1 and "optimizer.lr: 0.001 -> 0.5" in other.stderr

@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 
 from salt.runs.files import write_atomic, write_text
 from salt.runs.results import find_points, reason, sweep_baseline
-from salt.scoring.comparison import LEVEL, RESAMPLES, Row, choose_baseline, compare_rows, read_rows, varying_settings
+from salt.scoring.comparison import (
+    ALL_EMPTY,
+    LEVEL,
+    RESAMPLES,
+    Row,
+    choose_baseline,
+    compare_rows,
+    read_rows,
+    varying_settings,
+)
 
 NOTE = f"""\
 The {LEVEL} % interval covers which tiles were drawn (paired bootstrap of the tiles of each fold, {RESAMPLES:,} times);
@@ -101,7 +110,11 @@ def signed(value: float) -> str:
 
 
 def draw(results: pd.DataFrame) -> bytes:
-    """A forest plot as PNG: a row a run, its difference with the interval, filled where it is resolved."""
+    """A forest plot as PNG: a row a run, its difference with the interval, filled where it is resolved.
+
+    Without the row of all tiles empty, which is far from the others.
+    """
+    results = results[results["run"] != ALL_EMPTY]
     n, longest = len(results), results["run"].str.len().max()
     figure = Figure(figsize=(6 + 0.07 * longest, 1.2 + 0.28 * n), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)

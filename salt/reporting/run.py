@@ -1,11 +1,14 @@
 """What a run scored and wrote, and a picture of its out-of-fold predictions."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from salt.data.archive import BROKEN
@@ -27,8 +30,8 @@ FILES = {
     "train.log": "log",
 }
 N_SHOWN = 8  # tiles in the picture
-ZOOM = 2  # screen pixels per pixel
-TRUTH, PREDICTION = (80, 200, 80), (60, 120, 255)  # blue, green, red: green outline, orange outline
+ROWS = ("tile", "truth", "probability", "prediction")
+TRUTH, PREDICTION = "limegreen", "darkorange"
 
 
 def report(path: Path, root: str | None) -> None:
@@ -48,7 +51,7 @@ def report(path: Path, root: str | None) -> None:
     for name, meaning in FILES.items():
         if (path / name).exists():
             print(f"  {name:<18}{meaning}")
-    print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, oof.npz, timing.json")
+    print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, metrics.png (learning curves), oof.npz, timing.json")
 
 
 def write_picture(directory: RunDir, data: Dataset) -> None:
@@ -68,16 +71,19 @@ def write_picture(directory: RunDir, data: Dataset) -> None:
     index = [position[i] for i in ids]
     table = pd.read_csv(directory.path / "oof.csv", dtype={"id": str})
     picture = draw(table, data.train.images[index], data.train.masks[index], probabilities)
-    encoded = cv2.imencode(".png", picture)[1].tobytes()
-    write_atomic(directory.path / "report.png", lambda temporary: temporary.write_bytes(encoded))
+    write_atomic(directory.path / "report.png", lambda temporary: temporary.write_bytes(picture))
 
 
 def print_scores(score: dict[str, Any]) -> None:
     """The numbers of score.json as a small table."""
-    rows = pd.DataFrame(score["folds"]).set_index("fold")
-    print(rows.round(4).to_string())
+    whole = {key: score.get(key) for key in ("map", "map_at_0.5", "iou", "n")}
+    nothing = {"map": score["map_all_empty"], "map_at_0.5": score["map_all_empty"], "iou": 0.0, "n": score["n"]}
+    rows = pd.DataFrame([*score["folds"], {"fold": "together"} | whole, {"fold": "all empty"} | nothing])
+    rows = rows.set_index("fold").round(4).convert_dtypes().astype(object)
+    print(rows.where(rows.notna(), "").to_string())
     print(f"\nout-of-fold map {score['map']:.4f} over {score['n']} tiles (threshold chosen on other tiles)")
-    print(f"  at threshold 0.5 {score['map_at_0.5']:.4f}; predicting all empty {score['map_all_empty']:.4f}")
+    if score["map"] <= score["map_all_empty"]:
+        print("  This run is no better than predicting every tile empty.")
     if score["partial"]:
         print(f"  PARTIAL: the folds {score['missing_folds']} are not trained")
 
@@ -87,36 +93,36 @@ def draw(
     images: NDArray[np.uint8],
     masks: NDArray[np.uint8],
     probabilities: NDArray[np.float32],
-) -> NDArray[np.uint8]:
-    """Columns of tile, truth, probability and prediction, from the worst to the best of the tiles with salt.
+) -> bytes:
+    """Columns of tile, truth, probability and prediction, from the worst to the best of the tiles with salt, as PNG.
 
     The tiles are at equal steps of the rank by score, so the picture shows the run as it is, failures too.
     """
     with_salt = table[table["coverage"] > 0]
     ranked = (with_salt if len(with_salt) else table).sort_values(["score", "iou", "id"]).index.to_numpy()
     chosen = ranked[np.linspace(0, len(ranked) - 1, min(N_SHOWN, len(ranked))).round().astype(int)]
-    columns = []
-    for i in chosen:
-        prediction = is_salt(probabilities[i], table["threshold"][i]).astype(np.uint8)
-        probability = cv2.applyColorMap((probabilities[i] * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-        parts = [
-            enlarge(cv2.cvtColor(images[i], cv2.COLOR_GRAY2BGR)),
-            outlined(images[i], masks[i], TRUTH),
-            enlarge(probability),
-            outlined(images[i], prediction, PREDICTION),
-        ]
-        columns.append(np.vstack([np.pad(part, ((0, 4), (0, 4), (0, 0)), constant_values=255) for part in parts]))
-    return np.hstack(columns)
+    figure = Figure(figsize=(0.5 + 1.15 * len(chosen), 5.1), dpi=170, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(ROWS), len(chosen), squeeze=False)
+    for column, i in zip(grid.T, chosen, strict=True):
+        prediction = is_salt(probabilities[i], table["threshold"][i])
+        for axes in column:
+            axes.imshow(images[i], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+        outline(column[1], masks[i], TRUTH)
+        column[2].imshow(probabilities[i], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        outline(column[3], prediction, PREDICTION)
+        column[0].set_title(f"score {table['score'][i]:.1f}\nIoU {table['iou'][i]:.2f}", fontsize=8)
+    for axes, title in zip(grid[:, 0], ROWS, strict=True):
+        axes.set_ylabel(title, fontsize=8)
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
 
 
-def enlarge(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture ZOOM times as large, pixels kept."""
-    return pixels.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
-
-
-def outlined(image: NDArray[np.uint8], mask: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """A tile with the outline of a mask."""
-    canvas = np.ascontiguousarray(enlarge(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)))
-    contours, _ = cv2.findContours(enlarge(mask), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, colour, 2)
-    return canvas
+def outline(axes: Axes, mask: NDArray[np.generic], colour: str) -> None:
+    """Draw the outline of a mask (H W), which may be empty or full."""
+    inside = np.pad(mask != 0, 1).astype(float)  # the outline of salt at a tile's edge is drawn too
+    if inside.any():
+        places = np.arange(-1, len(mask) + 1).clip(-0.4, len(mask) - 0.6)
+        axes.contour(places, places, inside, levels=[0.5], colors=[colour], linewidths=1.2)

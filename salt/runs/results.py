@@ -10,7 +10,7 @@ import pandas as pd
 from salt.runs.files import read_yaml
 from salt.runs.rundir import FREE_KEYS, flatten, read_settings
 
-COLUMNS = {"id": "str", "fold": "int64", "score": "float64"}  # of oof.csv
+COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
 TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
 SAME_ROW = ("seed", "name", *FREE_KEYS)  # settings in which the seeds of one row may differ
 N_REASON = 160  # characters of a failure's reason
@@ -18,7 +18,10 @@ N_REASON = 160  # characters of a failure's reason
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its settings without seed and name, and the out-of-fold scores (index id; fold, score)."""
+    """One finished run: its settings without seed and name, and the out-of-fold scores of its tiles.
+
+    `tiles` has the index id and the columns fold, coverage and score.
+    """
 
     path: Path
     settings: str
@@ -58,7 +61,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_tiles(file: Path) -> pd.DataFrame:
-    """Fold and score of every tile, in the order of their ids."""
+    """Fold, coverage and score of every tile, in the order of their ids."""
     if not file.is_file():
         raise ValueError(f"{file} does not exist")
     try:

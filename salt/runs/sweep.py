@@ -2,9 +2,11 @@
 
 import atexit
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from math import prod
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -43,6 +45,7 @@ class Sweep(Callback):
         self.baseline = baseline
         self.folder: Path | None = None
         self.failed: list[str] = []
+        self.n_points = 0
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Keep the run directory from Hydra, which would make it before anything is checked."""
@@ -65,6 +68,7 @@ class Sweep(Callback):
             exclude = [key for key in exclude if key not in swept or key == "folds"]  # all folds belong to one run
             check_length([o for o in overrides if o.key_or_group not in exclude])
             Sweep.running, Sweep.place = self, None
+            self.n_points = prod(len(list(o.sweep_string_iterator())) for o in overrides if o.is_sweep_override())
             folder = Path(config.hydra.sweep.dir)
             if config.dry_run:
                 Sweep.place, folder = folder.absolute(), temporary_folder()
@@ -76,11 +80,19 @@ class Sweep(Callback):
             config.hydra.sweep.dir = str(folder)
             if config.hydra.launcher.get("n_jobs") == -1:
                 config.hydra.launcher.n_jobs = default_jobs()
+            if config.hydra.launcher.get("n_jobs", 1) > 1:
+                # at Ctrl-C joblib would kill its processes at once; without their parent they save and stop
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
             quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
             config.hydra.overrides.hydra += [  # each point is composed anew
                 f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]",
                 f"hydra.sweep.dir={in_quotes(str(folder))}",
             ]
+
+    @classmethod
+    def points_left(cls) -> int:
+        """Points that come after the one under way; 0 where points run side by side, each in a process of its own."""
+        return 0 if cls.running is None else cls.running.n_points - 1 - int(HydraConfig.get().job.num)
 
     def remove_if_unused(self) -> None:
         """Remove the folder where Hydra noted the settings before it refused them."""

@@ -17,6 +17,7 @@ RESAMPLES = 10_000
 CHUNK = 100  # resamples at a time: 3 MB for 4,000 tiles
 LEVEL = 95  # percent
 DIGITS = 12  # of a resampled difference: sums in another order must not turn 0 into 1e-17
+ALL_EMPTY = "all empty"  # label of a row
 N_EXAMPLES = 5  # ids in a message
 
 
@@ -129,7 +130,11 @@ def varying_settings(rows: list[Row]) -> list[str]:
 
 
 def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
-    """Scores, differences and intervals: the baseline first, then from the best to the worst."""
+    """Scores, differences and intervals: the baseline first, then from the best to the worst.
+
+    One row is what predicting every tile empty would score.
+    """
+    rows = [*rows, all_empty(baseline)]
     differences = np.stack([difference(row, baseline) for row in rows])
     intervals = bootstrap(differences, baseline.runs[0].tiles["fold"].to_numpy())
     lines = []
@@ -144,8 +149,15 @@ def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
     return order.drop(columns="others").reset_index(drop=True)
 
 
+def all_empty(row: Row) -> Row:
+    """What predicting no salt at all scores on the tiles of a row: 1 on each tile without salt, 0 on the others."""
+    return Row(ALL_EMPTY, [], (row.runs[0].tiles["coverage"].to_numpy() == 0).astype(np.float64))
+
+
 def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
     """Each tile's score minus the baseline's, over the seeds that both have; over all, where they share none."""
+    if not row.runs:  # a row that no run made
+        return row.scores - baseline.scores
     common = {run.seed for run in row.runs} & {run.seed for run in baseline.runs}
     pair = [[run for run in r.runs if run.seed in common] or r.runs for r in (row, baseline)]
     return mean_scores(pair[0]) - mean_scores(pair[1])

@@ -37,6 +37,7 @@ from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
+from salt.training.progress import ALONE, Ahead, epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
 from salt.training.setup import snapshots, start, wrap_ddp
 from salt.training.state import Epoch, Row, State
@@ -55,6 +56,7 @@ def train_fold(
     path: Path,
     network: Network,
     runtime: Runtime,
+    ahead: Ahead = ALONE,
 ) -> list[Path]:
     """Train one fold to its end and write model.safetensors, metrics.csv, oof.npz and timing.json into `path`.
 
@@ -73,14 +75,10 @@ def train_fold(
 
     seed_all(config.seed, number)
     state = start(config, len(batches), path, network.model, runtime)
-    fold = prepare(config, number, tiles, folds, path, network, runtime, augment)
+    fold = prepare(config, number, tiles, folds, path, network, runtime, augment, ahead)
+    n = config.trainer.epochs
     epochs = tqdm(
-        range(state.epoch, config.trainer.epochs),
-        initial=state.epoch,
-        total=config.trainer.epochs,
-        desc=f"fold {number}",
-        unit="epoch",
-        disable=None,
+        range(state.epoch, n), desc=f"fold {number}", initial=state.epoch, total=n, unit="epoch", disable=None
     )
     saved = time.monotonic()
     with interrupt.deferred():
@@ -89,8 +87,9 @@ def train_fold(
             stop = train_epoch(fold, state, loader, tiles.ids)
             if state.current.steps == len(batches):
                 finish_epoch(fold, state)
+                epochs.set_postfix_str(time_left(state, n, ahead))
             due = time.monotonic() - saved >= config.trainer.checkpoint_seconds
-            if stop or due or state.epoch == config.trainer.epochs:
+            if stop or due or state.epoch == n:
                 checkpoint.save(state, path)
                 saved = time.monotonic()
             if stop:
@@ -108,6 +107,7 @@ def prepare(
     network: Network,
     runtime: Runtime,
     augment: Augment,
+    ahead: Ahead = ALONE,
 ) -> Fold:
     """What the steps of a fold work with, around a network that has its first weights."""
     loss = build.build_loss(config).to(runtime.device)
@@ -124,13 +124,14 @@ def prepare(
         loss=loss,
         mix=augment.mix,
         statistics=Statistics(network.model),
+        ahead=ahead,
     )
 
 
 def finish_epoch(fold: Fold, state: State) -> None:
     """Averages, learning rate, validation, and a row of metrics.csv."""
     began = time.perf_counter()
-    row: Row = {"epoch": state.epoch + 1, "lr": float(state.schedule.get_last_lr()[0])}
+    row: Row = {"epoch": state.epoch + 1, "lr": state.current.lr}
     row["loss"] = mean_loss = state.current.mean
     state.epoch += 1
     state.average.after_epoch(state.epoch / fold.config.trainer.epochs)
@@ -144,7 +145,7 @@ def finish_epoch(fold: Fold, state: State) -> None:
             save_weights(state.model, snapshot_file(fold.path, state.epoch))
     checkpoint.write_table(state, fold.path)
     state.clock.seconds += time.perf_counter() - began
-    log.info("fold %d: %s", fold.number, summary(state))
+    log.info("fold %d: %s", fold.number, epoch_line(state, fold.config.trainer.epochs, fold.ahead))
 
 
 def finish(fold: Fold, state: State) -> list[Path]:
@@ -180,14 +181,16 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
     began = clock = time.perf_counter()
     for batch in bar:
         seed_all(fold.config.seed, fold.number, state.epoch, state.current.steps, distributed.rank())
+        state.current.lr = float(state.schedule.get_last_lr()[0])
         unread.append((batch.index, AsyncScalars(train_step(fold, state, batch))))
         state.current.steps += 1
         if len(unread) > 1:  # the outcome of the step before, so that the device never waits for us
             stop = read_outcome(state, *unread.popleft(), ids)
         now = time.perf_counter()
         state.clock.count_step(now - clock, len(batch.index) * distributed.world_size())
-        lr, rate = state.schedule.get_last_lr()[0], len(batch.index) / (now - clock)
-        bar.set_postfix_str(f"loss {state.current.mean:.4f}, lr {lr:.2e}, {rate:.0f} images/s", refresh=False)
+        loss = f"loss {state.current.mean:.4f}, " if state.current.losses else ""  # the first is read one step later
+        rate = len(batch.index) / (now - clock)
+        bar.set_postfix_str(f"{loss}lr {state.current.lr:.2e}, {rate:.0f} images/s", refresh=False)
         clock = now
         if stop:
             break
@@ -256,10 +259,3 @@ def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     write_atomic(path, write)
-
-
-def summary(state: State) -> str:
-    """One line about the newest epoch."""
-    row = state.rows[-1]
-    numbers = [f"{k} {v:.4g}" for k, v in row.items() if v is not None and k != "epoch"]
-    return f"epoch {row['epoch']}, " + ", ".join(numbers) + f", {state.clock.images_per_second:.1f} images/s"

@@ -47,6 +47,7 @@ class Epoch:
     """What is known of the epoch that is under way."""
 
     steps: int = 0  # done
+    lr: float = 0.0  # learning rate of the last one
     skipped: int = 0  # steps without a finite loss and gradient
     losses: list[float] = field(default_factory=list)  # of the other steps
 

@@ -21,6 +21,7 @@ from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime
 from salt.network import Forward, Network
+from salt.training.progress import ALONE, Ahead
 from salt.training.state import State
 
 log = logging.getLogger(__name__)
@@ -68,13 +69,15 @@ class Fold:
     loss: nn.Module
     mix: NoMix | MixUp | CutMix
     statistics: Statistics
+    ahead: Ahead = ALONE
 
 
 def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     """Forward, loss in float32, backward, and one step of optimizer, average and learning rate.
 
     Returns the loss, the gradient's norm, and whether a signal asks to stop (each the mean over the processes), still
-    on the device. Without a finite gradient the weights stay as they are.
+    on the device. With NaN or infinity in a gradient the weights stay as they are. (Elements that are finite, but whose
+    norm is beyond float32, count as skipped too, though the optimizer takes that step.)
     """
     device = fold.runtime.device
     masks, depths = (t.to(device, non_blocking=True).float() for t in (batch.masks, batch.depths))

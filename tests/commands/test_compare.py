@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import yaml
 from conftest import raw_config
 
@@ -21,6 +22,7 @@ from salt.scoring.comparison import bootstrap
 
 N = 20  # tiles of a run made here
 FOLDS = np.arange(N) % 2
+COVERAGE = np.array([0.4, 0.0, 0.0, 0.1] * 25)
 IDS = [f"{i:08d}e1" for i in range(N)]  # read as numbers, they would not be these strings
 
 
@@ -36,7 +38,9 @@ def make_run(path: Path, scores=None, center="none", seed=0, ids=IDS, folds=FOLD
     config = copy.deepcopy(settings(center)) | {"name": "n", "seed": seed} | changes
     (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     scores = np.full(len(ids), 0.5) if scores is None else scores
-    frame = pd.DataFrame({"id": ids, "fold": folds, "coverage": 0.0, "iou": 1.0, "score": scores, "threshold": 0.5})
+    frame = pd.DataFrame(
+        {"id": ids, "fold": folds, "coverage": COVERAGE[: len(ids)], "iou": 1.0, "score": scores, "threshold": 0.5}
+    )
     frame.to_csv(path / "oof.csv", index=False)
     (path / "score.json").write_text(json.dumps({"map": float(np.mean(scores)), "n": len(ids), "partial": partial}))
     return path
@@ -59,15 +63,16 @@ def scores_of(seed: int, shift: float = 0.0) -> np.ndarray:
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
-    """The cells of the printed table by label, in order."""
+    """The cells of the printed table by label, in order, without the last row, which no run made."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     assert cells[0] == ["run", "score", "difference", "95 % interval", "resolved", "seeds"]
-    return {row[0]: row[1:] for row in cells[2:]}
+    assert [row[0] for row in cells].count("all empty") == 1
+    return {row[0]: row[1:] for row in cells[2:] if row[0] != "all empty"}
 
 
 def csv_of(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "compare.csv", keep_default_na=False).set_index("run")
+    return pd.read_csv(folder / "compare.csv", keep_default_na=False).set_index("run").drop("all empty")
 
 
 def command(monkeypatch, *arguments) -> None:
@@ -102,6 +107,14 @@ def test_interval_of_one_fold_is_the_standard_error():
     half = 1.959964 * difference.std() / np.sqrt(1500)
     assert (high - low) / 2 == pytest.approx(half, rel=0.03)
     assert (high + low) / 2 == pytest.approx(difference.mean(), abs=0.05 * half)
+
+
+def test_interval_of_one_fold_like_scipy():
+    difference = np.random.default_rng(6).choice(np.arange(-10, 11) / 10, 800)
+    ours = bootstrap(difference[None], np.zeros(800, dtype=np.int64))[0]
+    rng = np.random.default_rng(7)
+    theirs = scipy.stats.bootstrap((difference,), np.mean, n_resamples=10_000, method="percentile", rng=rng)
+    np.testing.assert_allclose(ours, theirs.confidence_interval, atol=0.06 * theirs.standard_error)
 
 
 def test_interval_covers_the_true_difference():
@@ -163,6 +176,20 @@ def test_scores_differences_and_order(tmp_path):
     assert 0 < low < np.mean(c - a) < high
     assert again["c"][2] == f"[{low:+.4f}, {high:+.4f}]"
     assert table.loc["a", ["low", "high", "resolved"]].tolist() == ["", "", ""]
+
+
+def test_one_row_is_what_all_tiles_empty_would_score(tmp_path):
+    make_run(tmp_path / "a", scores_of(1))
+    make_run(tmp_path / "b", scores_of(2), "conv")
+    text = compare_sweep(tmp_path, "a")
+    empty = (COVERAGE[:N] == 0).astype(float)  # 1 for a tile without salt, 0 for a missed one
+    low, high = bootstrap((empty - scores_of(1))[None], FOLDS)[0]
+    table = pd.read_csv(tmp_path / "compare.csv").set_index("run")
+    assert table.loc["all empty"].drop("resolved").tolist() == pytest.approx(
+        [empty.mean(), (empty - scores_of(1)).mean(), low, high, 0]
+    )
+    line = next(line for line in text.splitlines() if line.startswith("| all empty "))
+    assert line.split()[4:7:2] == [f"{empty.mean():.4f}", f"{np.mean(empty - scores_of(1)):+.4f}"]
 
 
 @pytest.mark.parametrize(("shift", "resolved"), [(0.2, "yes"), (-0.2, "yes"), (0.0, "no")])
@@ -411,7 +438,7 @@ def test_other_folds_are_refused(tmp_path):
     assert f"{tmp_path / 'a'} and {tmp_path / 'b'}" in str(caught.value)
 
 
-HEAD = "id,fold,score\n"
+HEAD = "id,fold,coverage,score\n"
 
 
 @pytest.mark.parametrize(
@@ -420,15 +447,15 @@ HEAD = "id,fold,score\n"
         ("oof.csv", None, "oof.csv does not exist"),
         ("oof.csv", "", "oof.csv is damaged: No columns"),
         ("oof.csv", HEAD, "oof.csv is damaged: no tiles"),
-        ("oof.csv", "id,iou\na,0.1\n", "oof.csv is damaged: it lacks the columns fold, score"),
-        ("oof.csv", HEAD + "a,0,much\n", "oof.csv is damaged: .*much"),
-        ("oof.csv", HEAD + "a,zero,0.1\n", "oof.csv is damaged: .*zero"),
-        ("oof.csv", HEAD + "a,0,\n", "oof.csv is damaged: "),
-        ("oof.csv", HEAD + "a,0\n", "oof.csv is damaged: "),
-        ("oof.csv", HEAD + "a,0,nan\n", "oof.csv is damaged: "),
-        ("oof.csv", HEAD + "a,0,1.5\n", "oof.csv is damaged: a score is not within"),
-        ("oof.csv", HEAD + "a,0,1\na,1,1\n", "oof.csv is damaged: tile a stands in it twice"),
-        ("oof.csv", HEAD + "a,0,1\nb,0,1,1,1\n", "oof.csv is damaged: "),
+        ("oof.csv", "id,iou\na,0.1\n", "oof.csv is damaged: it lacks the columns fold, coverage, score"),
+        ("oof.csv", HEAD + "a,0,0,much\n", "oof.csv is damaged: .*much"),
+        ("oof.csv", HEAD + "a,zero,0,0.1\n", "oof.csv is damaged: .*zero"),
+        ("oof.csv", HEAD + "a,0,0,\n", "oof.csv is damaged: "),
+        ("oof.csv", HEAD + "a,0,0\n", "oof.csv is damaged: "),
+        ("oof.csv", HEAD + "a,0,0,nan\n", "oof.csv is damaged: "),
+        ("oof.csv", HEAD + "a,0,0,1.5\n", "oof.csv is damaged: a score is not within"),
+        ("oof.csv", HEAD + "a,0,0,1\na,1,0,1\n", "oof.csv is damaged: tile a stands in it twice"),
+        ("oof.csv", HEAD + "a,0,0,1\nb,0,0,1,1,1\n", "oof.csv is damaged: "),
         ("oof.csv", b"\xff\xfe\x00\x01", "oof.csv is damaged: "),
         ("score.json", None, r"has no score.json yet \(OSError: disk full\): finish the run"),
         ("score.json", "{", "score.json is damaged: "),

@@ -1,0 +1,50 @@
+"""What a fold tells while it trains: a line for each epoch, and the time that is left."""
+
+from dataclasses import dataclass
+
+from salt.training.state import State
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Folds that come after this one, each taken to last as long: of the run, and of a sweep's next points."""
+
+    in_run: int = 0
+    in_sweep: int = 0
+
+
+ALONE = Ahead()
+
+
+def epoch_line(state: State, epochs: int, ahead: Ahead) -> str:
+    """One line about the newest epoch."""
+    row = state.rows[-1]
+    parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.4f}", f"lr {row['lr']:.3g}"]
+    if row["map_at_0.5"] is not None:
+        parts.append(f"map {row['map_at_0.5']:.4f} at threshold 0.5")
+    if row["iou"] is not None:
+        parts.append(f"IoU {row['iou']:.4f} of tiles with salt")
+    if row["empty"] is not None:
+        parts.append(f"{row['empty']:.1%} of empty tiles found")
+    return ", ".join([*parts, f"{state.clock.images_per_second:.1f} images/s", time_left(state, epochs, ahead)])
+
+
+def time_left(state: State, epochs: int, ahead: Ahead) -> str:
+    """How long it will take to the end of the fold, of the run and of the sweep, by the mean epoch so far."""
+    epoch = state.clock.seconds / max(state.epoch, 1)
+    fold, whole = epoch * (epochs - state.epoch), epoch * epochs
+    run = fold + whole * ahead.in_run
+    text = f"{duration(fold)} left"
+    if ahead.in_run:
+        text += f", {duration(run)} for all folds"
+    if ahead.in_sweep:
+        text += f", {duration(run + whole * ahead.in_sweep)} for the sweep"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """A time in two units at most."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
