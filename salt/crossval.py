@@ -16,7 +16,7 @@ from salt.config import RunConfig
 from salt.data.archive import BROKEN
 from salt.data.folds import assign_folds, check_folds, keep_folds
 from salt.data.load import load_data
-from salt.data.tgs import SIZE, Dataset, Tiles
+from salt.data.tgs import TILE_SIZE, Dataset, Tiles
 from salt.inference.submission import is_fresh, submit
 from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
@@ -224,7 +224,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     missing = sorted(set(range(config.data.n_folds)) - set(done))
     index = np.concatenate([np.flatnonzero(folds == fold) for fold in done])
     ids = np.array([tiles.ids[i] for i in index])
-    probabilities = np.empty((len(index), SIZE, SIZE), dtype=np.float16)
+    probabilities = np.empty((len(index), TILE_SIZE, TILE_SIZE), dtype=np.float16)
     for fold in done:
         here = folds[index] == fold
         probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist())
@@ -269,7 +269,7 @@ def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
             found, probabilities = part["ids"].tolist(), part["probabilities"]
     except (KeyError, *BROKEN) as error:
         raise ValueError(f"{file} is missing or damaged: {error}. {how_to_remake(file)}") from None
-    if found != ids or probabilities.shape != (len(ids), SIZE, SIZE):
+    if found != ids or probabilities.shape != (len(ids), TILE_SIZE, TILE_SIZE):
         raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {how_to_remake(file)}")
     return np.asarray(probabilities)
 

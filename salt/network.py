@@ -21,7 +21,7 @@ class Network:
     """A network whose weights each fold and each prediction puts in."""
 
     model: Segmenter
-    forward: Forward  # the model as it is called: compiled, or itself
+    eval_forward: Forward  # the model as prediction calls it, and training on one device: compiled, or itself
 
 
 def build_network(config: RunConfig, runtime: Runtime) -> Network:

@@ -138,7 +138,7 @@ def prepare(bench: Bench, *overrides: str) -> Training:
         training=positions,
         held_out=positions,
         network=network,
-        train_forward=network.forward,
+        train_forward=network.eval_forward,
         loss=loss,
         mix=augment.mix,
         statistics=Statistics(network.model),
@@ -353,7 +353,7 @@ def inference(bench: Bench) -> dict[str, Row]:
             model.eval()
             with torch.no_grad(), runtime.autocast():
                 for _ in range(n_batches):
-                    logits = ours.fold.network.forward(batch, depths).logits
+                    logits = ours.fold.network.eval_forward(batch, depths).logits
             logits.sum().item()
 
         seconds = in_turn(min(bench.rounds, 5), ours=fold, forward=forward)

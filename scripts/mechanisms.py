@@ -127,7 +127,7 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
         training=nothing,
         held_out=nothing,
         network=network,
-        train_forward=network.forward,
+        train_forward=network.eval_forward,
         loss=build.build_loss(config),
         mix=augment.mix,
         statistics=Statistics(network.model),

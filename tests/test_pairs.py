@@ -107,7 +107,7 @@ def test_every_pair_trains(row, tmp_path):
         training=None,
         held_out=None,
         network=network,
-        train_forward=network.forward,
+        train_forward=network.eval_forward,
         loss=loss,
         mix=augment.mix,
         statistics=Statistics(network.model),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-SIZE = 101  # pixels, both sides of every tile
+TILE_SIZE = 101  # pixels, both sides of every tile
 END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of a PNG
 
 
@@ -20,7 +20,7 @@ def decode_png(data: bytes) -> NDArray[np.generic]:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
-    if pixels is None or pixels.shape[:2] != (SIZE, SIZE):
+    if pixels is None or pixels.shape[:2] != (TILE_SIZE, TILE_SIZE):
         raise ValueError("does not decode as a PNG")
     if pixels.ndim == 3:
         if pixels.shape[2] == 4 and (pixels[..., 3] != np.iinfo(pixels.dtype).max).any():
@@ -43,13 +43,13 @@ def check_png(data: bytes) -> None:
         width, height, animated = *image.size, getattr(image, "is_animated", False)
         image.verify()  # reads up to the checksum of the last chunk, which has no content
     except Image.DecompressionBombError:
-        raise ValueError(f"is too large, expected {SIZE}x{SIZE} pixels") from None
+        raise ValueError(f"is too large, expected {TILE_SIZE}x{TILE_SIZE} pixels") from None
     except UnidentifiedImageError:
         raise ValueError("does not decode as a PNG: it does not begin like one") from None
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error):
         raise ValueError("does not decode as a PNG: it is truncated or a checksum is wrong") from None
-    if (height, width) != (SIZE, SIZE):
-        raise ValueError(f"is {height}x{width} pixels, expected {SIZE}x{SIZE}")
+    if (height, width) != (TILE_SIZE, TILE_SIZE):
+        raise ValueError(f"is {height}x{width} pixels, expected {TILE_SIZE}x{TILE_SIZE}")
     if animated:
         raise ValueError("is an animation, expected a still image")
     n_left = len(data) - stream.tell() - 4

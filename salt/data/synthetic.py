@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from salt.data import rle
-from salt.data.tgs import SIZE
+from salt.data.tgs import TILE_SIZE
 
 MARKER = "synthetic.json"  # in the folder, last written: what it holds
 EMPTY = 0.39  # share of tiles without salt, as in Kaggle's train set
@@ -22,7 +22,7 @@ GREY, CONTRAST = 128, 40  # grey value of zero amplitude, grey values per unit o
 SALT_AMPLITUDE = 0.55  # inside salt, relative to the layers outside
 
 Field = NDArray[np.float64]
-Z, X = np.mgrid[:SIZE, :SIZE].astype(np.float64)  # pixels down, pixels to the right
+Z, X = np.mgrid[:TILE_SIZE, :TILE_SIZE].astype(np.float64)  # pixels down, pixels to the right
 
 
 def ensure_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> None:
@@ -114,7 +114,7 @@ def make_tiles(rng: np.random.Generator, n: int) -> tuple[NDArray[np.uint8], NDA
 
 def make_tile(rng: np.random.Generator, kind: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One image and mask (H W) of kind "constant", "layers" or "salt"."""
-    nothing = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    nothing = np.zeros((TILE_SIZE, TILE_SIZE), dtype=np.uint8)
     if kind == "constant":
         return nothing + np.uint8(rng.integers(0, 200)), nothing
     amplitude = layers(rng)
@@ -135,13 +135,13 @@ def ricker(t: Field, period: float) -> Field:
 
 def layers(rng: np.random.Generator) -> Field:
     """Layered reflectivity convolved with a wavelet, then dipped, folded and faulted; unit spread."""
-    depth = np.arange(-2.0 * SIZE, 3.0 * SIZE)
+    depth = np.arange(-2.0 * TILE_SIZE, 3.0 * TILE_SIZE)
     reflectivity = rng.normal(size=depth.size) * (rng.random(depth.size) < 0.25)
     trace = np.convolve(reflectivity, ricker(np.arange(-15.0, 16.0), rng.uniform(6, 13)), mode="same")
     dip, bend = rng.normal(0, 0.25), rng.uniform(0, 6)
     position = Z + dip * X + bend * np.sin(2 * np.pi * (X / rng.uniform(60, 200) + rng.random()))
     for _ in range(rng.integers(0, 3)):
-        fault = X + rng.normal(0, 0.5) * Z > rng.uniform(0, SIZE)
+        fault = X + rng.normal(0, 0.5) * Z > rng.uniform(0, TILE_SIZE)
         position = position + fault * rng.normal(0, 8)
     return np.interp(position, depth, trace / trace.std())
 
@@ -149,11 +149,11 @@ def layers(rng: np.random.Generator) -> Field:
 def salt_body(rng: np.random.Generator) -> NDArray[np.bool_]:
     """A dome that rises from below, or a closed body; never empty."""
     wave = sum(
-        (rng.normal(0, 5 / k) * np.sin(2 * np.pi * k * X / SIZE + rng.uniform(0, 6.3)) for k in (1, 2, 3)),
+        (rng.normal(0, 5 / k) * np.sin(2 * np.pi * k * X / TILE_SIZE + rng.uniform(0, 6.3)) for k in (1, 2, 3)),
         np.zeros(()),
     )
     if rng.random() < 0.6:
-        center, width = rng.uniform(0, SIZE), rng.uniform(15, 60)
+        center, width = rng.uniform(0, TILE_SIZE), rng.uniform(15, 60)
         top = rng.uniform(5, 75) + 70 * (1 - np.exp(-(((X - center) / width) ** 2)))
         body = top + wave < Z
     else:
@@ -171,5 +171,5 @@ def top_reflector(rng: np.random.Generator, mask: NDArray[np.bool_]) -> Field:
 
 def noise(rng: np.random.Generator, blur: float) -> Field:
     """Noise without direction, blurred by so many pixels; unit spread."""
-    field = ndimage.gaussian_filter(rng.normal(size=(SIZE, SIZE)), blur)
+    field = ndimage.gaussian_filter(rng.normal(size=(TILE_SIZE, TILE_SIZE)), blur)
     return np.asarray(field / field.std())

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from salt.data import cache, rle
 from salt.data.archive import OUTER_ZIP, Folder, Source, Subfolder, Zip, check_root, stamps, without_tables
-from salt.data.png import SIZE as SIZE
+from salt.data.png import TILE_SIZE as TILE_SIZE
 from salt.data.png import decode_image, decode_mask
 
 SHOWN = 5  # offending ids that a message names
@@ -92,7 +92,7 @@ def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
         arrays = decode(cache.in_memory)
     else:
         counts = {"train_masks": len(truth), "train_images": len(truth), "test_images": len(sample)}
-        shapes = {name: (n, SIZE, SIZE) for name, n in counts.items()}
+        shapes = {name: (n, TILE_SIZE, TILE_SIZE) for name, n in counts.items()}
         arrays = cache.cached_arrays(cache_folder, fingerprint(source, train_files, test_files), shapes, decode)
     return Dataset(
         train=Tiles(list(truth.index), arrays["train_images"], arrays["train_masks"], train_depths),
@@ -209,7 +209,7 @@ def decode_all(
     allocate: cache.Allocate,
 ) -> NDArray[np.uint8]:
     """Decode the PNGs of `ids` into one array (N H W); cv2 releases the GIL, so threads help."""
-    tiles = allocate(name, (len(ids), SIZE, SIZE))
+    tiles = allocate(name, (len(ids), TILE_SIZE, TILE_SIZE))
 
     def work(i: int) -> None:
         file = f"{folder}/{ids[i]}.png"
@@ -238,7 +238,7 @@ def check_masks(rles: "pd.Series[str]", masks: NDArray[np.uint8], label: str) ->
     for start in range(0, len(masks), CHECKED):
         part = rles.iloc[start : start + CHECKED]
         try:
-            expected = rle.decode_all(part.tolist(), (SIZE, SIZE))
+            expected = rle.decode_all(part.tolist(), (TILE_SIZE, TILE_SIZE))
         except rle.RunLengthError as error:
             raise ValueError(f"{label}: rle_mask of id {part.index[error.row]}: {error.reason}") from None
         differing += part.index[(expected != masks[start : start + CHECKED]).any(axis=(1, 2))].tolist()

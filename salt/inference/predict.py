@@ -50,7 +50,7 @@ def predict(
         with tqdm(total=len(share), desc=title, unit="tile", disable=None, leave=False) as bar:
             for start in range(0, len(share), BLOCK):
                 images, depths = inputs(tiles, share[start : start + BLOCK], runtime)
-                block = predict_block(network.forward, images, depths, runtime, tta, bar)
+                block = predict_block(network.eval_forward, images, depths, runtime, tta, bar)
                 probabilities[start : start + BLOCK] = block.cpu().numpy()
     except RuntimeError as error:
         if not is_out_of_memory(error):

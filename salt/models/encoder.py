@@ -1,12 +1,8 @@
 """Encoders of segmentation-models-pytorch for grey tiles: local or ImageNet weights, stem, and attention gates."""
 
 import difflib
-import os
-import socket
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import urlparse
 
 import timm
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
@@ -132,10 +128,16 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
         if weights is None:
             return get_encoder(name, in_channels=in_channels, weights=None)
         if weights == "imagenet":
-            return with_hub(lambda: get_encoder(name, in_channels=in_channels, weights="imagenet"))
+            return get_encoder(name, in_channels=in_channels, weights="imagenet")
         return load_encoder(name, Path(weights), in_channels)
     except KeyError as error:
         raise ValueError(f"encoder.weights={weights}: {error.args[0]}") from None
+    except OSError as error:  # the hub's client gave up; without a network that takes it 25 to 50 s
+        raise ValueError(
+            "encoder.weights=imagenet: the weights are not in the local cache and the hub cannot be reached. "
+            "Use encoder.weights=FILE (.safetensors or .pth) or encoder.weights=null (random weights). "
+            f"({type(error).__name__})"
+        ) from None
     except ValueError as error:  # smp's word for transformers such as ViT, whose maps all have one size
         if "downsampling pattern" not in str(error):
             raise
@@ -146,42 +148,3 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
     except RuntimeError as error:  # timm's word for an unknown model, or for one without weights
         near = [f"tu-{m}" for m in difflib.get_close_matches(name[3:], timm.list_models(), n=5, cutoff=0.4)]
         raise ValueError(f"encoder.name={name}: {error}; near names: {', '.join(near)}") from None
-
-
-def with_hub(load: Callable[[], nn.Module]) -> nn.Module:
-    """Call `load` with the hub's files: the local cache first, the network only where it answers at once."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    was_offline = constants.HF_HUB_OFFLINE
-    try:
-        constants.HF_HUB_OFFLINE = was_offline or not reachable(constants.ENDPOINT)  # no 20 s of retries
-        return load()
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            "encoder.weights=imagenet: the weights are not in the local cache and the hub cannot be reached. "
-            "Use encoder.weights=FILE (.safetensors or .pth) or encoder.weights=null (random weights). "
-            f"({type(error).__name__})"
-        ) from None
-    finally:
-        constants.HF_HUB_OFFLINE = was_offline
-
-
-def reachable(url: str, seconds: float = 0.5) -> bool:
-    """Whether a TCP connection to the host of `url` opens in time (name look-up included), or a proxy is set."""
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True
-    address = urlparse(url)
-    opened = threading.Event()
-
-    def connect() -> None:
-        try:
-            socket.create_connection((address.hostname or "", address.port or 443), timeout=seconds).close()
-            opened.set()
-        except OSError:
-            pass
-
-    thread = threading.Thread(target=connect, daemon=True)  # a name look-up has no time limit of its own
-    thread.start()
-    thread.join(seconds)
-    return opened.is_set()

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TILE = 101  # pixels, both sides
+TILE_SIZE = 101  # pixels, both sides; as in salt.data.png, of which the models import nothing
 
 # Grey-level mean and spread of ImageNet's three channels (0.485, 0.456, 0.406; 0.229, 0.224, 0.225), averaged:
 # the scale that pretrained first layers expect.
@@ -52,7 +52,7 @@ class Pad(nn.Module):
         ValueError: size is too small or, for reflection, too large; mode is unknown.
     """
 
-    def __init__(self, size: int, mode: str, tile: int = TILE):
+    def __init__(self, size: int, mode: str, tile: int = TILE_SIZE):
         super().__init__()
         if mode not in ("reflect", "replicate"):
             raise ValueError(f"mode={mode!r}, expected reflect or replicate")
@@ -83,8 +83,8 @@ class Resize(nn.Module):
 
     def __init__(self, size: int):
         super().__init__()
-        if not TILE <= size <= 5 * TILE:
-            raise ValueError(f"size={size}, expected {TILE}..{5 * TILE} pixels")
+        if not TILE_SIZE <= size <= 5 * TILE_SIZE:
+            raise ValueError(f"size={size}, expected {TILE_SIZE}..{5 * TILE_SIZE} pixels")
         self.size = (size, size)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Resize(nn.Module):
 
     def restore(self, logits: Tensor) -> Tensor:
         """Logits at the tiles' own size."""
-        return F.interpolate(logits, size=(TILE, TILE), mode="bilinear", align_corners=False)
+        return F.interpolate(logits, size=(TILE_SIZE, TILE_SIZE), mode="bilinear", align_corners=False)
 
 
 class ResizePad(nn.Module):

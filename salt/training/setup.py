@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from salt import build
 from salt.build import get_target
 from salt.config import RunConfig
-from salt.data.tgs import SIZE
+from salt.data.tgs import TILE_SIZE
 from salt.machine import distributed
 from salt.machine.device import Runtime
 from salt.models.segmenter import Segmenter
@@ -114,17 +114,17 @@ def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
 def wrap_ddp(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
     """Wrap the network in DistributedDataParallel if torchrun started several processes; gradients are averaged."""
     if distributed.world_size() == 1:
-        return network.forward
+        return network.eval_forward
     freeze_unused(network.model, loss, runtime)
     devices = [runtime.device] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(network.forward, device_ids=devices)
+    return DistributedDataParallel(network.eval_forward, device_ids=devices)
 
 
 def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
     """Freeze the layers that no output depends on, as EfficientNet brings; processes would wait for their gradients."""
     trial = copy.deepcopy(model).train()
-    masks = torch.zeros(2, 1, SIZE, SIZE, device=runtime.device)
-    masks[0, :, SIZE // 2 :] = 1
+    masks = torch.zeros(2, 1, TILE_SIZE, TILE_SIZE, device=runtime.device)
+    masks[0, :, TILE_SIZE // 2 :] = 1
     output = trial(torch.rand_like(masks), masks.new_zeros(2))
     trial.loss(output, masks, loss).backward()
     for own, tried in zip(model.parameters(), trial.parameters(), strict=True):

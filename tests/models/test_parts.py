@@ -9,12 +9,13 @@ from conftest import options, raw_config
 from torch._subclasses import FakeTensorMode
 
 from salt.build import build
+from salt.data import png
 from salt.losses.combine import set_progress
 from salt.models.attention import CSE, SCSE, SSE
 from salt.models.center import DBlock
 from salt.models.encoder import Encoder
 from salt.models.heads import Hypercolumn, LastStage
-from salt.models.inputs import MEAN, STD, Channels, Pad, Resize, ResizePad
+from salt.models.inputs import MEAN, STD, TILE_SIZE, Channels, Pad, Resize, ResizePad
 from salt.models.supervision import Multiscale, Nonempty, at_tile, tile_losses
 from salt.models.unet import UNetDecoder
 
@@ -360,3 +361,7 @@ def test_the_gate_multiplies_probabilities():
     expected = logits.sigmoid() * gated.image_head(z.flatten(1)).sigmoid()[:, :, None, None]
     torch.testing.assert_close(gated.gated(logits, z).sigmoid(), expected, atol=1e-5, rtol=1e-4)
     assert torch.isfinite(gated.gated(torch.tensor([[[[200.0]]], [[[-200.0]]]]), 50 * z)).all()
+
+
+def test_models_and_data_mean_the_same_tiles():
+    assert TILE_SIZE == png.TILE_SIZE == 101

@@ -36,7 +36,7 @@ class Training:
             training=everything,
             held_out=everything,
             network=network,
-            train_forward=network.forward,
+            train_forward=network.eval_forward,
             loss=build.build_loss(config),
             mix=build.build_augment(config).mix,
             statistics=Statistics(network.model),
