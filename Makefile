@@ -20,7 +20,7 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 
 setup: $(BIN)/.installed  ## make .venv and install salt with the tested versions
 
-demo: setup  ## train two folds on generated tiles (2 to 6 minutes on 2 cores) and show what was written
+demo: setup  ## train two folds on generated tiles (2 to 9 minutes on 2 cores) and show what was written
 	$(BIN)/salt-train experiment=demo
 	$(BIN)/salt-report runs/demo
 
