@@ -12,15 +12,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import bench
 import bench_page
+import bench_runs
+import bench_setup
+import bench_training
 
 from salt.data.tgs import read_dataset
 
-TOY = [*bench.SMALL, "loss=lovasz", "encoder.weights=null", "trainer.device=cpu", "trainer.precision=bf16"]
+TOY = [*bench_setup.SMALL, "loss=lovasz", "encoder.weights=null", "trainer.device=cpu", "trainer.precision=bf16"]
 
 
 @pytest.fixture(scope="module")
 def toy(synthetic_root):
-    return bench.Bench(
+    return bench_setup.Bench(
         data=read_dataset(synthetic_root),
         root=synthetic_root,
         network=TOY,
@@ -37,12 +40,15 @@ def watched(monkeypatch):
     """Commands that would train are only noted."""
     commands = []
     figures = {"seconds": 2.0, "gigabytes": 1.0}
-    monkeypatch.setattr(bench, "watched", lambda command, folder: (commands.append(command), figures)[1])
+    for module in (bench_runs, bench_training):
+        monkeypatch.setattr(module, "watched", lambda command, folder: (commands.append(command), figures)[1])
     return commands
 
 
 def test_every_row_reaches_the_page(toy, watched, monkeypatch):
-    monkeypatch.setattr(bench, "prepare", lambda b, *o, own=bench.prepare: own(b))  # eager, compiling takes a minute
+    monkeypatch.setattr(
+        bench_training, "prepare", lambda b, *o, own=bench_training.prepare: own(b)
+    )  # eager, compiling takes a minute
     monkeypatch.setattr(bench.torch.cuda, "is_available", lambda: False)
     rows = {}
     for measure in bench.ROWS.values():
@@ -60,31 +66,34 @@ def test_every_row_reaches_the_page(toy, watched, monkeypatch):
 
 def test_where_bfloat16_is_emulated_the_script_has_one_batch_of_it(toy, monkeypatch):
     sizes = []
-    script = bench.plain.PlainTraining
+    script = bench_training.plain.PlainTraining
 
     def counted(tiles, positions, *rest):
         sizes.append((len(positions), rest[-1]))
         return script(tiles, positions, *rest)
 
-    monkeypatch.setattr(bench.plain, "PlainTraining", counted)
+    monkeypatch.setattr(bench_training.plain, "PlainTraining", counted)
     single = dataclasses.replace(toy, network=[*TOY, "trainer.precision=fp32"])
-    row = bench.autocast(single)["training_autocast"]
+    row = bench_training.autocast(single)["training_autocast"]
     assert sizes == [(4, True)] and row["rounds"] == 1 and row["ratio"] > 0
 
 
 def test_targets_are_judged_in_their_direction():
-    assert bench.judged({"ratio": 3.0}, "ratio", 3)["met"] and not bench.judged({"ratio": 2.9}, "ratio", 3)["met"]
-    row = bench.judged({"seconds": 4.1}, "seconds", 4, at_least=False)
+    assert (
+        bench_setup.judged({"ratio": 3.0}, "ratio", 3)["met"]
+        and not bench_setup.judged({"ratio": 2.9}, "ratio", 3)["met"]
+    )
+    row = bench_setup.judged({"seconds": 4.1}, "seconds", 4, at_least=False)
     assert not row["met"] and row["target"] == "≤ 4"
 
 
 def test_sides_are_measured_in_turn_and_ratios_are_medians_of_pairs(monkeypatch):
     order = []
     clock = iter(np.cumsum([0, 9, 0, 1, 0, 2, 0, 3, 0, 12, 0, 1, 0, 3]).tolist())  # the first pair does not count
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
-    seconds = bench.in_turn(3, a=lambda: order.append("a"), b=lambda: order.append("b"))
+    monkeypatch.setattr(bench_setup.time, "perf_counter", lambda: next(clock))
+    seconds = bench_setup.in_turn(3, a=lambda: order.append("a"), b=lambda: order.append("b"))
     assert order == ["a", "b"] * 4 and seconds == {"a": [1, 3, 1], "b": [2, 12, 3]}
-    assert bench.compared(seconds, "a", "b") == {"seconds": 1, "compared_seconds": 3, "ratio": 3, "rounds": 3}
+    assert bench_setup.compared(seconds, "a", "b") == {"seconds": 1, "compared_seconds": 3, "ratio": 3, "rounds": 3}
 
 
 def test_what_is_not_measured_again_is_kept(toy, tmp_path, monkeypatch):
@@ -101,7 +110,7 @@ def test_what_is_not_measured_again_is_kept(toy, tmp_path, monkeypatch):
 
 
 def test_a_command_that_fails_is_shown(tmp_path):
-    row = bench.watched([sys.executable, "-c", "x = bytearray(200 * 2**20)"], tmp_path)
+    row = bench_runs.watched([sys.executable, "-c", "x = bytearray(200 * 2**20)"], tmp_path)
     assert 0.2 < row["gigabytes"] < 1 and row["seconds"] > 0
     with pytest.raises(RuntimeError, match="unknown-setting"):
-        bench.watched([sys.executable, "-c", "raise ValueError('unknown-setting')"], tmp_path)
+        bench_runs.watched([sys.executable, "-c", "raise ValueError('unknown-setting')"], tmp_path)
