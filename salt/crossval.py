@@ -63,7 +63,9 @@ def run(
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     log_plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
-        log_estimate(config, data, folds, directory, runtime)
+        if distributed.world_size() == 1:
+            log_estimate(config, data, folds, directory, runtime)
+        distributed.leave()
         return None
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
@@ -149,7 +151,8 @@ def draw_curves(fold: Path) -> None:
 
 def out_of_memory(config: RunConfig, error: Exception) -> str:
     """What to do when the GPU's memory is too small."""
-    half = max(config.trainer.batch_size // 2, 2)
+    n = distributed.world_size()  # each takes as many tiles
+    half = max(config.trainer.batch_size // (2 * n), 2) * n
     return (
         f"out of GPU memory with trainer.batch_size={config.trainer.batch_size}: {str(error).splitlines()[0]} "
         "Lower trainer.batch_size or input.size, or choose a smaller encoder, under another name. To go on with the "

@@ -36,7 +36,9 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
     try:
         model = model.to(runtime.device)
     except RuntimeError as error:
-        raise (full_gpu(error) if is_out_of_memory(error) else error) from error
+        if not is_out_of_memory(error):
+            raise
+        raise full_gpu(error) from error
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
     # a compiled network takes one batch size in training and one in prediction, so no code for all sizes is needed

@@ -231,7 +231,6 @@ def log_to(file: Path | None) -> Iterator[None]:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     if not distributed.is_main():  # only rank 0 logs
-        os.environ["TQDM_DISABLE"] = "1"
         log.setLevel(logging.ERROR)
         yield
         return

@@ -10,8 +10,6 @@ import platform
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("TQDM_DISABLE", "1")  # bars would only cost time
-
 import torch
 from bench_page import page
 from bench_parts import inference, loading, lovasz, run_lengths, score

@@ -94,6 +94,7 @@ def test_compilation_without_a_compiler_is_refused(one_gpu, monkeypatch, tmp_pat
         monkeypatch.delenv(variable, raising=False)
     settings = ["trainer.workers=0", f"trainer.device={device}"]
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(runtime_module, "find_spec", lambda name: name)
     choose_runtime(Trainer.model_validate(raw_config(*settings)["trainer"]))
     with pytest.raises(ValueError, match=r"trainer.compile=true needs .*compiler.*, which is not here"):
         choose_runtime(Trainer.model_validate(raw_config(*settings, "trainer.compile=true")["trainer"]))
@@ -104,6 +105,15 @@ def test_compilation_without_a_compiler_is_refused(one_gpu, monkeypatch, tmp_pat
     (tmp_path / "Python.h").touch()
     found.append(missing_compiler(torch.device(device)))
     assert found == ([f"{tmp_path / 'Python.h'}", None] if device == "cuda" else [None, None])
+
+
+@pytest.mark.parametrize(
+    ("capability", "triton", "missing"), [((6, 1), True, "capability 7.0"), ((7, 5), False, "triton")]
+)
+def test_compiling_needs_a_newer_gpu_and_triton(monkeypatch, capability, triton, missing):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(runtime_module, "find_spec", lambda name: triton or None)
+    assert missing in missing_compiler(torch.device("cuda:0"))
 
 
 class NothingWaits(TorchDispatchMode):

@@ -28,6 +28,9 @@ def test_norms_that_processes_share_compute_what_the_model_s_own_do(tiny, name):
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.\nmore"),
         RuntimeError("CUDA error: out of memory\nmore"),  # of the driver
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("CUDA ran out of memory outside PyTorch's allocator"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
@@ -53,5 +56,12 @@ def test_another_error_of_the_driver_stays_as_it_is(tiny, monkeypatch):
 
     config = tiny()
     monkeypatch.setattr(nn.Module, "to", broken)
-    with pytest.raises(RuntimeError, match=r"^CUDA error: invalid device ordinal$"):
-        build_network(config, choose_runtime(config.trainer))
+    runtime = choose_runtime(config.trainer)
+    with pytest.raises(RuntimeError, match=r"^CUDA error: invalid device ordinal$") as of_network:
+        build_network(config, runtime)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", broken)
+    with pytest.raises(RuntimeError, match=r"^CUDA error: invalid device ordinal$") as of_device:
+        choose_runtime(tiny("trainer.device=cuda:0").trainer)
+    for caught in (of_network, of_device):  # an error that is its own cause would never end a walk along its causes
+        assert caught.value.__cause__ is None

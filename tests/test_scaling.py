@@ -100,6 +100,21 @@ def test_processes_share_each_batch_and_each_sample_comes_once_an_epoch():
         EpochBatches(np.arange(41), 9, (0, 1), 0, 2)
 
 
+def test_a_dry_run_over_processes_prints_its_plan_once(overrides, tmp_path):
+    result = run([*TORCHRUN, *overrides, "dry_run=true"], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("M parameters on cpu") == 1 and "to train: about" not in result.stdout
+    assert "destroy_process_group" not in result.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("rank", "hidden"), [(None, None), ("0", None), ("1", True)])
+def test_only_rank_0_draws_bars(monkeypatch, rank, hidden):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    assert distributed.hides_bars() is hidden
+
+
 def test_a_sweep_under_torchrun_is_refused(overrides, tmp_path):
     environment = ENVIRONMENT | {"RANK": "0", "WORLD_SIZE": "2"}
     command = [sys.executable, "-m", "salt.train", "-m", *overrides, "loss=bce,lovasz"]

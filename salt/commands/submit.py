@@ -3,9 +3,10 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from salt.commands.common import make_parser, messages
-from salt.config import RunConfig, check_config
+from salt.config import check_config
 from salt.runs.files import locked
 from salt.runs.rundir import RunDir
 
@@ -18,20 +19,28 @@ def main() -> None:
         parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
         parser.add_argument("--batch-size", type=int, help="tiles predicted at once (default: as in training)")
+        parser.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: as in training)")
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        submit(arguments.run, arguments.root, arguments.device, arguments.batch_size)
+        trainer = {
+            "device": arguments.device,
+            "predict_batch_size": arguments.batch_size,
+            "precision": arguments.precision,
+            "compile": False,  # which takes longer to start than it saves, and needs a compiler
+        }
+        submit(arguments.run, arguments.root, {key: value for key, value in trainer.items() if value is not None})
 
 
-def submit(path: Path, root: str | None, device: str, batch_size: int | None) -> None:
-    """Write the submission of the run in `path`.
+def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
+    """Write the submission of the run in `path`, with the settings `trainer` in place of its own.
 
     Raises:
         ValueError: it is no run with a finished fold, its score is of other folds, or the data is not what it was
             trained on.
     """
     directory = RunDir(path)
-    config = with_settings(directory.read_config(), device, batch_size)
+    raw = directory.read_config().model_dump(by_alias=True)
+    config = check_config(raw | {"trainer": raw["trainer"] | trainer})
     threshold = directory.read_score(config.data.n_folds)["threshold"]
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
         from salt.data.load import load_data_of_run  # no torch yet: a wrong --root is found at once
@@ -41,15 +50,6 @@ def submit(path: Path, root: str | None, device: str, batch_size: int | None) ->
         from salt.machine.device import choose_runtime
 
         submission.submit(config, directory, data.test, threshold, choose_runtime(config.trainer))
-
-
-def with_settings(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:
-    """The same settings with another trainer.device, and trainer.predict_batch_size if that is given."""
-    raw = config.model_dump(by_alias=True)
-    raw["trainer"]["device"] = device
-    if batch_size is not None:
-        raw["trainer"]["predict_batch_size"] = batch_size
-    return check_config(raw)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from salt.data import cache, rle
 from salt.data.archive import OUTER_ZIP, Folder, Source, Subfolder, Zip, check_root, stamps, without_tables
 from salt.data.png import TILE_SIZE as TILE_SIZE
 from salt.data.png import decode_image, decode_mask
+from salt.machine import distributed
 
 SHOWN = 5  # offending ids that a message names
 CHECKED = 4096  # masks compared at once
@@ -225,7 +226,7 @@ def decode_all(
             total=len(ids),
             desc=name.replace("_", " "),
             unit="tile",
-            disable=None,
+            disable=distributed.hides_bars(),
             leave=False,
         ):
             pass

@@ -47,7 +47,7 @@ def predict(
     share = positions[distributed.rank() :: distributed.world_size()]
     probabilities = np.empty((len(share), *tiles.images.shape[1:]), dtype=np.float32)
     try:
-        with tqdm(total=len(share), desc=title, unit="tile", disable=None, leave=False) as bar:
+        with tqdm(total=len(share), desc=title, unit="tile", disable=distributed.hides_bars(), leave=False) as bar:
             for start in range(0, len(share), BLOCK):
                 images, depths = inputs(tiles, share[start : start + BLOCK], runtime)
                 block = predict_block(network.eval_forward, images, depths, runtime, tta, bar)

@@ -9,6 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ from salt.machine import distributed
 # What is said where memory lacks that torch's own allocator does not give out.
 OUT_OF_MEMORY = (
     "CUDA error: out of memory",  # the driver, which has no room for what it needs itself
+    "CUDA driver error: out of memory",
+    "Triton Error [CUDA]: out of memory",
+    "CUDA ran out of memory",  # cuDNN's attention
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "unable to find an engine",  # cuDNN, where each of its ways to compute a convolution lacked memory
@@ -64,7 +68,9 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
         try:
             torch.cuda.set_device(found)  # pinned memory and records speak of the current device
         except RuntimeError as error:
-            raise (full_gpu(error) if is_out_of_memory(error) else error) from error
+            if not is_out_of_memory(error):
+                raise
+            raise full_gpu(error) from error
         torch.backends.cudnn.benchmark = True  # try which convolution is fastest: all batches have the same shape
     workers = trainer.workers
     if workers is None:
@@ -78,7 +84,7 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     missing = missing_compiler(found) if trainer.compile else None
     if missing is not None:
         raise ValueError(
-            f"trainer.compile=true needs {missing}, which is not here; install it or leave the setting out"
+            f"trainer.compile=true needs {missing}, which is not here; expected trainer.compile=false on this machine"
         )
     # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones
     share = max(trainer.batch_size // distributed.world_size(), 1)  # of this process
@@ -100,6 +106,10 @@ def missing_compiler(device: torch.device) -> str | None:
     if device.type == "cpu":
         compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
         return None if shutil.which(compiler) else f"the C++ compiler {compiler}"
+    if torch.cuda.get_device_capability(device)[0] < 7:
+        return "a GPU of CUDA capability 7.0 or newer"
+    if find_spec("triton") is None:
+        return "the Python package triton"
     if not any(shutil.which(compiler) for compiler in (os.environ.get("CC", "gcc"), "gcc", "clang")):
         return "a C compiler, gcc or clang"
     header = Path(sysconfig.get_paths()["include"], "Python.h")

@@ -26,6 +26,11 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def hides_bars() -> bool | None:
+    """The setting `disable` of tqdm: None (drawn if the output is a terminal) on rank 0, True on the others."""
+    return None if is_main() else True
+
+
 def local_rank() -> int:
     """Number of this process on its machine, which is that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0

@@ -28,7 +28,7 @@ def estimate_seconds(
 ) -> float:
     """Seconds that the folds `todo` will take, with their validation and the prediction of the test tiles.
 
-    Without torch.compile and without the loader's worker processes, which take long to start.
+    Without torch.compile, whose start takes long. Loading counts where the run has no worker processes for it.
     """
     if not todo:
         return 0.0
@@ -43,9 +43,10 @@ def estimate_seconds(
         fold = prepare(few, todo[0], data.train, folds, Path(empty), network, runtime, augment)
     state.model.train()
     seed_all(config.seed)
+    loaded = next(iter(loader))
 
     def train() -> None:
-        train_step(fold, state, next(iter(loader))).tolist()
+        train_step(fold, state, loaded if runtime.workers else next(iter(loader))).tolist()
 
     def validate() -> None:
         some = training[: runtime.predict_batch_size]

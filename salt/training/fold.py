@@ -78,7 +78,12 @@ def train_fold(
     fold = prepare(config, number, tiles, folds, path, network, runtime, augment, ahead)
     n = config.trainer.epochs
     epochs = tqdm(
-        range(state.epoch, n), desc=f"fold {number}", initial=state.epoch, total=n, unit="epoch", disable=None
+        range(state.epoch, n),
+        desc=f"fold {number}",
+        initial=state.epoch,
+        total=n,
+        unit="epoch",
+        disable=distributed.hides_bars(),
     )
     saved = time.monotonic()
     with interrupt.deferred():
@@ -173,7 +178,7 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
         total=state.steps_per_epoch,
         desc=f"epoch {state.epoch + 1}",
         unit="step",
-        disable=None,
+        disable=distributed.hides_bars(),
         leave=False,
     )
     unread: deque[tuple[Tensor, AsyncScalars]] = deque()

@@ -1,5 +1,7 @@
 """Learning rate over the steps of a fold, by torch's schedulers. Chosen by the group `schedule`."""
 
+import math
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
@@ -112,8 +114,8 @@ class Plateau(ReduceLROnPlateau):
 
 
 def after_epoch(schedule: LRScheduler, loss: float) -> None:
-    """Tell a schedule that follows the loss about the epoch's mean."""
-    if isinstance(schedule, Plateau):
+    """Give the epoch's mean loss, if it has one, to a schedule that depends on it."""
+    if isinstance(schedule, Plateau) and math.isfinite(loss):
         schedule.step(loss)
 
 

@@ -1,5 +1,6 @@
 """All that changes while a fold trains."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +54,8 @@ class Epoch:
 
     @property
     def mean(self) -> float:
-        """Mean loss so far."""
-        return sum(self.losses) / max(len(self.losses), 1)
+        """Mean loss so far; NaN if all steps were skipped."""
+        return sum(self.losses) / len(self.losses) if self.losses else math.nan
 
 
 @dataclass

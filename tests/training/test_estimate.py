@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from salt.data import loader
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
 from salt.machine.device import choose_runtime
@@ -44,6 +45,18 @@ def test_all_steps_validations_and_predictions_are_counted(seconds):
 def test_a_trial_of_other_settings(seconds, overrides):
     torch.manual_seed(1)
     assert np.isfinite(seconds([0], *overrides))
+
+
+@pytest.mark.parametrize(("workers", "loaded"), [(0, 3), (2, 1)])
+def test_loading_counts_where_no_workers_do_it_beside_the_steps(tiny, monkeypatch, workers, loaded):
+    batches = []
+    collate = loader.collate
+    monkeypatch.setattr(loader, "collate", lambda samples: (batches.append(1), collate(samples))[1])
+    monkeypatch.setattr(estimate, "fastest", lambda call: (call(), call(), 1.0)[2])
+    config = tiny(f"trainer.workers={workers}")
+    data = load_data(config)
+    estimate.estimate_seconds(config, data, assign_folds(config, data.train), [0], choose_runtime(config.trainer))
+    assert len(batches) == loaded
 
 
 def test_the_first_call_does_not_count(monkeypatch):

@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from conftest import flat, options, perturbed, raw_config
 
 from salt.build import build
 from salt.training import schedule
+from salt.training.state import Epoch
 
 
 def rates(make, n_steps, **settings):
@@ -64,6 +66,15 @@ def test_plateau_follows_the_loss_of_epochs_and_ignores_steps():
         schedule.after_epoch(made, loss)
         result.append(made.get_last_lr()[0])
     assert result == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.1]
+
+
+def test_plateau_ignores_an_epoch_whose_steps_were_all_skipped():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    made = schedule.Plateau(optimizer, 10, 10, factor=0.5, patience=0, final=0.1)
+    assert np.isnan(Epoch(steps=3, skipped=3).mean) and Epoch(losses=[1.0, 2.0]).mean == 1.5
+    for loss in (Epoch(steps=3, skipped=3).mean, 3.0, 2.0):
+        schedule.after_epoch(made, loss)
+    assert made.best == 2.0 and optimizer.param_groups[0]["lr"] == 1.0
 
 
 def example(option, **settings):
