@@ -1,11 +1,12 @@
 import os
+import subprocess
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may touch the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel processes; another number is honoured
 
 import io
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -113,6 +114,16 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "synthetic"
     ensure_synthetic(root, n_train=24, n_test=6, seed=0)
     return root
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, synthetic_root: Path) -> Path:
+    """A folder with the finished run runs/a, for the tests of one file."""
+    path = tmp_path_factory.mktemp("finished")
+    command = [sys.executable, "-m", "salt.train", *TINY, f"data.root={synthetic_root}", "name=a"]
+    result = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)  # as a user starts it
+    assert result.returncode == 0, result.stderr
+    return path
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
 APART = {"data", "trainer", "experiment", "ablation", "hydra"}  # not parts of a network or of its training
-# Of the encoders one of each family: the others differ in depth alone, and tests/models/test_options.py has them all.
+# Of the encoders one of each family: the others differ in depth alone; tests/models/test_any_encoder.py has them all.
 FAMILIES = ["any", "efficientnet_b0", "none", "resnet18"]
 GROUPS = {d.name: options(d.name) for d in sorted(CONFIGS.iterdir()) if d.is_dir() and d.name not in APART} | {
     "encoder": FAMILIES

@@ -77,14 +77,8 @@ def train_fold(
     state = start(config, len(batches), path, network.model, runtime)
     fold = prepare(config, number, tiles, folds, path, network, runtime, augment, ahead)
     n = config.trainer.epochs
-    epochs = tqdm(
-        range(state.epoch, n),
-        desc=f"fold {number}",
-        initial=state.epoch,
-        total=n,
-        unit="epoch",
-        disable=distributed.hides_bars(),
-    )
+    hidden = distributed.hides_bars()
+    epochs = tqdm(range(state.epoch, n), f"fold {number}", n, initial=state.epoch, unit="epoch", disable=hidden)
     saved = time.monotonic()
     with interrupt.deferred():
         for epoch in epochs:

@@ -209,62 +209,6 @@ def test_every_setting_changes_something(group, option, key):
     pytest.fail(f"{group}={option}: {section}.{key} changes nothing")
 
 
-@pytest.mark.parametrize("option", [o for o in options("encoder") if o not in ("any", "none")])
-def test_every_encoder_option(option):
-    _, model = built([f"encoder={option}", "encoder.weights=null", "decoder.channels=[8,8,8,8,8]"])
-    model.eval()
-    with torch.no_grad():
-        assert model(*batch(1)[:2]).logits.shape == (1, 1, 101, 101)
-
-
-@pytest.mark.parametrize("decoder", [o for o in options("decoder") if o != "tiramisu"])
-@pytest.mark.parametrize(
-    ("name", "stem"),
-    [
-        ("tu-convnext_atto", "default"),
-        ("tu-resnet18", "default"),
-        ("mobilenet_v2", "default"),
-        ("mit_b0", "default"),
-        *((name, stem) for name in ("resnet18", "se_resnet50") for stem in ("no_maxpool", "stride1")),
-    ],
-)
-def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
-    _, model = built(
-        [
-            "encoder=any",
-            f"encoder.name={name}",
-            "encoder.weights=null",
-            f"encoder.stem={stem}",
-            f"decoder={decoder}",
-            "attention=sse",
-            "input.size=101" if name != "mit_b0" else "input.size=128",
-        ]
-    )
-    shake(model)
-    images, depths, masks = batch()
-    output = model.train()(images, depths)
-    assert output.logits.shape == masks.shape
-    output.logits.mean().backward()
-    idle = [n for n, p in model.named_parameters() if p.ndim > 1 and (p.grad is None or not p.grad.any())]
-    assert not idle
-
-
-@pytest.mark.parametrize("size", [101, 104, 128, 160])
-@pytest.mark.parametrize("decoder", options("decoder"))
-def test_sizes_of_the_input(size, decoder):
-    _, model = built([*overrides_of("decoder", decoder), f"input.size={size}"])
-    assert model.eval()(*batch()[:2]).logits.shape == (2, 1, 101, 101)
-
-
-def test_sizes_of_the_other_inputs():
-    for overrides in (
-        ["input=resize_128", "input.size=101"],
-        ["input=resize_pad_256", "input.resize=120", "input.size=160"],
-    ):
-        _, model = built([*BASE, SMALL_UNET, *overrides])
-        assert model.eval()(*batch()[:2]).logits.shape == (2, 1, 101, 101)
-
-
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

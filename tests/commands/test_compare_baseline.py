@@ -1,0 +1,114 @@
+"""Seeds that are one row, and the row to compare with."""
+
+import numpy as np
+import pytest
+from test_compare import FOLDS, command, make_failed, make_run, name_baseline, rows_of, scores_of, settings
+
+from salt.reporting.comparison import compare_sweep
+from salt.scoring.comparison import bootstrap
+
+
+def test_seeds_are_one_row(tmp_path):
+    parts = [scores_of(i) for i in range(4)]
+    make_run(tmp_path / "center=conv,seed=0", parts[0], "conv", seed=0, name="x")
+    make_run(tmp_path / "center=conv,seed=1", parts[1], "conv", seed=1, name="y")
+    make_run(tmp_path / "center=none,seed=0", parts[2], "none", seed=0)
+    make_run(tmp_path / "center=none,seed=1", parts[3], "none", seed=1)
+    name_baseline(tmp_path, "center=none")
+    text = compare_sweep(tmp_path, None)
+    rows = rows_of(text)
+    difference = (parts[0] + parts[1]) / 2 - (parts[2] + parts[3]) / 2
+    assert "differences are to center=none (the sweep's baseline)" in text
+    assert list(rows) == ["center=none", "center=conv"]
+    assert [row[-1] for row in rows.values()] == ["2", "2"]
+    assert rows["center=conv"][1] == f"{difference.mean():+.4f}"
+    low, high = bootstrap(difference[None], FOLDS)[0]
+    assert rows["center=conv"][2] == f"[{low:+.4f}, {high:+.4f}]"
+
+
+def test_where_and_how_a_run_worked_is_no_other_setting(tmp_path):
+    trainer = settings("none")["trainer"]
+    make_run(tmp_path / "a", seed=0)
+    make_run(tmp_path / "b", seed=1, trainer=trainer | {"device": "cuda", "workers": 3})
+    make_run(tmp_path / "c", seed=2, trainer=trainer | {"epochs": trainer["epochs"] + 1})
+    assert {label: row[-1] for label, row in rows_of(compare_sweep(tmp_path, None)).items()} == {"a": "2", "c": "1"}
+
+
+def test_a_repeated_seed_is_no_second_seed(tmp_path):
+    make_run(tmp_path / "a", scores_of(1), seed=0)
+    make_run(tmp_path / "b", scores_of(2), seed=0)
+    make_run(tmp_path / "c", scores_of(3), seed=1)
+    rows = rows_of(compare_sweep(tmp_path, None))
+    assert {label: row[-1] for label, row in rows.items()} == {"a": "2", "b": "1"}
+    assert rows["a"][0] == f"{np.mean([scores_of(1), scores_of(3)]):.4f}"
+
+
+def test_a_sweep_over_nothing_but_seeds(tmp_path):
+    make_run(tmp_path / "seed=0", seed=0)
+    make_run(tmp_path / "seed=1", seed=1)
+    assert [row[-1] for row in rows_of(compare_sweep(tmp_path, "seed=1")).values()] == ["2"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["center=conv", "center=conv,seed=4", "{}/center=conv,seed=4", "{}/center=conv,seed=4/"]
+)
+def test_the_baseline_by_any_of_its_names(tmp_path, asked):
+    make_run(tmp_path / "center=conv,seed=3", center="conv", seed=3)
+    make_run(tmp_path / "center=conv,seed=4", center="conv", seed=4)
+    make_run(tmp_path / "center=none,seed=3", center="none", seed=3)
+    assert "are to center=conv (as asked)" in compare_sweep(tmp_path, asked.format(tmp_path))
+
+
+@pytest.mark.parametrize("asked", ["encoder.weights=a/b.pth", "encoder.weights=a%2Fb.pth"])
+def test_the_baseline_of_a_sweep_over_paths(tmp_path, asked):
+    make_run(tmp_path / "encoder.weights=a%2Fb.pth", center="conv")
+    make_run(tmp_path / "encoder.weights=null")
+    assert "are to encoder.weights=a%2Fb.pth (as asked)" in compare_sweep(tmp_path, asked)
+    name_baseline(tmp_path, asked)
+    assert "are to encoder.weights=a%2Fb.pth (the sweep's baseline)" in compare_sweep(tmp_path, None)
+
+
+def test_an_unknown_baseline_names_the_labels(tmp_path):
+    for label, center in {"a": "none", "b": "conv"}.items():
+        make_run(tmp_path / label, center=center)
+    with pytest.raises(ValueError, match=r"^baseline='x', expected a or b$"):
+        compare_sweep(tmp_path, "x")
+    make_run(tmp_path / "c", center="dblock")
+    with pytest.raises(ValueError, match=r"^baseline='x', expected one of a, b, c$"):
+        compare_sweep(tmp_path, "x")
+    assert not (tmp_path / "compare.md").exists()
+
+
+def test_the_first_run_given_is_the_baseline(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", center="conv")
+    monkeypatch.chdir(tmp_path)
+    command(monkeypatch, "b", "a")
+    assert "are to b (the first run)" in capsys.readouterr().out
+    assert {file.name for file in tmp_path.glob("compare.*")} == {"compare.md", "compare.csv", "compare.png"}
+
+
+@pytest.mark.parametrize("baseline", [None, "b"])
+def test_a_sweep_may_name_no_baseline(tmp_path, baseline):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", center="conv")
+    name_baseline(tmp_path, baseline)
+    expected = "b (the sweep's baseline)" if baseline else "a (the first run)"
+    assert f"are to {expected}" in compare_sweep(tmp_path, None)
+    assert "are to a (as asked)" in compare_sweep(tmp_path, "a")
+
+
+def test_a_failed_baseline_of_the_sweep_is_replaced_and_said(tmp_path):
+    make_failed(tmp_path / "center=none")
+    make_run(tmp_path / "center=conv", center="conv")
+    name_baseline(tmp_path, "center=none")
+    for asked in (None, "center=none"):  # the sweep itself asks for its own
+        text = compare_sweep(tmp_path, asked)
+        assert "are to center=conv (the first run; center=none has no score)" in text
+
+
+def test_equal_names_in_two_sweeps_are_told_apart(tmp_path, monkeypatch, capsys):
+    make_run(tmp_path / "x" / "a")
+    make_run(tmp_path / "y" / "a", center="conv")
+    command(monkeypatch, tmp_path / "x" / "a", tmp_path / "y" / "a", "--out", tmp_path)
+    assert list(rows_of(capsys.readouterr().out)) == [str(tmp_path / "x" / "a"), str(tmp_path / "y" / "a")]

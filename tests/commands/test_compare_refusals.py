@@ -1,0 +1,135 @@
+"""Runs that are not compared, and why."""
+
+import re
+
+import pytest
+from test_compare import FOLDS, IDS, command, make_failed, make_run, rows_of
+
+from salt.reporting.comparison import compare_sweep
+
+TRACEBACK = """Traceback (most recent call last):
+  File "x.py", line 1, in f
+KeyError: 'inner'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "y.py", line 2, in g
+    raise ValueError
+ValueError: dilations=[], expected one or more
+  and a second line
+"""
+
+
+def test_failed_points_are_listed(tmp_path):
+    make_run(tmp_path / "center=none")
+    make_failed(tmp_path / "center=asp_oc", TRACEBACK)
+    make_failed(tmp_path / "center=conv")
+    make_failed(tmp_path / "center=fpa", "")
+    (tmp_path / "center=x").mkdir()
+    (tmp_path / "center=x" / "error.txt").write_text("killed\n")  # refused before it had a config
+    problems = (
+        'Traceback (most recent call last):\n  File "a"\nValueError: the config has 2 problems:\n  epochs: a\n  b\n'
+    )
+    make_failed(tmp_path / "center=y", problems)
+    (tmp_path / "pictures").mkdir()
+    text = compare_sweep(tmp_path, None)
+    assert [line for line in text.splitlines() if "no score" in line] == [
+        "- no score: center=asp_oc (ValueError: dilations=[], expected one or more)",
+        "- no score: center=conv",
+        "- no score: center=fpa",
+        "- no score: center=x (killed)",
+        "- no score: center=y (ValueError: the config has 2 problems: epochs: a)",
+    ]
+    assert list(rows_of(text)) == ["center=none"] and "no score" in (tmp_path / "compare.md").read_text()
+
+
+def test_a_sweep_without_any_score_says_why(tmp_path):
+    make_failed(tmp_path / "a", TRACEBACK)
+    with pytest.raises(ValueError, match=r"no run with a score\n- no score: a \(ValueError: dilations"):
+        compare_sweep(tmp_path, None)
+
+
+def test_other_tiles_are_refused(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", center="conv", ids=[*IDS[:-3], "x", "y", "z"], partial=True)
+    with pytest.raises(ValueError, match="different tiles") as caught:
+        compare_sweep(tmp_path, None)
+    message = str(caught.value)
+    assert f"{tmp_path / 'a'} and {tmp_path / 'b'}" in message and f"{tmp_path / 'b'} is partial" in message
+    assert len(re.findall(r"\d{8}e1|\b[xyz]\b", message.split("only one has")[1])) == 5 and "(6 tiles)" in message
+
+
+def test_other_folds_are_refused(tmp_path):
+    make_run(tmp_path / "a")
+    moved = FOLDS.copy()
+    moved[[2, 5]] = 1 - moved[[2, 5]]
+    make_run(tmp_path / "b", center="conv", folds=moved)
+    with pytest.raises(ValueError, match=f"different folds: {IDS[2]}, {IDS[5]};") as caught:
+        compare_sweep(tmp_path, None)
+    assert f"{tmp_path / 'a'} and {tmp_path / 'b'}" in str(caught.value)
+
+
+HEAD = "id,fold,coverage,score\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("oof.csv", None, "oof.csv does not exist"),
+        ("oof.csv", "", "oof.csv is damaged: No columns"),
+        ("oof.csv", HEAD, "oof.csv is damaged: no tiles"),
+        ("oof.csv", "id,iou\na,0.1\n", "oof.csv is damaged: it lacks the columns fold, coverage, score"),
+        ("oof.csv", HEAD + "a,0,0,much\n", "oof.csv is damaged: .*much"),
+        ("oof.csv", HEAD + "a,zero,0,0.1\n", "oof.csv is damaged: .*zero"),
+        ("oof.csv", HEAD + "a,0,0,\n", "oof.csv is damaged: "),
+        ("oof.csv", HEAD + "a,0,0\n", "oof.csv is damaged: "),
+        ("oof.csv", HEAD + "a,0,0,nan\n", "oof.csv is damaged: "),
+        ("oof.csv", HEAD + "a,0,0,1.5\n", "oof.csv is damaged: a score is not within"),
+        ("oof.csv", HEAD + "a,0,0,1\na,1,0,1\n", "oof.csv is damaged: tile a stands in it twice"),
+        ("oof.csv", HEAD + "a,0,0,1\nb,0,0,1,1,1\n", "oof.csv is damaged: "),
+        ("oof.csv", b"\xff\xfe\x00\x01", "oof.csv is damaged: "),
+        ("score.json", None, r"has no score.json yet \(OSError: disk full\): finish the run"),
+        ("score.json", "{", "score.json is damaged: "),
+        ("score.json", "[]", "score.json is damaged: "),
+        ("config.yaml", None, "is no run directory, it has no config.yaml"),
+        ("config.yaml", "", "config.yaml is damaged: it holds no settings"),
+        ("config.yaml", "a: [", "config.yaml is damaged: "),
+        ("config.yaml", b"\xff", "config.yaml is damaged: "),
+    ],
+)
+def test_damaged_runs_are_one_message(tmp_path, monkeypatch, file, content, message):
+    run = make_run(tmp_path / "a")
+    (run / "error.txt").write_text("Traceback (most recent call last):\n  File\nOSError: disk full\n")
+    (run / file).unlink()
+    if content is not None:
+        (run / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SystemExit) as ended:
+        command(monkeypatch, run, make_run(tmp_path / "b", center="conv"), "--out", tmp_path / "out")
+    assert re.match(f"salt-compare: {re.escape(str(run))}[ /]{message}", str(ended.value).replace("\n", " "))
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_paths_are_one_message(tmp_path, monkeypatch):
+    run, file, sweep = make_run(tmp_path / "a"), tmp_path / "file", tmp_path / "s"
+    make_run(sweep / "p")
+    make_run(sweep / "q", center="conv")
+    file.touch()
+    (tmp_path / "empty").mkdir()
+    cases = {
+        (tmp_path / "nowhere",): "nowhere does not exist",
+        (file,): "file is no folder",
+        (tmp_path / "empty",): "empty is no run directory, it has no config.yaml",
+        (run, sweep): r"s is no run directory.*to compare the runs in it \(p, q\) give it alone",
+        (run, tmp_path / "." / "s" / ".." / "a"): "one run is given more than once",
+        (run, "--baseline", "b"): "baseline='b', expected a",
+        (run, "--out", file / "x"): "Not a directory",
+    }
+    for arguments, message in cases.items():
+        with pytest.raises(SystemExit, match=f"^salt-compare: .*{message}"):
+            command(monkeypatch, *arguments)
+    with pytest.raises(ValueError, match="empty holds no runs"):
+        compare_sweep(tmp_path / "empty", None)
+    (sweep / "multirun.yaml").write_text("hydra: [")
+    with pytest.raises(ValueError, match=r"multirun.yaml is damaged"):
+        compare_sweep(sweep, None)
