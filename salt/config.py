@@ -10,7 +10,7 @@ Stages = Literal["all"] | list[int]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
 Place = Annotated[str, AfterValidator(expanduser)]  # a path; few shells replace the ~ in key=~/path
 
-# Where classes were before. Runs of earlier versions, and YAML files of a user, name them there.
+# Old places of classes: runs of earlier versions and a user's YAML files may name them there.
 MOVED = {
     **{f"salt.averaging.{name}": f"salt.training.averaging.{name}" for name in ("Last", "EMA", "SWA")},
     "salt.schedule.cosine": "salt.training.schedule.cosine",
@@ -23,7 +23,7 @@ MOVED = {
     "salt.models.supervision.Supervision": "salt.models.supervision.NoDeepSupervision",
 }
 
-# What `accept` may name: each takes effect at the next step, a checkpoint restores none.
+# The keys that `accept` may name: a changed value takes effect at the next step, since checkpoints do not hold it.
 ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
 
 

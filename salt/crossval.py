@@ -1,4 +1,4 @@
-"""A whole run: gates, folds, out-of-fold scores, submission."""
+"""A whole run: checks, folds, out-of-fold scores, submission."""
 
 import logging
 import shlex
@@ -69,7 +69,7 @@ def run(
         return None
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
-        directory.claim(*belongings)  # checked once more: now no other process can write it
+        directory.claim(*belongings)  # checked again: another process may have written it before the lock was taken
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
         score = complete_run(config, data, folds, directory, runtime, in_parts, points_left)
@@ -94,7 +94,7 @@ def complete_run(
         complete_fold(config, fold, data, folds, directory, network, runtime, ahead)
     distributed.barrier()
     submission = directory.path / "submission.csv"
-    with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # whoever comes last sees all folds
+    with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # the last process finds all folds finished
         score = write_scores(config, directory, data.train, folds)
         if in_parts and score["partial"] and not submission.exists():
             command = shlex.join(["salt-submit", str(directory.path)])
@@ -130,7 +130,7 @@ def complete_fold(
             log.info("fold %d is finished already", fold)
         else:
             digest = digest_of_weights(config, directory.needs_weights([fold]))
-            if digest is not None:  # once more: hours may have passed since the first fold
+            if digest is not None:  # checked again: hours may have passed since the first fold
                 directory.check_weights(digest, str(config.encoder.weights))
             with out_of_memory_named(config):
                 weights = train_fold(config, fold, data.train, folds, path, network, runtime, ahead)
@@ -150,7 +150,7 @@ def draw_curves(fold: Path) -> None:
 
 
 def out_of_memory(config: RunConfig, error: Exception) -> str:
-    """What to do when the GPU's memory is too small."""
+    """The error message for a GPU whose memory is too small: the cause, and which settings to lower."""
     n = distributed.world_size()  # each takes as many tiles
     half = max(config.trainer.batch_size // (2 * n), 2) * n
     return (
@@ -161,7 +161,7 @@ def out_of_memory(config: RunConfig, error: Exception) -> str:
 
 
 def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
-    """Say what is going to happen."""
+    """Log the data, the network, the device, and the folds and steps to train."""
     assert data.train.masks is not None
     empty = 1 - data.train.masks.any(axis=(1, 2)).mean()
     steps = [int((folds != f).sum()) // config.trainer.batch_size for f in config.fold_list]
@@ -198,7 +198,7 @@ def counted(n: int, noun: str) -> str:
 def log_estimate(
     config: RunConfig, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime
 ) -> None:
-    """Say how long the folds that are missing will take."""
+    """Log how long the folds that are not finished will take."""
     todo = [fold for fold in config.fold_list if not directory.is_done(fold)]
     with memory_given_back(), out_of_memory_named(config):
         seconds = estimate_seconds(config, data, folds, todo, runtime)
@@ -211,7 +211,7 @@ def log_estimate(
 
 @contextmanager
 def out_of_memory_named(config: RunConfig) -> Iterator[None]:
-    """Within this context a GPU's memory that is too small is an error that says what to do."""
+    """Within this context an out-of-memory error of the GPU becomes a ValueError that says what to lower."""
     try:
         yield
     except RuntimeError as error:

@@ -40,7 +40,7 @@ def main() -> None:
             print(f"salt-train {salt.__version__}")
             return
         words = get_args_parser().parse_args().overrides
-        if os.getcwd() not in sys.path:  # a user's own losses lie in the folder of now, as with python -m salt.train
+        if os.getcwd() not in sys.path:  # own losses may lie in the current folder, as with python -m
             sys.path.append(os.getcwd())
         try:
             run_all(words)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def run_all(words: list[str]) -> None:
-    """What the command line says; ends the process with its exit code, or with one message."""
+    """Run what the command line asks for; ends the process with its exit code, or with one message."""
     code: Any = 0
     Sweep.running = None
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -96,7 +96,7 @@ def run(cfg: DictConfig) -> float | None:
         if distributed.world_size() > 1 and in_sweep:
             raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
         config = typed(cfg)
-        if in_sweep and Sweep.running is None:  # a point in a process of its own
+        if in_sweep and Sweep.running is None:  # this point has its own process
             interrupt.follow_parent()
         check_start(config, path)
         limit_threads()
@@ -110,7 +110,7 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def log_choices() -> None:
-    """Say which option of each group the run has, and which settings were typed."""
+    """Log the chosen option of each group, and the settings that were typed."""
     hydra_config = HydraConfig.get()
     choices = {g: o for g, o in hydra_config.runtime.choices.items() if o != "null" and not g.startswith("hydra/")}
     log.info("options: %s", " ".join(f"{group}={option}" for group, option in choices.items() if option is not None))
@@ -184,7 +184,7 @@ def messages(path: Path) -> Iterator[None]:
             yield
     except interrupt.Interrupted as stop:
         print(f"{stop}; the same command goes on from where it was", file=sys.stderr)
-        if interrupt.is_orphan():  # joblib would keep this process, and its GPU memory, for work that nobody gives
+        if interrupt.is_orphan():  # joblib would keep this process and its GPU memory for no work
             os._exit(stop.exit_code)
         interrupt.hand_on(stop.signum)
         sys.exit(stop.exit_code)
@@ -192,7 +192,7 @@ def messages(path: Path) -> Iterator[None]:
         if in_sweep:
             print(f"{path}: {error}", file=sys.stderr)
             place = Path(HydraConfig.get().runtime.output_dir)  # of a dry run: a temporary folder
-            if not (place / "config.yaml").exists():  # refused before it began: nothing else would tell
+            if not (place / "config.yaml").exists():  # refused before it began: this is its only trace
                 with suppress(OSError):  # the disk itself may be what failed
                     (place / "error.txt").write_text(traceback.format_exc())
         forget_variables(error)
@@ -212,14 +212,14 @@ def forget_variables(error: BaseException | None) -> None:
 
 
 class RunLog(logging.FileHandler):
-    """A run's log. What is said before the run has its directory waits for it, so that a refused run leaves none."""
+    """Writes train.log. Records are kept in memory until the run directory exists, so that a refused run makes none."""
 
     def __init__(self, file: Path):
         super().__init__(file, delay=True)
         self.waiting: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, and those that wait, if there is a directory."""
+        """Write a record, and those kept before it, if the directory exists."""
         self.waiting.append(record)
         while self.waiting and Path(self.baseFilename).parent.is_dir():
             super().emit(self.waiting.pop(0))

@@ -1,4 +1,4 @@
-"""What the commands have in common: one message instead of a traceback, `--version`, a quiet end where nobody reads."""
+"""Shared by the commands: one message instead of a traceback, `--version`, a quiet end if the output is closed."""
 
 import signal
 import sys

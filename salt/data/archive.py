@@ -19,7 +19,7 @@ BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOF
 
 
 def check_root(root: Path) -> None:
-    """Make sure that there is a data folder with tables or archives; what is in these, its reader checks.
+    """Make sure that there is a data folder with tables or archives; their content is checked when they are read.
 
     Raises:
         ValueError: there is none; the message names the ways to get data.

@@ -45,7 +45,7 @@ def cached_arrays(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"data.cache: {folder} cannot be used as a folder: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):  # such as the data attached to a notebook: no lock, nobody changes it
+    if not os.access(folder, os.W_OK):  # such as data attached to a notebook: it never changes, so no lock is needed
         found = find(folder, source, shapes)
         if found is None:
             raise ValueError(f"data.cache: {folder} is read-only and does not hold these tiles")
@@ -93,7 +93,7 @@ def find(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | None:
 
 
 def allocate_file(path: Path, shape: tuple[int, ...]) -> Array:
-    """A new mapped file; its space is taken at once, since a full disk could not be told later."""
+    """A new mapped file; its space is taken at once, since a full disk could not be reported later."""
     try:
         path.unlink(missing_ok=True)  # a process that has the old file mapped keeps it
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)

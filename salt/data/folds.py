@@ -32,7 +32,7 @@ def make_folds(masks: NDArray[np.uint8], n_folds: int, seed: int) -> NDArray[np.
         classes = np.zeros_like(classes)
     folds = np.empty(len(masks), dtype=np.int64)
     splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():  # a rare class that cannot reach every fold is no fault
+    with warnings.catch_warnings():  # a class with fewer tiles than folds is allowed
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         for fold, (_, validation) in enumerate(splitter.split(classes, classes)):
             folds[validation] = fold

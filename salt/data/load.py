@@ -29,7 +29,7 @@ def load_data(config: RunConfig) -> Dataset:
 
 
 def load_data_of_run(directory: RunDir, config: RunConfig, root: str | None) -> Dataset:
-    """The data that a run was trained on, from the folder `root`, or from where it was then.
+    """The data that a run was trained on, from the folder `root`, or from the place in its config.
 
     Raises:
         ValueError: it is not there, cannot be read, or is other data.

@@ -34,7 +34,7 @@ Sample = tuple[Tensor, Tensor, float, int]  # image and mask (1 H W, uint8), dep
 
 
 class TrainTiles(Dataset[Sample]):
-    """Augmented tiles, asked for by (epoch, position)."""
+    """Augmented tiles; the key of a sample is (epoch, position)."""
 
     def __init__(self, tiles: Tiles, augment: Augment, seed: tuple[int, int]):
         assert tiles.masks is not None
@@ -83,10 +83,10 @@ def collate(samples: list[Sample]) -> Batch:
 def quiet_worker(_: int) -> None:
     """Keep OpenCV from starting threads of its own inside each worker process, and keep signals such as Ctrl-C from it.
 
-    They go to all processes of a group, but the one that trains needs its workers until the step is done.
+    A signal goes to all processes of a group, but training needs its workers until the step is done.
     """
     cv2.setNumThreads(0)
-    os.setpgid(0, 0)  # a group of its own; it ends when the one that trains says so, or is gone
+    os.setpgid(0, 0)  # a group of its own; the worker ends when the training process stops it, or has ended
 
 
 def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_memory: bool) -> "DataLoader[Batch]":
@@ -97,7 +97,7 @@ def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_m
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # else each iterator would draw from the global one, by which dropout is seeded
+        generator=torch.Generator(),  # else each iterator would draw from the global generator, which dropout uses
         persistent_workers=workers > 0,
         worker_init_fn=quiet_worker,
         # the platform's own way to start a process; in joblib's processes torch would take joblib's, and fail

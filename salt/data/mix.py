@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# What the host needs to know (shares, rectangles) is drawn by NumPy, the order of the tiles on their own device:
-# neither makes one wait for the other.
+# NumPy draws what the CPU needs (shares, rectangles); the order of the tiles is drawn on their device. So no value
+# has to be copied between CPU and GPU.
 
 
 class Mixed(NamedTuple):

@@ -42,7 +42,7 @@ def _handle(signum: int, _: FrameType | None) -> None:
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Within this context signals raise `Interrupted`; afterwards whoever handled them before does so again."""
+    """Within this context signals raise `Interrupted`; afterwards the previous handlers are restored."""
     if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
         yield
         return

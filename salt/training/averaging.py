@@ -21,21 +21,21 @@ class Averaging(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.module = copy.deepcopy(model).requires_grad_(False)
-        self.register_buffer("n_averaged", torch.tensor(0))  # on the CPU: reading it from a GPU would mean to wait
+        self.register_buffer("n_averaged", torch.tensor(0))  # on the CPU, which reads it at each step
         pairs = list(zip(tensors(self.module), tensors(model), strict=True))
         self._weights = columns([pair for pair in pairs if pair[0].is_floating_point()])
         self._counters = columns([pair for pair in pairs if not pair[0].is_floating_point()])  # of batch norm
 
     def after_step(self) -> None:
-        """Take account of one training step."""
+        """Update the average after a training step."""
 
     def after_epoch(self, progress: float) -> None:
-        """Take account of an epoch; `progress` is the fraction of the epochs that are done now."""
+        """Update the average after an epoch; `progress` is the fraction of the epochs that are done now."""
         self.move(1.0)
 
     @torch.no_grad()
     def move(self, weight: float) -> None:
-        """Move all averages by the fraction `weight` of the way to the values of now; 1 copies. Counters are copied."""
+        """Move all averages by the fraction `weight` towards the current values; 1 copies. Counters are copied."""
         averages, values = self._weights
         if weight == 1:
             torch._foreach_copy_(averages, values)
@@ -116,7 +116,7 @@ def columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tens
 
 @torch.no_grad()
 def recompute_norms(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Replace the statistics of batch norm by the mean over batches of images and depths, for the weights of now."""
+    """Replace the statistics of batch norm by the mean over batches of images and depths, for the current weights."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -124,7 +124,7 @@ def recompute_norms(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) 
     model.train()
     for i, (images, depths) in enumerate(batches):
         for norm in norms:
-            norm.momentum = 1 / (i + 1)  # equal weight for every batch; None would ask the device for a number
+            norm.momentum = 1 / (i + 1)  # equal weights; with None torch would read from the device
         model(images, depths)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

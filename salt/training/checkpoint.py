@@ -1,4 +1,4 @@
-"""All that changes while a fold trains, and its file: checked when read, with the one before as a spare."""
+"""Checkpoints: the state of a fold in a file with checksums, and the file before as a backup."""
 
 import csv
 import io
@@ -63,7 +63,7 @@ def load(state: State, path: Path) -> None:
         fill(state, content, file)
         for message in damaged:
             log.warning("%s. Resuming from %s; the damaged file was renamed to damaged.pt.", message, file)
-            rename(path / "last.pt", path / "damaged.pt")  # or the next save would make it the spare
+            rename(path / "last.pt", path / "damaged.pt")  # else the next save would make it the backup
         return
     raise ValueError(f"{'; '.join(damaged)}. Delete them to train this fold again from its beginning.")
 
@@ -77,7 +77,7 @@ def read(file: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            broken = archive.testzip()  # torch itself does not look at the checksums
+            broken = archive.testzip()  # torch itself does not check the checksums
     except BROKEN as error:
         raise Damaged(f"{file} is damaged: {error}") from None
     if broken is not None:
@@ -112,7 +112,7 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
     for name, part in state.parts().items():
         if name == "schedule" and not same_steps and not isinstance(part, Plateau):
             continue
-        if name == "scaler" and content[name].get("scale") == 1:  # of a machine where nothing is scaled (see step.py)
+        if name == "scaler" and content[name].get("scale") == 1:  # written where no loss is scaled (see step.py)
             continue
         try:
             part.load_state_dict(content[name])
@@ -143,6 +143,6 @@ def replay(state: State, content: dict[str, Any]) -> None:
     """Bring the schedule to where a run with another batch size was: the same part of its epochs."""
     done = content["epoch"] + content["current"]["steps"] / content["steps_per_epoch"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that no step of the optimizer came before
+        warnings.simplefilter("ignore", UserWarning)  # torch warns that no step of the optimizer came before
         for _ in range(int(done * state.steps_per_epoch)):
             state.schedule.step()

@@ -152,7 +152,7 @@ def finish(fold: Fold, state: State) -> list[Path]:
     files = [*snapshots(state, fold.path), fold.path / "model.safetensors"]
     with result_weights(fold, state):
         save_weights(state.model, files[-1])
-        distributed.barrier()  # the others read what the first process wrote
+        distributed.barrier()  # the other processes read what rank 0 wrote
         tta = fold.config.trainer.tta
         probabilities = predict_mean(fold.network, files, fold.tiles, fold.held_out, fold.runtime, tta, "validate")
     ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
@@ -183,7 +183,7 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
         state.current.lr = float(state.schedule.get_last_lr()[0])
         unread.append((batch.index, AsyncScalars(train_step(fold, state, batch))))
         state.current.steps += 1
-        if len(unread) > 1:  # the outcome of the step before, so that the device never waits for us
+        if len(unread) > 1:  # the outcome of the step before, so that the device never waits for the CPU
             stop = read_outcome(state, *unread.popleft(), ids)
         now = time.perf_counter()
         state.clock.count_step(now - clock, len(batch.index) * distributed.world_size())
@@ -215,7 +215,7 @@ def validate(fold: Fold, state: State) -> Row:
         return NOT_VALIDATED
     with result_weights(fold, state):
         probabilities = predict(fold.network, fold.tiles, fold.held_out, fold.runtime, tta=False, title="validate")
-    if not distributed.is_main():  # the first process has the probabilities, and writes the table
+    if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
     counts = metrics.count_pixels(probabilities, fold.tiles.masks[fold.held_out], np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}

@@ -1,4 +1,4 @@
-"""What a fold tells while it trains: a line for each epoch, and the time that is left."""
+"""The progress of a fold: a line for each epoch, and the time that is left."""
 
 from dataclasses import dataclass
 

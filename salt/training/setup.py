@@ -44,7 +44,7 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter,
     )
     if resumed:
         checkpoint.load(state, path)
-        snapshots(state, path)  # a lost one is better known now than at the end
+        snapshots(state, path)  # report a lost snapshot now, not at the end
         log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
     return state
 
@@ -68,7 +68,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     node = config.optimizer.node()
-    # one pass over the weights; and a step without a finite gradient is left out on the device, not by asking it
+    # one pass over the weights; and the device itself skips a step without a finite gradient, so the CPU need not wait
     fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
     optimizer: Optimizer = build.build("optimizer", {"fused": True} | node if fused else node, params=groups)
     if isinstance(optimizer, SGD):
@@ -79,7 +79,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
 def begin_with_zeros(optimizer: SGD) -> None:
     """Set the momentum to zero before the first step.
 
-    torch reserves it within that step, and a fused step that is left out would leave there what was in memory.
+    torch allocates it within that step; if a fused optimizer skips the step, its content would be undefined.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"] if group["momentum"] else ():
@@ -105,7 +105,7 @@ def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
 
 
 def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
-    """Leaves steps without a finite gradient out, on the device itself; in float16 it also scales the loss."""
+    """Skips steps without a finite gradient, on the device itself; in float16 it also scales the loss."""
     if runtime.dtype == torch.float16:
         return torch.amp.GradScaler(runtime.device.type)
     return torch.amp.GradScaler(runtime.device.type, init_scale=1.0)  # train_step keeps it there

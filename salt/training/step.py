@@ -1,4 +1,4 @@
-"""One training step, and what it gave: all of it on the device, so that the host never waits within a step.
+"""One training step and its outcome. Both stay on the device, so that the CPU never waits for it within a step.
 
 Under torchrun on GPUs it waits at each batch norm, where the processes exchange their sums.
 """
@@ -31,25 +31,25 @@ HELP = "A lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32 may help,
 
 
 class Statistics:
-    """The running statistics of batch norm, kept before a step, so that a step that is left out leaves them too."""
+    """A copy of batch norm's running statistics from before a step, to restore them if the step is skipped."""
 
     def __init__(self, model: nn.Module):
         self.buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self.kept = self.flat()
 
     def keep(self) -> None:
-        """Remember them as they are now, all in one tensor."""
+        """Copy the current statistics into one tensor."""
         self.kept = self.flat()
 
     def restore(self, where: Tensor) -> None:
-        """Bring back what was kept if `where` (one truth value on the device) holds; the host does not ask."""
+        """Restore the copy if `where` is true: a boolean on the device, which is not copied to the CPU."""
         if not self.buffers:
             return
         right = torch.where(where, self.kept, self.flat()).split([buffer.numel() for buffer in self.buffers])
         torch._foreach_copy_(self.buffers, [r.view_as(b) for r, b in zip(right, self.buffers, strict=True)])
 
     def flat(self) -> Tensor:
-        """All of them in a row."""
+        """All statistics in one vector."""
         return torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else torch.empty(0)
 
 
@@ -88,7 +88,7 @@ def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     terms = [weight * state.model.loss(output, target, fold.loss) for weight, target in mixed.targets]
     value = torch.stack(terms).sum()
     state.optimizer.zero_grad(set_to_none=True)
-    finite_or_nan = torch.where(torch.isfinite(value), 1.0, torch.nan)  # no gradient of a loss that is no number
+    finite_or_nan = torch.where(torch.isfinite(value), 1.0, torch.nan)  # a loss that is not finite gives NaN gradients
     state.scaler.scale(value * finite_or_nan).backward()
     state.scaler.unscale_(state.optimizer)
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -96,7 +96,7 @@ def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     if fold.config.trainer.clip is not None:
         nn.utils.clip_grads_with_norm_(parameters, fold.config.trainer.clip, norm)
     state.scaler.step(state.optimizer)
-    # outside float16 the scale stays 1: by itself it would halve with every step left out, and never rise again
+    # outside float16 the scale stays 1: by default it would halve with every skipped step, and never rise again
     state.scaler.update(None if fold.runtime.dtype == torch.float16 else 1.0)
     fold.statistics.restore(~torch.isfinite(norm))
     state.average.after_step()
@@ -121,7 +121,7 @@ def read_outcome(state: State, index: Tensor, outcome: AsyncScalars, ids: list[s
         f"{', '.join(ids[i] for i in index.tolist())}"
     )
     log.warning("skipped a step: %s", found)
-    # float16 begins with a large scale and halves it at each step left out; a short epoch may be over before it fits
+    # float16 begins with a large scale and halves it at each skipped step; a short epoch may end before it fits
     searches = state.scaler.get_scale() > 1
     none_left = state.current.skipped == state.steps_per_epoch and not searches
     if state.current.skipped > MAX_SKIPPED or none_left:
