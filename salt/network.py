@@ -18,7 +18,7 @@ Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey dept
 
 @dataclass(frozen=True)
 class Network:
-    """A network whose weights each fold and each prediction puts in."""
+    """The network of a run. Each fold and each prediction loads its own weights into it."""
 
     model: Segmenter
     eval_forward: Forward  # the model as prediction calls it, and training on one device: compiled, or itself

@@ -54,7 +54,7 @@ def check_words(words: list[str]) -> None:
 
 
 def check_overrides(overrides: list[Override]) -> None:
-    """Refuse settings of which Hydra would drop a part without a word.
+    """Refuse settings of which Hydra would silently drop a part.
 
     Raises:
         ValueError: a list for a group, of which the last option alone counts; a fixed value for what a sweep varies.

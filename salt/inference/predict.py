@@ -38,7 +38,7 @@ def predict(
 ) -> NDArray[np.float32]:
     """Probabilities (N H W) of the tiles at N positions, in eval mode.
 
-    Of several processes each works on its share, and the first one gets all; the others get none (0 H W).
+    With several processes each predicts its share; rank 0 gets all probabilities, the others none (0 H W).
 
     Raises:
         ValueError: the device's memory is too small, or a probability is no number.
@@ -75,7 +75,7 @@ def predict(
 def predict_block(
     forward: Forward, images: Tensor, depths: Tensor, runtime: Runtime, tta: bool, bar: "tqdm[NoReturn]"
 ) -> Tensor:
-    """Probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), all on the device; nothing waits for it.
+    """Probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), all on the device, without waiting for it.
 
     Every call has the same batch size, the last one filled up with copies, so that the network is not compiled again.
     """

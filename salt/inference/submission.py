@@ -68,7 +68,7 @@ def origin(config: RunConfig, directory: RunDir, threshold: float) -> dict[str, 
 
 
 def is_fresh(config: RunConfig, directory: RunDir, threshold: float) -> bool:
-    """Whether submission.csv was made from the weights and threshold of now, and has not changed since."""
+    """Whether submission.csv was made from the current weights and threshold, and has not changed since."""
     file, record = directory.path / "submission.csv", directory.path / "submission.json"
     if not (file.is_file() and record.is_file()):
         return False

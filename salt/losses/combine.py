@@ -100,7 +100,7 @@ def simple_losses(loss: nn.Module) -> list[nn.Module]:
 
 
 def set_progress(loss: nn.Module, progress: float) -> None:
-    """Tell every loss inside `loss` that changes by epoch which fraction of the epochs is done."""
+    """Set the fraction of the epochs that is done in every loss inside `loss` that changes by epoch."""
     for module in loss.modules():
         if isinstance(module, Change):
             module.progress = progress

@@ -20,7 +20,7 @@ from torch import Tensor
 from salt.config import Trainer
 from salt.machine import distributed
 
-# What is said where memory lacks that torch's own allocator does not give out.
+# Texts of errors for memory that torch's own allocator does not manage.
 OUT_OF_MEMORY = (
     "CUDA error: out of memory",  # the driver, which has no room for what it needs itself
     "CUDA driver error: out of memory",
@@ -66,7 +66,7 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
         if found.index >= torch.cuda.device_count():
             raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
         try:
-            torch.cuda.set_device(found)  # pinned memory and records speak of the current device
+            torch.cuda.set_device(found)  # pinned memory and profiles refer to the current device
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -117,12 +117,12 @@ def missing_compiler(device: torch.device) -> str | None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the GPU's memory was too small, in the words of torch or of the libraries below it."""
+    """Whether an error of torch, or of a CUDA library it uses, means that the GPU's memory is too small."""
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def full_gpu(error: RuntimeError) -> ValueError:
-    """What to say where the memory does not even suffice to begin."""
+    """The error for a GPU whose memory is too small even to begin."""
     return ValueError(
         f"out of GPU memory before the first step: {str(error).splitlines()[0]} "
         "Another process may use this GPU; choose another trainer.device."

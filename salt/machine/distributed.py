@@ -17,12 +17,12 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes."""
+    """Whether this is rank 0, the only process that writes files."""
     return rank() == 0
 
 
@@ -62,7 +62,7 @@ def barrier() -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The first process does what is in this context; then the others do, and find what it wrote."""
+    """Rank 0 runs this context first; then the others run it, and find the files it wrote."""
     if not is_main():
         barrier()
     yield
@@ -71,7 +71,7 @@ def main_first() -> Iterator[None]:
 
 
 def gather(part: Any) -> list[Any]:
-    """What each process has, in the order of their numbers, given to the first one; the others get an empty list."""
+    """Gather an object of each process on rank 0, in the order of ranks; the others get an empty list."""
     if world_size() == 1:
         return [part]
     import torch.distributed as dist
@@ -92,7 +92,7 @@ def all_reduce_mean(value: Any) -> Any:
 
 
 def same_as_main(module: Any) -> None:
-    """Give a module the first process's tensors; statistics of batch norm differ between processes on CPU."""
+    """Broadcast rank 0's tensors of a module; on CPU the statistics of batch norm differ between processes."""
     if world_size() > 1:
         import torch.distributed as dist
 

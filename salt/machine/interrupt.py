@@ -1,4 +1,4 @@
-"""Signals that end a run: noted while a fold trains, so that it stops between two steps; obeyed at once elsewhere."""
+"""Signals that end a run: noted while a fold trains, which stops between two steps; elsewhere the run ends at once."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# Ctrl-C; the end of a job; what Slurm can be told to send, and submitit tells it to, some time before the end
+# Ctrl-C; the end of a job; the two signals that Slurm can send before the end (submitit asks for one of them)
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 
@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
 _noted: int | None = None  # the signal that waits for the end of a step
 _deferred = False
-_parent: int | None = None  # the process without which this one stops too
+_parent: int | None = None  # this process stops when the parent with this number ends
 
 
 def _handle(signum: int, _: FrameType | None) -> None:
@@ -69,7 +69,7 @@ def deferred() -> Iterator[None]:
 
 
 def noted() -> int | None:
-    """The signal that was noted, if there was one; SIGTERM where the process that this one follows is gone."""
+    """The signal that was noted, if there was one; SIGTERM if the parent process has ended (see `follow_parent`)."""
     return signal.SIGTERM if _noted is None and is_orphan() else _noted
 
 
@@ -80,11 +80,11 @@ def follow_parent() -> None:
 
 
 def is_orphan() -> bool:
-    """Whether the process that this one follows is gone."""
+    """Whether the parent process has ended, if this process follows it."""
     return _parent is not None and os.getppid() != _parent
 
 
 def hand_on(signum: int) -> None:
-    """Tell the one who handled this signal before us (submitit requeues its job), if there is one."""
+    """Raise the signal again for the handler that was set before (submitit's requeues its job), if there is one."""
     if signal.getsignal(signum) not in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None):
         signal.raise_signal(signum)

@@ -1,4 +1,4 @@
-"""What happens when nobody reads a command's output any more, as after `| head`."""
+"""What a command does when the pipe of its output is closed, as by `| head`."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def quiet_pipe() -> Iterator[None]:
-    """Within this context a pipe that nobody reads any more (`| head`) ends the process without a word.
+    """Within this context a closed output pipe (`| head`) ends the process without a message.
 
     Shells then show exit code 141.
     """

@@ -138,13 +138,13 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
             "Use encoder.weights=FILE (.safetensors or .pth) or encoder.weights=null (random weights). "
             f"({type(error).__name__})"
         ) from None
-    except ValueError as error:  # smp's word for transformers such as ViT, whose maps all have one size
+    except ValueError as error:  # smp's message for transformers such as ViT, whose maps all have one size
         if "downsampling pattern" not in str(error):
             raise
         raise ValueError(
             f"encoder.name={name} does not halve its feature maps from stage to stage, which the decoder needs; "
             "choose one that does, such as resnet34, mit_b0 or tu-convnext_tiny"
         ) from None
-    except RuntimeError as error:  # timm's word for an unknown model, or for one without weights
+    except RuntimeError as error:  # timm's message for an unknown model, or for one without weights
         near = [f"tu-{m}" for m in difflib.get_close_matches(name[3:], timm.list_models(), n=5, cutoff=0.4)]
         raise ValueError(f"encoder.name={name}: {error}; near names: {', '.join(near)}") from None

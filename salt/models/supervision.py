@@ -150,8 +150,8 @@ class Nonempty(DeepSupervision):
         """Weighted sum of the heads' losses."""
         has_salt = masks.flatten(1).any(dim=1)
         total = self.image_weight * F.binary_cross_entropy_with_logits(extra[0][:, 0].float(), has_salt.float())
-        weights = has_salt / has_salt.sum().clamp(min=1)  # to choose tiles by their values would wait for the device
-        # what stands for a tile without salt has some, since a loss need not be finite on an empty mask
+        weights = has_salt / has_salt.sum().clamp(min=1)  # a choice by values would wait for the device
+        # the mask used in place of an empty one has salt, since a loss need not be finite on an empty mask
         salt = has_salt[:, None, None, None]
         targets = torch.where(salt, masks, 1)
         for logits in extra[1:]:

@@ -82,7 +82,7 @@ class RunDir:
     def errors_kept(self) -> Iterator[None]:
         """Within this context the traceback of a failure is written to error.txt; an old one is removed.
 
-        Of several processes the one that fails first writes it: the others fail because of it, and know less.
+        Of several processes the one that fails first writes it: the others fail because of it.
         """
         remove(self.path / "error.txt")
         distributed.barrier()
