@@ -16,7 +16,10 @@ from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
 from salt.inference import submission
 from salt.inference.submission import check_submission, write_submission
+from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
+from salt.network import build_network
+from salt.runs.rundir import RunDir
 
 
 @pytest.fixture
@@ -163,6 +166,19 @@ def logit_of(probability):
 
 
 # 0.50 is a number of float32 itself: not above. 0.62 as float32 is more than 0.62, and 0.35 is less.
+@pytest.mark.parametrize("policy", ["empty", "model"])
+def test_a_constant_tile_is_emptied_only_where_the_setting_says_so(with_constant_tiles, tmp_path, monkeypatch, policy):
+    root, data = with_constant_tiles
+    config = check_config(raw_config(*TINY, f"data.root={root}", *TILES, f"data.constant_tiles={policy}"))
+    monkeypatch.setattr(submission, "weights_of", lambda *_: [])
+    monkeypatch.setattr(submission, "predict_mean", lambda *_: np.ones(data.test.images.shape, dtype=np.float32))
+    runtime = choose_runtime(config.trainer)
+    submission.submit(config, RunDir(tmp_path), data.test, 0.5, runtime, build_network(config, runtime))
+    masks = read_masks(tmp_path)
+    full = [masks[tile_id].all() for tile_id in data.test.ids]
+    assert full == [policy == "model" or not constant for constant in data.test.constant.tolist()]
+
+
 @pytest.mark.parametrize(("threshold", "tie_is_salt"), [("0.50", False), ("0.62", True), ("0.35", False)])
 def test_every_mask_is_the_mean_over_weights_above_the_best_threshold(
     with_constant_tiles, tmp_path, monkeypatch, threshold, tie_is_salt
