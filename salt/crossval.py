@@ -17,7 +17,7 @@ from salt.data.archive import BROKEN
 from salt.data.folds import assign_folds, check_folds, keep_folds
 from salt.data.load import load_data
 from salt.data.tgs import TILE_SIZE, Dataset, Tiles
-from salt.inference.submission import is_fresh, submit
+from salt.inference.submission import is_fresh, origin_of, submit
 from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
 from salt.network import Network, build_network
@@ -93,17 +93,28 @@ def complete_run(
         ahead = Ahead(in_run=n_later, in_sweep=points_left * len(config.fold_list))
         complete_fold(config, fold, data, folds, directory, network, runtime, ahead)
     distributed.barrier()
-    submission = directory.path / "submission.csv"
     with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # the last process finds all folds finished
-        score = write_scores(config, directory, data.train, folds)
-        if in_parts and score["partial"] and not submission.exists():
-            command = shlex.join(["salt-submit", str(directory.path)])
-            log.info("no submission.csv while the folds %s are missing; %s writes one", score["missing_folds"], command)
-        elif is_fresh(config, directory, score["threshold"]):
-            log.info("%s is of these weights and this threshold already", submission)
-        else:
-            submit(config, directory, data.test, score["threshold"], runtime, network)
-    return float(score["map"])
+        score, origin = distributed.from_main(lambda: collect(config, directory, data, folds, in_parts))
+        if origin is not None:
+            submit(config, directory, origin, data.test, runtime, network)
+    return score
+
+
+def collect(
+    config: RunConfig, directory: RunDir, data: Dataset, folds: NDArray[np.int64], in_parts: bool
+) -> tuple[float, dict[str, Any] | None]:
+    """Score the finished folds; returns the score, and what a submission is to be made from, if one is to be made."""
+    score = write_scores(config, directory, data.train, folds)
+    submission = directory.path / "submission.csv"
+    if in_parts and score["partial"] and not submission.exists():
+        command = shlex.join(["salt-submit", str(directory.path)])
+        log.info("no submission.csv while the folds %s are missing; %s writes one", score["missing_folds"], command)
+        return score["map"], None
+    origin = origin_of(directory, score)
+    if is_fresh(directory, origin):
+        log.info("%s is of these weights and this threshold already", submission)
+        return score["map"], None
+    return score["map"], origin
 
 
 def digest_of_weights(config: RunConfig, needed: bool) -> str | None:

@@ -10,7 +10,9 @@ from salt import crossval
 from salt.crossval import write_scores
 from salt.data.folds import assign_folds, keep_folds, write_folds
 from salt.data.load import load_data
+from salt.inference import submission
 from salt.machine import device as runtime_module
+from salt.machine import distributed
 from salt.runs.files import write_json, write_text
 from salt.runs.rundir import RunDir
 from salt.training.fold import write_npz
@@ -147,9 +149,9 @@ def submitted(monkeypatch):
     """The finished folds of each submission that is made."""
     submitted, submit = [], crossval.submit
 
-    def spy(config, directory, *rest):
-        submitted.append(directory.done_folds(config.data.n_folds))
-        submit(config, directory, *rest)
+    def spy(config, directory, origin, *rest):
+        submitted.append([int(name.removeprefix("fold_").split("/")[0]) for name in origin["weights_sha256"]])
+        submit(config, directory, origin, *rest)
 
     monkeypatch.setattr(crossval, "submit", spy)
     return submitted
@@ -170,6 +172,41 @@ def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path
     (tmp_path / "fold_2/done").unlink()
     crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, in_parts=True)
     assert submitted[2:] == [[0, 1]]
+
+
+def test_a_fold_that_another_process_finishes_meanwhile_is_not_in_the_submission(tiny, tmp_path, monkeypatch):
+    options = "data.n_folds=2", "trainer.epochs=1"
+    crossval.run(tiny(*options), tmp_path)
+    done, predict_mean = tmp_path / "fold_1/done", submission.predict_mean
+    names, used = done.read_text(), []
+    done.unlink()
+
+    def predict_while_another_fold_ends(network, files, *rest):
+        done.write_text(names)
+        used.extend(f"{file.parent.name}/{file.name}" for file in files)
+        return predict_mean(network, files, *rest)
+
+    monkeypatch.setattr(submission, "predict_mean", predict_while_another_fold_ends)
+    crossval.run(tiny(*options, "folds=[0]"), tmp_path)
+    record = json.loads((tmp_path / "submission.json").read_text())
+    assert used == list(record["weights_sha256"]) == ["fold_0/model.safetensors"]
+    used.clear()
+    crossval.run(tiny(*options), tmp_path)  # finds that the fold is missing, and predicts again
+    assert used == ["fold_0/model.safetensors", "fold_1/model.safetensors"]
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_rank_0_alone_decides_about_score_and_submission(tiny, tmp_path, monkeypatch, made):
+    config = tiny("data.n_folds=2", "trainer.epochs=1")
+    crossval.run(config, tmp_path)
+    (tmp_path / "submission.csv").unlink()  # what another rank would find on the disk
+    origin = json.loads((tmp_path / "submission.json").read_text()) if made else None
+    asked, submitted = [], []
+    monkeypatch.setattr(distributed, "from_main", lambda function: asked.append(function) or (0.25, origin))
+    monkeypatch.setattr(crossval, "write_scores", pytest.fail)
+    monkeypatch.setattr(crossval, "submit", lambda config, directory, origin, *rest: submitted.append(origin))
+    assert crossval.run(config, tmp_path) == 0.25
+    assert len(asked) == 1 and submitted == [origin] * made
 
 
 def test_a_finished_run_predicts_again_only_what_is_not_fresh(tiny, tmp_path, submitted):

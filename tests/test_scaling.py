@@ -269,14 +269,20 @@ def job_of(folder: Path) -> int:
 
 
 @pytest.mark.faults
-def test_torchrun_that_is_stopped_saves_and_goes_on(overrides, tmp_path):
+@pytest.mark.parametrize("to", ["launcher", "rank 0", "all"])
+def test_torchrun_that_is_stopped_saves_and_goes_on(overrides, tmp_path, to):
     command = [*TORCHRUN, *overrides, "trainer.epochs=40", "folds=[0]"]
     weights = run_undisturbed(command, tmp_path / "undisturbed")
     stopped = tmp_path / "stopped"
     stopped.mkdir()
     started = Started(command, stopped)
     started.wait_for("epoch 2,")
-    started.process.send_signal(signal.SIGTERM)
+    launcher = started.process.pid
+    ranks = [int(word) for word in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+    main = [pid for pid in ranks if b"\0RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+    assert len(ranks) == 2 and len(main) == 1
+    for process in {"launcher": [launcher], "rank 0": main, "all": [launcher, *ranks]}[to]:
+        os.kill(process, signal.SIGTERM)
     assert started.end()[0] != 0 and any("saved after step" in line for line in started.lines)
     result = run(command, stopped)
     assert result.returncode == 0 and "goes on after epoch" in result.stdout, result.stderr

@@ -41,15 +41,16 @@ def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
     directory = RunDir(path)
     raw = directory.read_config().model_dump(by_alias=True)
     config = check_config(raw | {"trainer": raw["trainer"] | trainer})
-    threshold = directory.read_score(config.data.n_folds)["threshold"]
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
+        score = directory.read_score(config.data.n_folds)
         from salt.data.load import load_data_of_run  # no torch yet: a wrong --root is found at once
 
         data = load_data_of_run(directory, config, root)
         from salt.inference import submission
         from salt.machine.device import choose_runtime
 
-        submission.submit(config, directory, data.test, threshold, choose_runtime(config.trainer))
+        origin = submission.origin_of(directory, score)
+        submission.submit(config, directory, origin, data.test, choose_runtime(config.trainer))
 
 
 if __name__ == "__main__":

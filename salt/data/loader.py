@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from salt.data.augment import Augment
 from salt.data.tgs import Tiles
+from salt.machine.interrupt import SIGNALS
+
+WORKER_SECONDS = 30  # how long a worker process lives after SIGTERM: longer than a step, which may need it
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,16 @@ def collate(samples: list[Sample]) -> Batch:
 def quiet_worker(_: int) -> None:
     """Keep OpenCV from starting threads of its own inside each worker process, and keep signals such as Ctrl-C from it.
 
-    A signal goes to all processes of a group, but training needs its workers until the step is done.
+    A signal often goes to all processes of a group or a job, but training needs its workers until the step is done.
+    They end when the training process tells them to, or has ended.
     """
     cv2.setNumThreads(0)
-    os.setpgid(0, 0)  # a group of its own; the worker ends when the training process stops it, or has ended
+    os.setpgid(0, 0)  # a group of its own
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    # SIGTERM is also how Python ends a worker that hangs, and then waits for it: so it ends, but after the step
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
 
 
 def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_memory: bool) -> "DataLoader[Batch]":

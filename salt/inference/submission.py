@@ -28,52 +28,51 @@ PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
 def submit(
     config: RunConfig,
     directory: RunDir,
+    origin: dict[str, Any],
     tiles: Tiles,
-    threshold: float,
     runtime: Runtime,
     network: Network | None = None,
 ) -> None:
-    """Predict the test tiles by the mean over the finished folds (and their snapshots) and write submission.csv.
+    """Predict the test tiles by the mean over the weights of `origin` and write submission.csv.
 
     `network` is the run's, where it is there already. submission.json tells from which weights and threshold it came.
     """
     network = network or build_network(config, runtime)
-    files = weights_of(config, directory)
+    files = [directory.path / name for name in origin["weights_sha256"]]
     salt = np.empty(tiles.images.shape, dtype=np.bool_)
     for start in range(0, len(salt), PREDICTED):
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
         probabilities = predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
         if distributed.is_main():
-            salt[positions] = is_salt(probabilities, threshold)
+            salt[positions] = is_salt(probabilities, origin["threshold"])
     if not distributed.is_main():
         return
     if config.data.constant_tiles == "empty":
         salt[tiles.constant] = False
     file = directory.path / "submission.csv"
     write_submission(file, tiles.ids, salt)
-    write_json(directory.path / "submission.json", origin(config, directory, threshold) | {"sha256": sha256(file)})
+    write_json(directory.path / "submission.json", origin | {"sha256": sha256(file)})
     log.info("%s: %d test tiles, %.0f %% without salt", file, len(salt), 100 * (1 - salt.any(axis=(1, 2)).mean()))
 
 
-def weights_of(config: RunConfig, directory: RunDir) -> list[Path]:
-    """The weights of all finished folds."""
-    done = directory.done_folds(config.data.n_folds)
-    return [file for fold in done for file in weight_files(directory.fold(fold))]
+def origin_of(directory: RunDir, score: dict[str, Any]) -> dict[str, Any]:
+    """What a submission is made from: the threshold of a score, and the weights of the folds that were scored.
+
+    A fold that another process finishes later is not among them. The settings and the data stay the same as long as a
+    run exists.
+    """
+    files = [file for row in score["folds"] for file in weight_files(directory.fold(row["fold"]))]
+    weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in files}
+    return {"threshold": score["threshold"], "weights_sha256": weights}
 
 
-def origin(config: RunConfig, directory: RunDir, threshold: float) -> dict[str, Any]:
-    """What a submission is made from, besides the settings and the data, which are the same as long as a run exists."""
-    weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in weights_of(config, directory)}
-    return {"threshold": threshold, "weights_sha256": weights}
-
-
-def is_fresh(config: RunConfig, directory: RunDir, threshold: float) -> bool:
-    """Whether submission.csv was made from the current weights and threshold, and has not changed since."""
+def is_fresh(directory: RunDir, origin: dict[str, Any]) -> bool:
+    """Whether submission.csv was made from these weights and this threshold, and has not changed since."""
     file, record = directory.path / "submission.csv", directory.path / "submission.json"
     if not (file.is_file() and record.is_file()):
         return False
     try:
-        return read_json(record) == origin(config, directory, threshold) | {"sha256": sha256(file)}
+        return read_json(record) == origin | {"sha256": sha256(file)}
     except (ValueError, OSError):  # damaged: it is made anew
         return False
 

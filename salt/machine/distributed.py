@@ -1,7 +1,7 @@
 """The processes that train one fold together, started by torchrun; everything here is trivial in a single process."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -68,6 +68,20 @@ def main_first() -> Iterator[None]:
     yield
     if is_main():
         barrier()
+
+
+def from_main(function: Callable[[], Any]) -> Any:
+    """Call the function on rank 0 alone and return its result on every rank.
+
+    For decisions by what lies on the disk: another process may change it before the other ranks look.
+    """
+    if world_size() == 1:
+        return function()
+    import torch.distributed as dist
+
+    result: list[Any] = [function() if is_main() else None]
+    dist.broadcast_object_list(result, 0)
+    return result[0]
 
 
 def gather(part: Any) -> list[Any]:

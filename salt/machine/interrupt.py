@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from salt.machine import distributed
+
 # Ctrl-C; the end of a job; the two signals that Slurm can send before the end (submitit asks for one of them)
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
@@ -34,10 +36,14 @@ _parent: int | None = None  # this process stops when the parent with this numbe
 
 def _handle(signum: int, _: FrameType | None) -> None:
     global _noted
+    of_torchrun = distributed.world_size() > 1
+    if _deferred and _noted is not None and of_torchrun:
+        return  # torchrun sends its workers a signal that they may have had already; after 30 s it kills them
     if not _deferred or _noted is not None:
         raise Interrupted(signum)
     _noted = signum
-    print("\nstopping as soon as this step is done; again to stop at once", file=sys.stderr)
+    again = "" if of_torchrun else "; again to stop at once"
+    print(f"\nstopping as soon as this step is done{again}", file=sys.stderr)
 
 
 @contextmanager

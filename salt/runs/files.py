@@ -163,10 +163,12 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
 def check_free(folder: Path, name: str) -> None:
     """Make sure that no other process holds a folder now, without holding it or making anything.
 
+    Rank 0 looks for all: the look takes the lock for a moment, and ranks would find each other.
+
     Raises:
         ValueError: another process holds it; the message names it.
     """
-    if owner_file(folder, name).exists():
+    if is_main() and owner_file(folder, name).exists():
         with suppress(OSError):  # on a read-only disk nobody holds anything
             acquire(folder, name).release()
 

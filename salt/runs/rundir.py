@@ -201,13 +201,17 @@ def weight_files(fold: Path) -> list[Path]:
     """The weights whose probabilities a finished fold's prediction averages, as its file `done` names them.
 
     Raises:
-        ValueError: `done` is empty.
+        ValueError: `done` is empty, or a file that it names is missing.
     """
     done = fold / "done"
     names = done.read_text().split()
     if not names:
         raise ValueError(f"{done} is damaged: it names no weights. {how_to_remake(done)}")
-    return [fold / name for name in names]
+    files = [fold / name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{file} cannot be used: it is missing. {how_to_remake(done)}")
+    return files
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The competition metric in exact integer arithmetic, and the threshold that maximises it without a leak."""
+"""The competition metric in exact integer arithmetic, at each candidate of the threshold."""
 
 from functools import lru_cache
 
@@ -87,29 +87,6 @@ def iou(
     """Intersection over union from pixel counts; 1 where both are empty."""
     union = truth + prediction - intersection
     return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
-
-
-def best_threshold(table: NDArray[np.float64]) -> int:
-    """Index of the threshold with the highest mean score of a table (N T); a tie goes to the one nearest 0.5."""
-    means = table.mean(axis=0)
-    ties = np.flatnonzero(means >= means.max() - 1e-12)  # sums of tenths differ in the last bit
-    return int(ties[np.abs(ties - HALF).argmin()])
-
-
-def cross_fit(table: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Choose for each tile of a table (N T) the threshold index that is best on the tiles of all other groups.
-
-    No tile takes part in the choice of its own threshold, so the resulting score has no leak.
-
-    Raises:
-        ValueError: there is only one group.
-    """
-    if len(np.unique(groups)) < 2:
-        raise ValueError("a threshold can be cross-fitted on two or more groups of tiles only")
-    chosen = np.empty(len(groups), dtype=np.int64)
-    for group in np.unique(groups):
-        chosen[groups == group] = best_threshold(table[groups != group])
-    return chosen
 
 
 def salt_and_empty(

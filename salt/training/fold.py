@@ -93,6 +93,7 @@ def train_fold(
                 saved = time.monotonic()
             if stop:
                 log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, state.epoch + 1)
+                distributed.barrier()  # torchrun stops all ranks as soon as one ends, and rank 0 was still saving
                 raise interrupt.Interrupted(interrupt.noted() or signal.SIGTERM)
     return finish(fold, state)
 

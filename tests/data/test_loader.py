@@ -228,6 +228,21 @@ def test_a_worker_process_has_one_opencv_thread_and_a_group_of_its_own():
     assert result.returncode == 0, result.stderr
 
 
+def test_a_worker_process_outlives_the_signals_of_its_job_but_not_for_ever():
+    code = """if True:
+        import os, signal, time
+        from salt.data import loader
+        loader.WORKER_SECONDS = 1
+        loader.quiet_worker(0)
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        print("alive", flush=True)
+        time.sleep(60)
+    """
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=50)
+    assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
+
+
 def test_a_loader_leaves_the_random_numbers_of_the_training_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)

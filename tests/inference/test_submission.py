@@ -170,10 +170,10 @@ def logit_of(probability):
 def test_a_constant_tile_is_emptied_only_where_the_setting_says_so(with_constant_tiles, tmp_path, monkeypatch, policy):
     root, data = with_constant_tiles
     config = check_config(raw_config(*TINY, f"data.root={root}", *TILES, f"data.constant_tiles={policy}"))
-    monkeypatch.setattr(submission, "weights_of", lambda *_: [])
     monkeypatch.setattr(submission, "predict_mean", lambda *_: np.ones(data.test.images.shape, dtype=np.float32))
     runtime = choose_runtime(config.trainer)
-    submission.submit(config, RunDir(tmp_path), data.test, 0.5, runtime, build_network(config, runtime))
+    origin = {"threshold": 0.5, "weights_sha256": {}}
+    submission.submit(config, RunDir(tmp_path), origin, data.test, runtime, build_network(config, runtime))
     masks = read_masks(tmp_path)
     full = [masks[tile_id].all() for tile_id in data.test.ids]
     assert full == [policy == "model" or not constant for constant in data.test.constant.tolist()]

@@ -5,6 +5,7 @@ import sys
 from urllib.parse import unquote
 
 import pytest
+from filelock import FileLock
 
 from salt.runs.files import check_free, folder_name, locked, write_atomic, write_json
 
@@ -58,6 +59,14 @@ def test_a_folder_is_named_by_any_text_and_no_two_texts_share_a_name():
     names = [folder_name(text) for text in texts]
     assert len(set(names)) == len(texts) and not any("/" in name for name in names)
     assert [unquote(name) for name in names] == texts
+
+
+def test_ranks_of_torchrun_do_not_find_each_other_while_they_look_at_a_lock(tmp_path, monkeypatch):
+    (tmp_path / ".fold.owner").write_text("process 4242 on another-node\n")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with FileLock(tmp_path / ".fold.lock"):  # as rank 0 holds it for a moment
+        check_free(tmp_path, "fold")
 
 
 def test_a_look_at_a_lock_takes_and_makes_nothing(tmp_path):

@@ -95,34 +95,6 @@ def test_threshold_half_is_a_candidate():
     assert metrics.THRESHOLDS.tolist() == [float(Decimal(5 + 3 * i) / 100) for i in range(31)]
 
 
-def test_best_threshold_breaks_ties_towards_half():
-    table = np.zeros((3, 31))
-    table[:, [2, 12, 29]] = 0.3
-    assert metrics.best_threshold(table) == 12
-
-
-def test_a_group_has_no_say_in_its_own_threshold():
-    rng = np.random.default_rng(0)
-    table, groups = rng.random((60, 31)), np.arange(60) % 3
-    before = metrics.cross_fit(table, groups)
-    table[groups == 1] = rng.random((20, 31))
-    assert (metrics.cross_fit(table, groups)[groups == 1] == before[groups == 1]).all()
-    for group in range(3):
-        others = table[groups != group].mean(axis=0)
-        assert (metrics.cross_fit(table, groups)[groups == group] == others.argmax()).all()
-
-
-def test_two_groups_choose_for_each_other():
-    table = np.zeros((4, 31))
-    table[:2, 3] = table[2:, 20] = 1
-    assert metrics.cross_fit(table, np.array([7, 7, 9, 9])).tolist() == [20, 20, 3, 3]
-
-
-def test_cross_fit_needs_two_groups():
-    with pytest.raises(ValueError, match="two or more groups"):
-        metrics.cross_fit(np.zeros((3, 31)), np.zeros(3))
-
-
 def test_iou():
     counts = np.array([5, 0, 0, 1]), np.array([10, 0, 4, 1]), np.array([5, 0, 0, 1])
     assert metrics.iou(*counts).tolist() == [0.5, 1, 0, 1]

@@ -3,6 +3,7 @@ import pytest
 
 from salt.scoring import metrics
 from salt.scoring.score import score_out_of_fold
+from salt.scoring.threshold import best_threshold
 
 
 def example(n=40, seed=0):
@@ -99,6 +100,6 @@ def test_a_single_fold_is_cross_fitted_on_random_halves():
         table = metrics.score_table(probabilities, masks)
         for threshold in set(chosen) if len(set(chosen)) > 1 else ():  # both halves may choose the same
             mine = chosen == threshold
-            assert mine.sum() == 20 and metrics.THRESHOLDS[metrics.best_threshold(table[~mine])] == threshold
+            assert mine.sum() == 20 and metrics.THRESHOLDS[best_threshold(table[~mine])] == threshold
             groups.append(mine.tobytes())
     assert len(set(groups)) >= 4

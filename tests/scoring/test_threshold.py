@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from salt.scoring.threshold import best_threshold, cross_fit
+
+
+def test_best_threshold_breaks_ties_towards_half():
+    table = np.zeros((3, 31))
+    table[:, [2, 12, 29]] = 0.3
+    assert best_threshold(table) == 12
+
+
+def test_a_group_has_no_say_in_its_own_threshold():
+    rng = np.random.default_rng(0)
+    table, groups = rng.random((60, 31)), np.arange(60) % 3
+    before = cross_fit(table, groups)
+    table[groups == 1] = rng.random((20, 31))
+    assert (cross_fit(table, groups)[groups == 1] == before[groups == 1]).all()
+    for group in range(3):
+        others = table[groups != group].mean(axis=0)
+        assert (cross_fit(table, groups)[groups == group] == others.argmax()).all()
+
+
+def test_two_groups_choose_for_each_other():
+    table = np.zeros((4, 31))
+    table[:2, 3] = table[2:, 20] = 1
+    assert cross_fit(table, np.array([7, 7, 9, 9])).tolist() == [20, 20, 3, 3]
+
+
+def test_cross_fit_needs_two_groups():
+    with pytest.raises(ValueError, match="two or more groups"):
+        cross_fit(np.zeros((3, 31)), np.zeros(3))
