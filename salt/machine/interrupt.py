@@ -37,13 +37,13 @@ _parent: int | None = None  # this process stops when the parent with this numbe
 def _handle(signum: int, _: FrameType | None) -> None:
     global _noted
     of_torchrun = distributed.world_size() > 1
-    if _deferred and _noted is not None and of_torchrun:
-        return  # torchrun sends its workers a signal that they may have had already; after 30 s it kills them
-    if not _deferred or _noted is not None:
+    # torchrun sends its workers what it gets, which they may have had already; it kills them after 30 s
+    if not _deferred or (_noted is not None and not of_torchrun):
         raise Interrupted(signum)
-    _noted = signum
-    again = "" if of_torchrun else "; again to stop at once"
-    print(f"\nstopping as soon as this step is done{again}", file=sys.stderr)
+    if _noted is None:
+        _noted = signum
+        again = "" if of_torchrun else "; again to stop at once"
+        print(f"\nstopping as soon as this step is done{again}", file=sys.stderr)
 
 
 @contextmanager
