@@ -36,11 +36,12 @@ faults: setup  ## the long form of the fault suite: kill, signals, full disks, d
 gpu: setup  ## the tests that need a GPU; without one each is skipped and says so
 	$(BIN)/python -m pytest -m gpu -rs
 
-check: setup  ## lint, types, spelling
+check: setup  ## lint, types, spelling, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/python -m pytest tests/test_architecture.py
 
 wheel:  ## build the wheel and try it with its own dependencies in a clean venv, from another directory
 	rm -rf dist build/wheel
