@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt.scoring import metrics, threshold
+from salt.scoring import metrics
+from salt.scoring.threshold import best_threshold, cross_fit
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ def score_out_of_fold(
     if len(np.unique(folds)) == 1:
         groups = np.random.default_rng(seed).permutation(len(ids)) % 2
     table = metrics.score_table(probabilities, masks)
-    chosen = threshold.cross_fit(table, groups)
-    everywhere = threshold.best_threshold(table)
+    chosen = cross_fit(table, groups)
+    everywhere = best_threshold(table)
     row = np.arange(len(ids))
 
     counts = [
@@ -53,12 +54,12 @@ def score_out_of_fold(
         }
     )
     at_half = table[:, metrics.HALF]
-    over_all = float(metrics.THRESHOLDS[everywhere])
+    threshold = float(metrics.THRESHOLDS[everywhere])
     summary = {
         "map": float(frame["score"].mean()),
         "map_at_0.5": float(at_half.mean()),
         **metrics.salt_and_empty(intersection, truth, prediction),
-        "threshold": over_all,
+        "threshold": threshold,
         "n": len(ids),
         "map_all_empty": float((truth == 0).mean()),
         "folds": [fold_summary(frame[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],

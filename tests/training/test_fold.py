@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
-from salt.machine import interrupt
+from salt.machine import distributed, interrupt
 from salt.machine.device import choose_runtime
 from salt.network import build_network
 from salt.training import checkpoint
@@ -207,6 +207,17 @@ def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, m
     assert content["epoch"] * 3 + content["current"]["steps"] in (at, at + 1) and len(calls) <= at + 1
     train(config, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_a_stopped_fold_waits_for_the_other_processes_after_its_state_is_saved(tiny, tmp_path, monkeypatch):
+    # torchrun stops all ranks as soon as one ends: a rank that did not wait would end the save of rank 0
+    order, save = [], checkpoint.save
+    monkeypatch.setattr(fold_module, "train_epoch", lambda *_: True)
+    monkeypatch.setattr(checkpoint, "save", lambda *args: order.append("save") or save(*args))
+    monkeypatch.setattr(distributed, "barrier", lambda: order.append("barrier"))
+    with pytest.raises(interrupt.Interrupted):
+        train(tiny("trainer.epochs=2"), tmp_path)
+    assert order[-2:] == ["save", "barrier"]
 
 
 @pytest.mark.parametrize(
