@@ -96,7 +96,7 @@ def run(cfg: DictConfig) -> float | None:
         if distributed.world_size() > 1 and in_sweep:
             raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
         config = typed(cfg)
-        if in_sweep and Sweep.running is None:  # this point has its own process
+        if distributed.world_size() > 1 or (in_sweep and Sweep.running is None):  # started by torchrun or a launcher
             interrupt.follow_parent()
         check_start(config, path)
         limit_threads()

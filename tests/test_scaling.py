@@ -268,22 +268,32 @@ def job_of(folder: Path) -> int:
     raise AssertionError("no job")
 
 
+@pytest.fixture(scope="module")
+def longer_together(overrides, tmp_path_factory):
+    """A command that two processes are busy with for some seconds, and the weights it ends with."""
+    command = [*TORCHRUN, *overrides, "trainer.epochs=20", "folds=[0]"]
+    return command, run_undisturbed(command, tmp_path_factory.mktemp("longer") / "undisturbed")
+
+
 @pytest.mark.faults
-@pytest.mark.parametrize("to", ["launcher", "rank 0", "all"])
-def test_torchrun_that_is_stopped_saves_and_goes_on(overrides, tmp_path, to):
-    command = [*TORCHRUN, *overrides, "trainer.epochs=40", "folds=[0]"]
-    weights = run_undisturbed(command, tmp_path / "undisturbed")
-    stopped = tmp_path / "stopped"
-    stopped.mkdir()
-    started = Started(command, stopped)
+@pytest.mark.parametrize("to", ["launcher", "launcher, which does not know the signal", "rank 0", "all"])
+def test_torchrun_that_is_stopped_saves_and_goes_on(longer_together, tmp_path, to):
+    command, weights = longer_together
+    started = Started(command, tmp_path)
     started.wait_for("epoch 2,")
     launcher = started.process.pid
     ranks = [int(word) for word in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
     main = [pid for pid in ranks if b"\0RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()]
     assert len(ranks) == 2 and len(main) == 1
-    for process in {"launcher": [launcher], "rank 0": main, "all": [launcher, *ranks]}[to]:
-        os.kill(process, signal.SIGTERM)
-    assert started.end()[0] != 0 and any("saved after step" in line for line in started.lines)
-    result = run(command, stopped)
+    number = signal.SIGUSR2 if "not know" in to else signal.SIGTERM
+    for process in {"rank 0": main, "all": [launcher, *ranks]}.get(to, [launcher]):
+        os.kill(process, number)
+    assert started.end()[0] != 0
+    deadline = time.monotonic() + 60
+    while list(tmp_path.glob("runs/a/fold_*/.fold.owner")):  # torchrun may have ended before its processes
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "saved after step" in (tmp_path / "runs/a/train.log").read_text()
+    result = run(command, tmp_path)
     assert result.returncode == 0 and "goes on after epoch" in result.stdout, result.stderr
-    assert (stopped / "runs/a/fold_0/model.safetensors").read_bytes() == weights
+    assert (tmp_path / "runs/a/fold_0/model.safetensors").read_bytes() == weights

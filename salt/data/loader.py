@@ -1,10 +1,12 @@
 """Batches of training tiles: each sample at most once an epoch, all seeded per (seed, fold, epoch, sample)."""
 
+import copy
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +19,23 @@ from salt.data.augment import Augment
 from salt.data.tgs import Tiles
 from salt.machine.interrupt import SIGNALS
 
-WORKER_SECONDS = 30  # how long a worker process lives after SIGTERM: longer than a step, which may need it
+# The platform's own way to start a process; in joblib's processes torch would take joblib's, and fail.
+CONTEXT: Any = copy.copy(multiprocessing.get_context(multiprocessing.get_all_start_methods()[0]))
+
+
+class Worker(CONTEXT.Process):  # type: ignore[misc]  # the type depends on the platform
+    """A worker process that is ended by SIGKILL.
+
+    SIGTERM, by which torch and Python end a process that does not end by itself, is ignored (see `quiet_worker`).
+    """
+
+    def start(self) -> None:
+        """Start the process."""
+        super().start()
+        self._popen.terminate = self._popen.kill  # at the interpreter's end Python calls this one
+
+
+CONTEXT.Process = Worker
 
 
 @dataclass(frozen=True)
@@ -87,16 +105,13 @@ def collate(samples: list[Sample]) -> Batch:
 def quiet_worker(_: int) -> None:
     """Keep OpenCV from starting threads of its own inside each worker process, and keep signals such as Ctrl-C from it.
 
-    A signal often goes to all processes of a group or a job, but training needs its workers until the step is done.
-    They end when the training process tells them to, or has ended.
+    A signal often goes to all processes of a group or a job, but training needs its workers until it has saved its
+    state. They end when the training process tells them to, or has ended.
     """
     cv2.setNumThreads(0)
     os.setpgid(0, 0)  # a group of its own
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # SIGTERM is also how Python ends a worker that hangs, and then waits for it: so it ends, but after the step
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(WORKER_SECONDS))
 
 
 def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_memory: bool) -> "DataLoader[Batch]":
@@ -110,6 +125,5 @@ def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_m
         generator=torch.Generator(),  # else each iterator would draw from the global generator, which dropout uses
         persistent_workers=workers > 0,
         worker_init_fn=quiet_worker,
-        # the platform's own way to start a process; in joblib's processes torch would take joblib's, and fail
-        multiprocessing_context=multiprocessing.get_all_start_methods()[0] if workers else None,
+        multiprocessing_context=CONTEXT if workers else None,
     )

@@ -62,12 +62,20 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within this context a first signal is only noted (ask `noted`); at its end it raises `Interrupted`."""
+    """Within this context a first signal is only noted (ask `noted`); at its end it raises `Interrupted`.
+
+    A RuntimeError after a signal raises `Interrupted` as well: the compilers that torch.compile starts end by a signal
+    to all processes, and torch raises an error then.
+    """
     global _deferred, _noted
     _deferred, _noted = True, None
     try:
         yield
         signum = _noted
+    except RuntimeError as error:
+        if _noted is None:
+            raise
+        raise Interrupted(_noted) from error
     finally:
         _deferred, _noted = False, None
     if signum is not None:

@@ -51,3 +51,12 @@ def test_a_second_signal_stops_at_once_but_not_under_torchrun_which_hands_it_on(
         steps.append("after the second")
     assert steps == ["after the first", "after the second"][: 1 + torchrun]
     assert ("again to stop at once" in capsys.readouterr().err) != torchrun
+
+
+@pytest.mark.parametrize(("signalled", "raised"), [(True, interrupt.Interrupted), (False, RuntimeError)])
+def test_an_error_after_a_signal_is_the_end_of_torch_s_compilers(signalled, raised):
+    with pytest.raises(raised), interrupt.handled(), interrupt.deferred():
+        if signalled:
+            signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("SubprocPool closed")
+    assert interrupt.noted() is None
