@@ -8,6 +8,7 @@ import timm
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from torch import Tensor, nn
 
+from salt.models.pretrained import PACKAGES, packaged_file
 from salt.models.weights import load_encoder
 
 N_STAGES = 5  # feature maps, at strides 2, 4, 8, 16, 32 unless the stem is changed
@@ -118,7 +119,7 @@ def change_stem(body: nn.Module, name: str, stem: str) -> None:
 
 
 def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
-    """An encoder: random (None), "imagenet", or from a local .safetensors or .pth file."""
+    """An encoder: random (None), "imagenet" (of an installed package or the hub), or from a .safetensors or .pth file."""
     if not name.startswith("tu-") and name not in get_encoder_names():
         near = difflib.get_close_matches(name, get_encoder_names(), n=5, cutoff=0.4)
         raise ValueError(
@@ -127,6 +128,8 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
     try:
         if weights is None:
             return get_encoder(name, in_channels=in_channels, weights=None)
+        if weights == "imagenet" and name in PACKAGES:
+            return load_encoder(name, packaged_file(name), in_channels)
         if weights == "imagenet":
             return get_encoder(name, in_channels=in_channels, weights="imagenet")
         return load_encoder(name, Path(weights), in_channels)

@@ -31,6 +31,7 @@ def load_encoder(name: str, path: Path, in_channels: int) -> nn.Module:
     """
     state = read(path)
     encoder, colour = (get_encoder(name, in_channels=n, weights=None) for n in (in_channels, 3))
+    state = with_timm_names(state, encoder)
     wanted = encoder.state_dict()
     found, others = match(state, wanted, path)
     heads = (*CLASSIFIERS, *rest_of_network(encoder)) if others else ()
@@ -43,6 +44,19 @@ def load_encoder(name: str, path: Path, in_channels: int) -> nn.Module:
             found[key] = adapt_input_conv(in_channels, tensor)
     nn.Module.load_state_dict(encoder, wanted | found)  # not smp's own methods, which rename what old files hold
     return encoder
+
+
+def with_timm_names(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
+    """A state dict of EfficientNets in the older style (`_conv_stem`, `_blocks.0._depthwise_conv`) under timm's names.
+
+    Both list the same tensors in the same order. A file whose shapes differ stays as it is, and is refused later.
+    """
+    if not isinstance(encoder, TimmUniversalEncoder) or "_conv_stem.weight" not in state:
+        return state
+    whole = timm.create_model(encoder.name).state_dict()
+    if [tensor.shape for tensor in state.values()] != [tensor.shape for tensor in whole.values()]:
+        return state
+    return dict(zip(whole, state.values(), strict=True))
 
 
 def rest_of_network(encoder: nn.Module) -> set[str]:
