@@ -119,7 +119,7 @@ def change_stem(body: nn.Module, name: str, stem: str) -> None:
 
 
 def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
-    """An encoder: random (None), "imagenet" (of an installed package or the hub), or from a .safetensors or .pth file."""
+    """An encoder: random (None), "imagenet" (of a package or the hub), or from a local .safetensors or .pth file."""
     if not name.startswith("tu-") and name not in get_encoder_names():
         near = difflib.get_close_matches(name, get_encoder_names(), n=5, cutoff=0.4)
         raise ValueError(
