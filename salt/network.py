@@ -35,12 +35,12 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         model = with_common_norms(model)
     try:
         model = model.to(runtime.device)
+        if config.trainer.channels_last:
+            model = model.to(memory_format=torch.channels_last)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise full_gpu(error) from error
-    if config.trainer.channels_last:
-        model = model.to(memory_format=torch.channels_last)
     # a compiled network takes one batch size in training and one in prediction, so no code for all sizes is needed
     return Network(model, torch.compile(model, dynamic=False) if config.trainer.compile else model)
 

@@ -50,6 +50,20 @@ def test_a_gpu_that_is_full_already_is_one_message(tiny, monkeypatch, error):
         choose_runtime(tiny("trainer.device=cuda:0").trainer)
 
 
+def test_a_gpu_that_is_full_when_the_memory_layout_changes_is_the_same_message(tiny, monkeypatch):
+    to = nn.Module.to
+
+    def full(self, *arguments, **options):
+        if "memory_format" in options:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")
+        return to(self, *arguments, **options)
+
+    config = tiny("trainer.channels_last=true")
+    monkeypatch.setattr(nn.Module, "to", full)
+    with pytest.raises(ValueError, match=r"^out of GPU memory before the first step: .* another trainer.device"):
+        build_network(config, choose_runtime(config.trainer))
+
+
 def test_another_error_of_the_driver_stays_as_it_is(tiny, monkeypatch):
     def broken(self, *arguments, **options):
         raise RuntimeError("CUDA error: invalid device ordinal")

@@ -84,7 +84,7 @@ def train_fold(
         for epoch in epochs:
             batches.epoch, batches.first = epoch, state.current.steps
             stop = train_epoch(fold, state, loader, tiles.ids)
-            if state.current.steps == len(batches):
+            if state.current.steps == len(batches) and not stop:  # a stopped fold ends its epoch when it goes on
                 finish_epoch(fold, state)
                 epochs.set_postfix_str(time_left(state, n, ahead))
             due = time.monotonic() - saved >= config.trainer.checkpoint_seconds

@@ -209,6 +209,35 @@ def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, m
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_signal_in_the_last_step_of_an_epoch_is_saved_before_the_validation(tiny, tmp_path, monkeypatch, epoch):
+    # what compiles the network for the validation may have died of the same signal
+    config = tiny("trainer.epochs=2", "folds=[0]")
+    train(config, tmp_path / "a")
+    step, calls = fold_module.train_step, []
+
+    def stopped(fold, state, batch):
+        calls.append(1)
+        if len(calls) == 3 * epoch:
+            signal.raise_signal(signal.SIGTERM)
+        return step(fold, state, batch)
+
+    def broken(fold, state):
+        if len(calls) == 3 * epoch:
+            raise RuntimeError("the pool of compilers is not usable")
+        return validate(fold, state)
+
+    validate = fold_module.validate
+    with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled():
+        patch.setattr(fold_module, "train_step", stopped)
+        patch.setattr(fold_module, "validate", broken)
+        train(config, tmp_path / "b")
+    content = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
+    assert (content["epoch"], content["current"]["steps"]) == (epoch - 1, 3)
+    train(config, tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
 def test_a_stopped_fold_waits_for_the_other_processes_after_its_state_is_saved(tiny, tmp_path, monkeypatch):
     # torchrun stops all ranks as soon as one ends: a rank that did not wait would end the save of rank 0
     order, save = [], checkpoint.save
