@@ -11,7 +11,7 @@ from torch import nn
 
 from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
-from salt.models.encoder import Encoder, NoEncoder
+from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
 from salt.models.segmenter import Segmenter
 
@@ -87,7 +87,10 @@ def get_target(group: str, target: str) -> Any:
 
 def build_model(config: RunConfig) -> Segmenter:
     """The whole network in float32 on the CPU, with random or loaded encoder weights."""
-    channels = Channels(config.input.channels)
+    mean, std = input_scale(config.encoder.name)
+    mean = mean if config.input.mean is None else config.input.mean
+    std = std if config.input.std is None else config.input.std
+    channels = Channels(config.input.channels, mean, std)
     gate = build_gate(config)
     encoder = build_encoder(config, gate, channels.n_channels)
     decoder = build(
@@ -102,7 +105,7 @@ def build_model(config: RunConfig) -> Segmenter:
     head = build("hypercolumn", config.hypercolumn.node(), channels=decoder.channels, context=context)
     return Segmenter(
         channels=channels,
-        window=build("input", config.input.node("channels")),
+        window=build("input", config.input.node("channels", "mean", "std")),
         encoder=encoder,
         center=build_center(config, deepest),
         decoder=decoder,

@@ -69,6 +69,8 @@ class Input(Component):
     """How a tile becomes the network's input."""
 
     channels: Literal["image", "depth", "depth_z"]
+    mean: float | None = Field(allow_inf_nan=False)  # grey level in [0, 1] that becomes 0; null: as the encoder expects
+    std: float | None = Field(gt=0, allow_inf_nan=False)  # spread of the grey level that becomes 1; null: as mean
 
 
 class Encoder(Section):
@@ -90,6 +92,7 @@ class Optimizer(Component):
     """An optimizer of torch."""
 
     lr: float = Field(gt=0, allow_inf_nan=False)
+    encoder_lr_scale: float = Field(gt=0, allow_inf_nan=False)  # the encoder's learning rate is lr times this
 
 
 class Trainer(Section):

@@ -93,6 +93,8 @@ def perturbed(value: object, refusal: Callable[[object], str]) -> Iterator[objec
     """Other values that a setting might have; words are taken from the message that refuses a wrong one."""
     if value == "all":
         yield [2]
+    elif value is None:
+        yield 0.3
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):

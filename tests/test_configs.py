@@ -1,6 +1,7 @@
 """What the option files and the pages that list them promise."""
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -61,13 +62,14 @@ SETTINGS = [
 def test_every_setting_of_an_optimizer_changes_something(option, key, value, tiny):
     def weights(*extra):
         torch.manual_seed(0)
-        model = torch.nn.Linear(3, 2)
+        parts = {"encoder": torch.nn.Linear(3, 3), "decoder": torch.nn.Linear(3, 2)}
+        model = torch.nn.Sequential(OrderedDict(parts))
         optimizer = build_optimizer(tiny(f"optimizer={option}", *extra), model)
         for _ in range(3):
             optimizer.zero_grad()
             (model(torch.ones(1, 3)) ** 2).sum().backward()
             optimizer.step()
-        return model.weight.detach().clone()
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     changed = not value if isinstance(value, bool) else value / 2
     assert not torch.equal(weights(), weights(f"optimizer.{key}={str(changed).lower()}"))

@@ -1,5 +1,7 @@
 """The network of a run on its device."""
 
+import copy
+
 import pytest
 import torch
 from timm.layers import BatchNormAct2d
@@ -7,7 +9,7 @@ from torch import nn
 
 from salt import build
 from salt.machine.device import choose_runtime
-from salt.network import build_network, with_common_norms
+from salt.network import build_network, depthwise_in_float32, with_common_norms
 
 
 @pytest.mark.parametrize("name", ["tu-test_resnet", "tu-efficientnet_lite0"])
@@ -79,3 +81,34 @@ def test_another_error_of_the_driver_stays_as_it_is(tiny, monkeypatch):
         choose_runtime(tiny("trainer.device=cuda:0").trainer)
     for caught in (of_network, of_device):  # an error that is its own cause would never end a walk along its causes
         assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(("precision", "changed"), [("bf16", True), ("fp32", False)])
+def test_depthwise_convolutions_compute_in_float32_on_a_cpu(tiny, precision, changed):
+    config = tiny("encoder.name=tu-efficientnet_lite0", f"trainer.precision={precision}", "trainer.device=cpu")
+    runtime = choose_runtime(config.trainer)
+    model = build_network(config, runtime).model
+    formats = {True: set(), False: set()}  # of the outputs of depthwise convolutions, and of others
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d):
+            depthwise = part.groups == part.in_channels > 1
+            part.register_forward_hook(lambda _, __, output, found=formats[depthwise]: found.add(output.dtype))
+    with runtime.autocast():
+        output = model(torch.rand(2, 1, 101, 101), torch.rand(2))
+    assert formats == {True: {torch.float32}, False: {torch.bfloat16 if changed else torch.float32}}
+    output.logits.sum().backward()
+    depthwise = [part for part in model.modules() if isinstance(part, nn.Conv2d) and part.groups > 1]
+    assert len(depthwise) == 16 and all(part.weight.grad.dtype == torch.float32 for part in depthwise)
+
+
+@pytest.mark.parametrize("name", ["tu-efficientnet_lite0", "tu-tf_efficientnet_lite0"])  # even padding, TensorFlow's
+def test_depthwise_convolutions_in_float32_compute_what_they_did(tiny, name):
+    model = build.build_model(tiny(f"encoder.name={name}")).eval()
+    images, depths = torch.rand(2, 1, 101, 101), torch.rand(2)
+    names = list(model.state_dict())
+    with torch.no_grad():
+        expected = model(images, depths).logits
+        depthwise_in_float32(model)
+        assert torch.equal(model(images, depths).logits, expected)
+        assert torch.equal(copy.deepcopy(model)(images, depths).logits, expected)
+    assert list(model.state_dict()) == names

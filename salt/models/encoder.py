@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import timm
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
@@ -13,6 +14,18 @@ from salt.models.weights import load_encoder
 
 N_STAGES = 5  # feature maps, at strides 2, 4, 8, 16, 32 unless the stem is changed
 STEMS = ("default", "no_maxpool", "stride1")
+
+# Mean and spread of the grey level in [0, 1] that ImageNet weights were trained with: the mean over the three colours.
+IMAGENET = (0.449, 0.226)  # of 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225
+SYMMETRIC = (0.5, 0.5)  # grey levels in [-1, 1]
+# smp's own encoders that expect other values (the record of each lies on the hub, beside the weights); by their prefix
+OTHER_SCALES = {
+    "inception": SYMMETRIC,
+    "xception": SYMMETRIC,
+    "timm-tf_efficientnet_lite": SYMMETRIC,
+    "dpn": (0.451, 0.235),  # of 124, 117, 104 and 1 / 0.0167, divided by 255
+}
+
 Gate = Callable[[int], nn.Module]  # makes a gate for a number of channels
 
 # Modules of the ResNet and SENet families whose output is the feature map of stage 1 ... 5.
@@ -92,6 +105,18 @@ class NoEncoder(nn.Module):
         return [x]
 
 
+def input_scale(name: str | None) -> tuple[float, float]:
+    """Mean and spread of the grey level, in [0, 1], that an encoder's ImageNet weights expect.
+
+    Timm has a record of each of its encoders (`tu-`); what has none gets ImageNet's own.
+    """
+    name = name or ""
+    if name.startswith("tu-"):
+        record = timm.get_pretrained_cfg(name.removeprefix("tu-"))
+        return IMAGENET if record is None else (fmean(record.mean), fmean(record.std))
+    return next((scale for prefix, scale in OTHER_SCALES.items() if name.startswith(prefix)), IMAGENET)
+
+
 def is_resnet(body: nn.Module) -> bool:
     """Whether an encoder is of smp's ResNet or SENet families, whose stages and stem are open."""
     return hasattr(body, "layer4") and (hasattr(body, "maxpool") or hasattr(body, "layer0_pool"))
@@ -131,7 +156,8 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
         if weights == "imagenet" and name in PACKAGES:
             return load_encoder(name, packaged_file(name), in_channels)
         if weights == "imagenet":
-            return get_encoder(name, in_channels=in_channels, weights="imagenet")
+            own = True if name.startswith("tu-") else "imagenet"  # timm has one set of weights for each name
+            return get_encoder(name, in_channels=in_channels, weights=own)
         return load_encoder(name, Path(weights), in_channels)
     except KeyError as error:
         raise ValueError(f"encoder.weights={weights}: {error.args[0]}") from None

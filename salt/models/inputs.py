@@ -6,9 +6,6 @@ from torch import Tensor, nn
 
 TILE_SIZE = 101  # pixels, both sides; as in salt.data.png, of which the models import nothing
 
-# Grey-level mean and spread of ImageNet's three channels (0.485, 0.456, 0.406; 0.229, 0.224, 0.225), averaged:
-# the scale that pretrained first layers expect.
-MEAN, STD = 0.449, 0.226
 DEEPEST = 1000.0  # feet; the survey depths of the challenge are 51 to 959
 
 N_CHANNELS = {"image": 1, "depth": 3, "depth_z": 4}
@@ -16,6 +13,8 @@ N_CHANNELS = {"image": 1, "depth": 3, "depth_z": 4}
 
 class Channels(nn.Module):
     """The network's channels of a tile: the normalised grey image alone, or with depth.
+
+    The image is normalised as (image - mean) / std.
 
     `image`: the image. `depth`: image, relative depth in the tile (0 at its top, 1 at its bottom), and their product.
     `depth_z`: these and the depth of the tile in the survey.
@@ -27,13 +26,14 @@ class Channels(nn.Module):
     2018, "CoordConv", arXiv:1807.03247.
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, mean: float, std: float):
         super().__init__()
         self.kind, self.n_channels = kind, N_CHANNELS[kind]
+        self.mean, self.std = mean, std
 
     def forward(self, images: Tensor, depths: Tensor) -> Tensor:
         """Channels of a batch."""
-        images = (images - MEAN) / STD
+        images = (images - self.mean) / self.std
         if self.kind == "image":
             return images
         rows = torch.linspace(0, 1, images.shape[-2], device=images.device)[:, None].expand_as(images)

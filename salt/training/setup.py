@@ -63,11 +63,19 @@ def snapshots(state: State, path: Path) -> list[Path]:
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
-    """The optimizer; biases and the scales of norms (tensors of one dimension) are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    node = config.optimizer.node()
+    """The optimizer; biases and the scales of norms (tensors of one dimension) are not decayed.
+
+    The encoder's weights have a learning rate of their own where `encoder_lr_scale` is not 1.
+    """
+    groups = []
+    for of_encoder, rate in (
+        (False, config.optimizer.lr),
+        (True, config.optimizer.lr * config.optimizer.encoder_lr_scale),
+    ):
+        part = [p for name, p in model.named_parameters() if name.startswith("encoder.") == of_encoder]
+        groups.append({"params": [p for p in part if p.ndim > 1], "lr": rate})
+        groups.append({"params": [p for p in part if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+    node = config.optimizer.node("encoder_lr_scale")
     # one pass over the weights; and the device itself skips a step without a finite gradient, so the CPU need not wait
     fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
     optimizer: Optimizer = build.build("optimizer", {"fused": True} | node if fused else node, params=groups)

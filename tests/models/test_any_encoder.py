@@ -5,6 +5,8 @@ import torch
 from conftest import options
 from test_options import BASE, SMALL_UNET, batch, built, overrides_of, shake
 
+from salt.models.encoder import input_scale
+
 
 @pytest.mark.parametrize("option", [o for o in options("encoder") if o not in ("any", "none")])
 def test_every_encoder_option(option):
@@ -44,6 +46,42 @@ def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
     output.logits.mean().backward()
     idle = [n for n, p in model.named_parameters() if p.ndim > 1 and (p.grad is None or not p.grad.any())]
     assert not idle
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [
+        ("resnet34", 0.449, 0.226),
+        ("tu-resnet18", 0.449, 0.226),
+        ("tu-tf_efficientnet_lite0", 0.5, 0.5),
+        ("timm-tf_efficientnet_lite0", 0.5, 0.5),
+        ("timm-efficientnet-b0", 0.449, 0.226),
+        ("tu-inception_v4", 0.5, 0.5),
+        ("inceptionv4", 0.5, 0.5),
+        ("xception", 0.5, 0.5),
+        ("dpn68", 0.451, 0.235),
+        ("tu-dpn68", 0.451, 0.235),
+        ("tu-no_such_model", 0.449, 0.226),
+        (None, 0.449, 0.226),
+    ],
+)
+def test_the_scale_of_the_input_is_that_of_the_encoders_weights(name, mean, std):
+    assert input_scale(name) == pytest.approx((mean, std), abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], 0.0),
+        (["input.mean=0.4"], 0.2),
+        (["input.std=0.25"], 0.0),
+        (["input.mean=0.4", "input.std=0.25"], 0.4),
+    ],
+)
+def test_the_network_sees_grey_levels_at_the_encoders_scale_or_a_chosen_one(overrides, expected):
+    _, model = built(["encoder.name=tu-tf_efficientnet_lite0", "encoder.weights=null", *overrides])
+    channels = model.channels(torch.full((1, 1, 4, 4), 0.5), torch.zeros(1))
+    torch.testing.assert_close(channels, torch.full((1, 1, 4, 4), expected))
 
 
 @pytest.mark.parametrize("size", [101, 104, 128, 160])

@@ -9,7 +9,7 @@ from salt.models.attention import CSE, SCSE, SSE
 from salt.models.center import DBlock
 from salt.models.encoder import Encoder
 from salt.models.heads import Hypercolumn
-from salt.models.inputs import MEAN, STD, TILE_SIZE, Channels, Pad, Resize, ResizePad
+from salt.models.inputs import TILE_SIZE, Channels, Pad, Resize, ResizePad
 from salt.models.supervision import Nonempty
 from salt.models.unet import UNetDecoder
 
@@ -125,9 +125,9 @@ def test_a_closed_encoder_is_gated_at_its_output():
 @pytest.mark.parametrize(("kind", "n"), [("image", 1), ("depth", 3), ("depth_z", 4)])
 def test_channels_by_hand(kind, n):
     images, depths = torch.rand(2, 1, 101, 101), torch.tensor([51.0, 959.0])
-    channels = Channels(kind)(images, depths)
-    assert channels.shape == (2, n, 101, 101) and Channels(kind).n_channels == n
-    grey = (images[1, 0] - MEAN) / STD
+    channels = Channels(kind, 0.4, 0.2)(images, depths)
+    assert channels.shape == (2, n, 101, 101) and Channels(kind, 0.4, 0.2).n_channels == n
+    grey = (images[1, 0] - 0.4) / 0.2
     rows = (torch.arange(101) / 100)[:, None].expand(101, 101)
     expected = [grey, rows, grey * rows, torch.full((101, 101), 0.959)][:n]
     torch.testing.assert_close(channels[1], torch.stack(expected))

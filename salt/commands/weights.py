@@ -1,0 +1,45 @@
+"""The command `salt-weights ENCODER --to FILE`: ImageNet weights as a file, for machines without a network."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from salt.commands.common import make_parser, messages
+from salt.models.encoder import load_body
+from salt.overrides import CONFIGS
+from salt.runs.weights import save_weights
+
+
+def main() -> None:
+    """Load an encoder's weights and write them; exit code 1 and one message if it fails."""
+    with messages("salt-weights"):
+        parser = make_parser("salt-weights", "Save an encoder's ImageNet weights, to train where there is no network.")
+        parser.add_argument("encoder", metavar="ENCODER", help="an option of salt-train, or a name for encoder.name")
+        parser.add_argument("--to", type=Path, metavar="FILE", required=True, help="a new file, as x.safetensors")
+        arguments = parser.parse_args()
+        print(save(arguments.encoder, arguments.to))
+
+
+def save(encoder: str, file: Path) -> str:
+    """Write the weights, for images of three channels, and return how to use them.
+
+    Raises:
+        ValueError: the name of the file does not fit or is taken, or the weights cannot be had.
+    """
+    if file.suffix != ".safetensors":
+        raise ValueError(f"--to {file}: expected a name that ends in .safetensors")
+    if file.exists():
+        raise ValueError(f"--to {file}: this file exists already; nothing was written")
+    if not file.parent.is_dir():
+        raise ValueError(f"--to {file}: there is no folder {file.parent}")
+    option = CONFIGS / "encoder" / f"{encoder}.yaml"
+    name = OmegaConf.load(option).name if option.is_file() and encoder not in ("any", "none") else encoder
+    body = load_body(name, "imagenet", 3)
+    save_weights(body, file)
+    choice = f"encoder={encoder}" if name != encoder or option.is_file() else f"encoder=any encoder.name={name}"
+    n_parameters = sum(p.numel() for p in body.parameters())
+    return f"{file}: {n_parameters / 1e6:.1f} M parameters; train with {choice} encoder.weights={file}"
+
+
+if __name__ == "__main__":
+    main()
