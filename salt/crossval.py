@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks at config and folds
 COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
+LONG_ON_CPU = 5e12  # parameters times tiles trained on: 2 cores take 6 hours and more
 
 
 def run(
@@ -197,6 +198,12 @@ def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime
         counted(min(steps), "step"),
         config.trainer.batch_size,
     )
+    n_trained = config.trainer.epochs * config.trainer.batch_size * sum(steps)
+    if runtime.device.type == "cpu" and n_parameters * n_trained > LONG_ON_CPU:
+        log.warning(
+            "without a GPU this takes many hours (dry_run=true tells how many); "
+            "experiment=cpu is a run of half an hour on 2 cores, experiment=cpu_5fold one of two hours"
+        )
     if runtime.dtype == torch.float16 and runtime.device.type == "cpu":
         log.warning("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU, which has no units for it")
 

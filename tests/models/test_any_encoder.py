@@ -5,7 +5,7 @@ import torch
 from conftest import options
 from test_options import BASE, SMALL_UNET, batch, built, overrides_of, shake
 
-from salt.models.encoder import input_scale
+from salt.models.encoder import Encoder, input_scale
 
 
 @pytest.mark.parametrize("option", [o for o in options("encoder") if o not in ("any", "none")])
@@ -25,6 +25,7 @@ def test_every_encoder_option(option):
         ("mobilenet_v2", "default"),
         ("mit_b0", "default"),
         *((name, stem) for name in ("resnet18", "se_resnet50") for stem in ("no_maxpool", "stride1")),
+        *((name, "stride1") for name in ("tu-efficientnet_b0", "tu-tf_efficientnet_lite0")),
     ],
 )
 def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
@@ -46,6 +47,14 @@ def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
     output.logits.mean().backward()
     idle = [n for n, p in model.named_parameters() if p.ndim > 1 and (p.grad is None or not p.grad.any())]
     assert not idle
+
+
+@pytest.mark.parametrize("name", ["resnet18", "se_resnet50", "timm-efficientnet-b0", "tu-tf_efficientnet_lite0"])
+def test_a_first_stride_of_1_doubles_every_map(name):
+    x = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        maps = [Encoder(name, None, stem=stem).eval()(x) for stem in ("default", "stride1")]
+    assert [2 * a.shape[-1] for a in maps[0][1:]] == [b.shape[-1] for b in maps[1][1:]] == [64, 32, 16, 8, 4]
 
 
 @pytest.mark.parametrize(

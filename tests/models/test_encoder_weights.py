@@ -71,7 +71,10 @@ def test_imagenet_weights_that_cannot_be_had_are_one_message(monkeypatch, tmp_pa
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)  # between the client's attempts
-    with pytest.raises(ValueError, match=r"cannot be reached. Use encoder.weights=FILE .* or encoder.weights=null"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot be reached. Use encoder=efficientnet_lite0, .* encoder.weights=FILE .* or encoder.weights=null",
+    ):
         encoder.load_body(name, "imagenet", 1)
     assert bool(waits) != offline
 

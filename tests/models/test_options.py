@@ -236,7 +236,14 @@ def test_every_setting_changes_something(group, option, key):
         (["input.channels=colour"], "input.channels: .*found 'colour'"),
         (["encoder.name=resnet43"], "encoder.name=resnet43 is no encoder.*near names: .*resnet34"),
         (["encoder.stem=wide"], "encoder.stem='wide', expected one of default, no_maxpool, stride1"),
-        (["encoder=efficientnet_b0", "encoder.weights=null", "encoder.stem=stride1"], "not in efficientnet-b0"),
+        (
+            ["encoder=efficientnet_lite0", "encoder.weights=null", "encoder.stem=no_maxpool"],
+            "not in tu-tf_efficientnet_lite0; expected encoder.stem=default or stride1",
+        ),
+        (
+            ["encoder=efficientnet_b0", "encoder.weights=null", "encoder.stem=stride1"],
+            "timm's EfficientNets, not in efficientnet-b0; expected encoder.stem=default$",
+        ),
         (["+center.dilation=3"], "center: cannot build .*dilation.*; its settings: dilations"),
         (["center._target_=salt.models.center.Typo"], "center: there is no salt.models.center.Typo"),
         (["encoder=none", "encoder.weights=null"], "decoder: .*encoder=none; expected an encoder such as resnet34"),
