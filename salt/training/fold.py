@@ -218,6 +218,8 @@ def validate(fold: Fold, state: State) -> Row:
         probabilities = predict(fold.network, fold.tiles, fold.held_out, fold.runtime, tta=False, title="validate")
     if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
+    if fold.config.data.constant_tiles == "empty":
+        probabilities[fold.tiles.constant[fold.held_out]] = 0
     counts = metrics.count_pixels(probabilities, fold.tiles.masks[fold.held_out], np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
 

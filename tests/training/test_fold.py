@@ -18,8 +18,8 @@ from salt.training import fold as fold_module
 from salt.training.fold import train_fold
 
 
-def train(config, path):
-    data = load_data(config)
+def train(config, path, data=None):
+    data = data or load_data(config)
     folds = assign_folds(config, data.train)
     runtime = choose_runtime(config.trainer)
     weights = train_fold(config, 0, data.train, folds, path, build_network(config, runtime), runtime)
@@ -185,6 +185,28 @@ def test_statistics_that_are_not_finite_are_never_kept(config, tmp_path, monkeyp
     with pytest.raises(ValueError, match=r"is not finite after epoch 2"):
         train(config, tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("constant_tiles", ["empty", "model"])
+def test_the_validation_predicts_constant_tiles_as_the_score_does(tiny, tmp_path, monkeypatch, constant_tiles):
+    def salt_everywhere(network, tiles, positions, *_, **__):
+        return np.ones((len(positions), 101, 101), np.float32)
+
+    def with_a_constant_tile(config):
+        data = load_data(config)
+        data.train.images[empty] = 7
+        return data
+
+    config = tiny("data.n_folds=2", "trainer.epochs=1", f"data.constant_tiles={constant_tiles}")
+    plain = load_data(config)
+    held_out = np.flatnonzero(assign_folds(config, plain.train) == 0)
+    empties = held_out[~plain.train.masks[held_out].any((1, 2))]
+    empty = empties[0]
+    monkeypatch.setattr(fold_module, "predict", salt_everywhere)
+    train(config, tmp_path, with_a_constant_tile(config))
+    row = next(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert len(empties) > 1
+    assert float(row["empty"]) == pytest.approx(1 / len(empties) if constant_tiles == "empty" else 0)
 
 
 @pytest.mark.parametrize("averaging", ["ema", "swa"])
