@@ -192,18 +192,13 @@ def test_the_validation_predicts_constant_tiles_as_the_score_does(tiny, tmp_path
     def salt_everywhere(network, tiles, positions, *_, **__):
         return np.ones((len(positions), 101, 101), np.float32)
 
-    def with_a_constant_tile(config):
-        data = load_data(config)
-        data.train.images[empty] = 7
-        return data
-
     config = tiny("data.n_folds=2", "trainer.epochs=1", f"data.constant_tiles={constant_tiles}")
-    plain = load_data(config)
-    held_out = np.flatnonzero(assign_folds(config, plain.train) == 0)
-    empties = held_out[~plain.train.masks[held_out].any((1, 2))]
-    empty = empties[0]
+    data = load_data(config)
+    held_out = np.flatnonzero(assign_folds(config, data.train) == 0)
+    empties = held_out[~data.train.masks[held_out].any((1, 2))]
+    data.train.images[empties[0]] = 7
     monkeypatch.setattr(fold_module, "predict", salt_everywhere)
-    train(config, tmp_path, with_a_constant_tile(config))
+    train(config, tmp_path, data)
     row = next(csv.DictReader((tmp_path / "metrics.csv").open()))
     assert len(empties) > 1
     assert float(row["empty"]) == pytest.approx(1 / len(empties) if constant_tiles == "empty" else 0)
