@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from salt import build
@@ -26,15 +25,14 @@ from salt.runs.files import locked, read_json, remove, sha256, write_json, write
 from salt.runs.rundir import RunDir, how_to_remake
 from salt.scoring.score import score_out_of_fold
 from salt.training.check import check_build
-from salt.training.estimate import estimate_seconds
 from salt.training.fold import train_fold, write_npz
+from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead, duration
 
 log = logging.getLogger(__name__)
 
 CLAIM_SECONDS = 60.0  # to wait for another process of the same run that looks at config and folds
 COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
-LONG_ON_CPU = 5e12  # parameters times tiles trained on: 2 cores take 6 hours and more
 
 
 def run(
@@ -170,47 +168,6 @@ def out_of_memory(config: RunConfig, error: Exception) -> str:
         "Lower trainer.batch_size or input.size, or choose a smaller encoder, under another name. To go on with the "
         f"folds of this run: trainer.batch_size={half} 'accept=[trainer.batch_size]'"
     )
-
-
-def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
-    """Log the data, the network, the device, and the folds and steps to train."""
-    assert data.train.masks is not None
-    empty = 1 - data.train.masks.any(axis=(1, 2)).mean()
-    steps = [int((folds != f).sum()) // config.trainer.batch_size for f in config.fold_list]
-    log.info(
-        "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
-        config.data.root,
-        len(folds),
-        100 * empty,
-        data.train.constant.sum(),
-        len(data.test.ids),
-    )
-    log.info(
-        "%s (weights: %s) with %.1f M parameters on %s in %s; folds %s of %d, %s of %s of %d tiles",
-        config.encoder.name or config.decoder.target.rpartition(".")[2],
-        config.encoder.weights or "random",
-        n_parameters / 1e6,
-        runtime.device,
-        str(runtime.dtype).removeprefix("torch."),
-        config.fold_list,
-        config.data.n_folds,
-        counted(config.trainer.epochs, "epoch"),
-        counted(min(steps), "step"),
-        config.trainer.batch_size,
-    )
-    n_trained = config.trainer.epochs * config.trainer.batch_size * sum(steps)
-    if runtime.device.type == "cpu" and n_parameters * n_trained > LONG_ON_CPU:
-        log.warning(
-            "without a GPU this takes many hours (dry_run=true tells how many); "
-            "experiment=cpu is a run of half an hour on 2 cores, experiment=cpu_5fold one of two hours"
-        )
-    if runtime.dtype == torch.float16 and runtime.device.type == "cpu":
-        log.warning("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU, which has no units for it")
-
-
-def counted(n: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def log_estimate(

@@ -85,27 +85,6 @@ def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(tiny, tiles, tmp_p
     assert (message in caplog.messages) == (not better)
 
 
-def test_float16_on_a_cpu_is_warned_of(tiny, tmp_path, caplog):
-    for precision in ("fp16", "fp32"):
-        caplog.clear()
-        crossval.run(tiny(f"trainer.precision={precision}", "dry_run=true"), tmp_path)
-        warned = any("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU" in m for m in caplog.messages)
-        assert warned == (precision == "fp16")
-
-
-@pytest.mark.parametrize(("limit", "warned"), [(1.0, True), (None, False)])
-def test_a_run_that_a_cpu_takes_hours_for_is_told(tiny, tmp_path, monkeypatch, caplog, limit, warned):
-    if limit is not None:
-        monkeypatch.setattr(crossval, "LONG_ON_CPU", limit)
-    crossval.run(tiny("trainer.device=cpu", "dry_run=true"), tmp_path)
-    assert any("experiment=cpu is a run of half an hour" in message for message in caplog.messages) == warned
-
-
-@pytest.mark.parametrize(("n", "text"), [(0, "0 folds"), (1, "1 fold"), (2, "2 folds")])
-def test_a_number_with_its_noun(n, text):
-    assert crossval.counted(n, "fold") == text
-
-
 @pytest.mark.parametrize(
     ("batch_size", "processes", "lower"), [(32, 1, 16), (7, 1, 3), (12, 4, 8), (128, 4, 64), (2, 1, 2)]
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import yaml
 
 from salt.commands.common import make_parser, messages
 from salt.models.encoder import load_body
@@ -33,7 +33,9 @@ def save(encoder: str, file: Path) -> str:
     if not file.parent.is_dir():
         raise ValueError(f"--to {file}: there is no folder {file.parent}")
     option = CONFIGS / "encoder" / f"{encoder}.yaml"
-    name = OmegaConf.load(option).name if option.is_file() and encoder not in ("any", "none") else encoder
+    name = (
+        yaml.safe_load(option.read_text())["name"] if option.is_file() and encoder not in ("any", "none") else encoder
+    )
     body = load_body(name, "imagenet", 3)
     save_weights(body, file)
     choice = f"encoder={encoder}" if name != encoder or option.is_file() else f"encoder=any encoder.name={name}"

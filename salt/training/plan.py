@@ -1,12 +1,14 @@
-"""How long a run will take, from a training step and a prediction that are timed before it begins."""
+"""What a run will do, and how long it will take: a training step and a prediction are timed before it begins."""
 
 import dataclasses
+import logging
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from salt import build
@@ -20,7 +22,51 @@ from salt.training.fold import prepare
 from salt.training.setup import start
 from salt.training.step import train_step
 
+log = logging.getLogger(__name__)
+
+LONG_ON_CPU = 5e12  # parameters times tiles trained on: 2 cores take 6 hours and more
 FEW = 8  # tiles; on a CPU the time is in proportion to their number, and a whole batch may take long
+
+
+def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
+    """Log the data, the network, the device, and the folds and steps to train."""
+    assert data.train.masks is not None
+    empty = 1 - data.train.masks.any(axis=(1, 2)).mean()
+    steps = [int((folds != f).sum()) // config.trainer.batch_size for f in config.fold_list]
+    log.info(
+        "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
+        config.data.root,
+        len(folds),
+        100 * empty,
+        data.train.constant.sum(),
+        len(data.test.ids),
+    )
+    log.info(
+        "%s (weights: %s) with %.1f M parameters on %s in %s; folds %s of %d, %s of %s of %d tiles",
+        config.encoder.name or config.decoder.target.rpartition(".")[2],
+        config.encoder.weights or "random",
+        n_parameters / 1e6,
+        runtime.device,
+        str(runtime.dtype).removeprefix("torch."),
+        config.fold_list,
+        config.data.n_folds,
+        counted(config.trainer.epochs, "epoch"),
+        counted(min(steps), "step"),
+        config.trainer.batch_size,
+    )
+    n_trained = config.trainer.epochs * config.trainer.batch_size * sum(steps)
+    if runtime.device.type == "cpu" and n_parameters * n_trained > LONG_ON_CPU:
+        log.warning(
+            "without a GPU this takes many hours (dry_run=true tells how many); "
+            "experiment=cpu is a run of half an hour on 2 cores, experiment=cpu_5fold one of two hours"
+        )
+    if runtime.dtype == torch.float16 and runtime.device.type == "cpu":
+        log.warning("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU, which has no units for it")
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def estimate_seconds(

@@ -2,23 +2,24 @@ import numpy as np
 import pytest
 import torch
 
+from salt import crossval
 from salt.data import loader
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
 from salt.machine.device import choose_runtime
-from salt.training import estimate
+from salt.training import plan
 
 
 @pytest.fixture
 def seconds(tiny, monkeypatch):
     """The estimate for folds, if a training step takes 8 s (1 s a tile) and a prediction 2 s (0.25 s a tile)."""
     times = iter([8.0, 2.0] * 9)
-    monkeypatch.setattr(estimate, "fastest", lambda call: (call(), next(times))[1])
+    monkeypatch.setattr(plan, "fastest", lambda call: (call(), next(times))[1])
 
     def make(todo, *overrides):
         config = tiny("trainer.batch_size=8", "trainer.tta=true", *overrides)
         data = load_data(config)
-        return estimate.estimate_seconds(
+        return plan.estimate_seconds(
             config, data, assign_folds(config, data.train), todo, choose_runtime(config.trainer)
         )
 
@@ -52,16 +53,37 @@ def test_loading_counts_where_no_workers_do_it_beside_the_steps(tiny, monkeypatc
     batches = []
     collate = loader.collate
     monkeypatch.setattr(loader, "collate", lambda samples: (batches.append(1), collate(samples))[1])
-    monkeypatch.setattr(estimate, "fastest", lambda call: (call(), call(), 1.0)[2])
+    monkeypatch.setattr(plan, "fastest", lambda call: (call(), call(), 1.0)[2])
     config = tiny(f"trainer.workers={workers}")
     data = load_data(config)
-    estimate.estimate_seconds(config, data, assign_folds(config, data.train), [0], choose_runtime(config.trainer))
+    plan.estimate_seconds(config, data, assign_folds(config, data.train), [0], choose_runtime(config.trainer))
     assert len(batches) == loaded
 
 
 def test_the_first_call_does_not_count(monkeypatch):
     clock = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0])
-    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: next(clock))
     calls = []
-    assert estimate.fastest(lambda: calls.append(1)) == 2.0
+    assert plan.fastest(lambda: calls.append(1)) == 2.0
     assert len(calls) == 3
+
+
+def test_float16_on_a_cpu_is_warned_of(tiny, tmp_path, caplog):
+    for precision in ("fp16", "fp32"):
+        caplog.clear()
+        crossval.run(tiny(f"trainer.precision={precision}", "dry_run=true"), tmp_path)
+        warned = any("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU" in m for m in caplog.messages)
+        assert warned == (precision == "fp16")
+
+
+@pytest.mark.parametrize(("limit", "warned"), [(1.0, True), (None, False)])
+def test_a_run_that_a_cpu_takes_hours_for_is_told(tiny, tmp_path, monkeypatch, caplog, limit, warned):
+    if limit is not None:
+        monkeypatch.setattr(plan, "LONG_ON_CPU", limit)
+    crossval.run(tiny("trainer.device=cpu", "dry_run=true"), tmp_path)
+    assert any("experiment=cpu is a run of half an hour" in message for message in caplog.messages) == warned
+
+
+@pytest.mark.parametrize(("n", "text"), [(0, "0 folds"), (1, "1 fold"), (2, "2 folds")])
+def test_a_number_with_its_noun(n, text):
+    assert plan.counted(n, "fold") == text
