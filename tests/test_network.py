@@ -111,4 +111,7 @@ def test_depthwise_convolutions_in_float32_compute_what_they_did(tiny, name):
         depthwise_in_float32(model)
         assert torch.equal(model(images, depths).logits, expected)
         assert torch.equal(copy.deepcopy(model)(images, depths).logits, expected)
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(compiled(images, depths).logits, model(images, depths).logits)
     assert list(model.state_dict()) == names
