@@ -22,6 +22,7 @@ from salt.machine import distributed
 
 # Texts of errors for memory that torch's own allocator does not manage.
 OUT_OF_MEMORY = (
+    "CUDA out of memory",  # torch's own, where load_state_dict has put it into its RuntimeError
     "CUDA error: out of memory",  # the driver, which has no room for what it needs itself
     "CUDA driver error: out of memory",
     "Triton Error [CUDA]: out of memory",

@@ -95,6 +95,17 @@ def gather(part: Any) -> list[Any]:
     return parts
 
 
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes; they all get the same answer."""
+    if world_size() == 1:
+        return flag
+    import torch.distributed as dist
+
+    flags = [False] * world_size()
+    dist.all_gather_object(flags, flag)
+    return any(flags)
+
+
 def all_reduce_mean(value: Any) -> Any:
     """The mean of a tensor over the processes."""
     if world_size() == 1:

@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
-from torch import nn
+from torch import Tensor, nn
 
 from salt.runs.files import first_line, write_atomic
 from salt.runs.rundir import how_to_remake
@@ -24,6 +24,26 @@ def load_weights(model: nn.Module, file: Path) -> None:
         ValueError: the file is missing, damaged or of another network.
     """
     try:
-        model.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError, OSError) as error:
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error
+    if other := other_tensor(model, weights):
+        raise ValueError(f"{file} cannot be used: it is of another network: {other}. {how_to_remake(file)}")
+    model.load_state_dict(weights)
+
+
+def other_tensor(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
+    """The first tensor in which a module and weights for it differ by name or shape, in words; None if they fit.
+
+    Asked before `load_state_dict`, whose RuntimeError may also mean that the device has failed.
+    """
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in {**expected, **found}:
+        if name not in found:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} is not part of this network"
+        if found[name] != expected[name]:
+            return f"{name} has the shape {found[name]}, expected {expected[name]}"
+    return None

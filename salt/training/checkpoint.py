@@ -10,10 +10,11 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from salt.data.archive import BROKEN
 from salt.runs.files import first_line, rename, write_atomic, write_text
+from salt.runs.weights import other_tensor
 from salt.training.schedule import Plateau
 from salt.training.state import PARTS, Clock, Epoch, State
 
@@ -114,10 +115,14 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
             continue
         if name == "scaler" and content[name].get("scale") == 1:  # written where no loss is scaled (see step.py)
             continue
+        other = other_tensor(part, content[name]) if isinstance(part, nn.Module) else None
         try:
-            part.load_state_dict(content[name])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(f"{file} cannot be used, its {name} is of another run: {first_line(error)}") from None
+            if other is None:
+                part.load_state_dict(content[name])  # a RuntimeError would be one of the device
+        except (ValueError, KeyError) as error:
+            other = first_line(error)
+        if other is not None:
+            raise ValueError(f"{file} cannot be used, its {name} is of another run: {other}")
     match_layout(state.optimizer)
     if not same_steps and not isinstance(state.schedule, Plateau):
         for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):

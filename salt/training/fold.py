@@ -196,6 +196,8 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
             break
     while unread:
         stop = read_outcome(state, *unread.popleft(), ids) or stop
+    # a signal that came after the last step was started, perhaps to one of the processes alone
+    stop = stop or distributed.any_of(interrupt.noted() is not None)
     state.clock.seconds += time.perf_counter() - began
     return stop
 

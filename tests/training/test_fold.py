@@ -226,18 +226,21 @@ def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, m
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+@pytest.mark.parametrize("moment", ["train_step", "read_outcome"])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_signal_in_the_last_step_of_an_epoch_is_saved_before_the_validation(tiny, tmp_path, monkeypatch, epoch):
+def test_a_signal_in_the_last_step_of_an_epoch_is_saved_before_the_validation(
+    tiny, tmp_path, monkeypatch, epoch, moment
+):
     # what compiles the network for the validation may have died of the same signal
     config = tiny("trainer.epochs=2", "folds=[0]")
     train(config, tmp_path / "a")
-    step, calls = fold_module.train_step, []
+    own, calls = getattr(fold_module, moment), []
 
-    def stopped(fold, state, batch):
+    def stopped(*arguments):
         calls.append(1)
         if len(calls) == 3 * epoch:
             signal.raise_signal(signal.SIGTERM)
-        return step(fold, state, batch)
+        return own(*arguments)
 
     def broken(fold, state):
         if len(calls) == 3 * epoch:
@@ -246,7 +249,7 @@ def test_a_signal_in_the_last_step_of_an_epoch_is_saved_before_the_validation(ti
 
     validate = fold_module.validate
     with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled():
-        patch.setattr(fold_module, "train_step", stopped)
+        patch.setattr(fold_module, moment, stopped)
         patch.setattr(fold_module, "validate", broken)
         train(config, tmp_path / "b")
     content = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
