@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from salt import build
 from salt.config import RunConfig
 from salt.machine import distributed
-from salt.machine.device import Runtime, full_gpu, is_out_of_memory
+from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Output, Segmenter
 
 Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey depths (N)
@@ -35,14 +35,10 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         model = with_common_norms(model)
     if runtime.device.type == "cpu" and runtime.dtype != torch.float32:
         depthwise_in_float32(model)
-    try:
+    with full_gpu_named():
         model = model.to(runtime.device)
         if config.trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise full_gpu(error) from error
     # a compiled network takes one batch size in training and one in prediction, so no code for all sizes is needed
     return Network(model, torch.compile(model, dynamic=False) if config.trainer.compile else model)
 

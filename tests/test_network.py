@@ -42,7 +42,7 @@ def test_a_gpu_that_is_full_already_is_one_message(tiny, monkeypatch, error):
 
     config = tiny()
     runtime = choose_runtime(config.trainer)
-    message = r"^out of GPU memory before the first step: .* another trainer.device"
+    message = r"^out of GPU memory before anything is computed: .* another trainer.device"
     with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
         patch.setattr(nn.Module, "to", full)
         build_network(config, runtime)
@@ -62,7 +62,7 @@ def test_a_gpu_that_is_full_when_the_memory_layout_changes_is_the_same_message(t
 
     config = tiny("trainer.channels_last=true")
     monkeypatch.setattr(nn.Module, "to", full)
-    with pytest.raises(ValueError, match=r"^out of GPU memory before the first step: .* another trainer.device"):
+    with pytest.raises(ValueError, match=r"^out of GPU memory before anything is computed: .* another trainer.device"):
         build_network(config, choose_runtime(config.trainer))
 
 

@@ -66,12 +66,8 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     if found.type == "cuda":
         if found.index >= torch.cuda.device_count():
             raise ValueError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
-        try:
+        with full_gpu_named():
             torch.cuda.set_device(found)  # pinned memory and profiles refer to the current device
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise full_gpu(error) from error
         torch.backends.cudnn.benchmark = True  # try which convolution is fastest: all batches have the same shape
     workers = trainer.workers
     if workers is None:
@@ -122,12 +118,23 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
-def full_gpu(error: RuntimeError) -> ValueError:
-    """The error for a GPU whose memory is too small even to begin."""
-    return ValueError(
-        f"out of GPU memory before the first step: {str(error).splitlines()[0]} "
-        "Another process may use this GPU; choose another trainer.device."
-    )
+@contextmanager
+def full_gpu_named() -> Iterator[None]:
+    """Within this context an out-of-memory error of the GPU becomes a ValueError that says to take another GPU.
+
+    For what no batch size changes: the start of the driver, weights, moments.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        lines = str(error).splitlines()  # load_state_dict puts a line of its own before the cause
+        cause = next((line.strip() for line in lines if any(text in line for text in OUT_OF_MEMORY)), lines[0])
+        raise ValueError(
+            f"out of GPU memory before anything is computed: {cause} "
+            "Another process may use this GPU; choose another trainer.device or a smaller encoder."
+        ) from error
 
 
 class AsyncScalars:

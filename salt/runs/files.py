@@ -41,7 +41,7 @@ def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None
             os.replace(path, spare)
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as the latter
+    except OSError as error:
         raise OSError(
             f"{path} cannot be written: {error}. What was there before is kept; with space on the disk and leave to "
             "write, the same command goes on."

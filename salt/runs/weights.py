@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from salt.machine.device import full_gpu_named
 from salt.runs.files import first_line, write_atomic
 from salt.runs.rundir import how_to_remake
 
@@ -21,7 +22,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
     """Give the network the weights in one of a fold's files.
 
     Raises:
-        ValueError: the file is missing, damaged or of another network.
+        ValueError: the file is missing, damaged or of another network; or the GPU's memory is too small.
     """
     try:
         weights = load_file(file)
@@ -29,7 +30,8 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error
     if other := other_tensor(model, weights):
         raise ValueError(f"{file} cannot be used: it is of another network: {other}. {how_to_remake(file)}")
-    model.load_state_dict(weights)
+    with full_gpu_named():
+        model.load_state_dict(weights)
 
 
 def other_tensor(module: nn.Module, weights: dict[str, Tensor]) -> str | None:

@@ -1,8 +1,10 @@
 """Checkpoints: the state of a fold in a file with checksums, and the file before as a backup."""
 
 import csv
+import errno
 import io
 import logging
+import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -43,13 +45,16 @@ def save(state: State, path: Path) -> None:
     clock = vars(state.clock) | {"steps": 0}
     content |= {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
     content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
-    write_atomic(path / "last.pt", lambda temporary: torch.save(content, temporary), spare=path / "previous.pt")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)  # not yet to the disk, so that a failure of the GPU is not taken for one of the disk
+    write_atomic(path / "last.pt", lambda file: file.write_bytes(buffer.getbuffer()), spare=path / "previous.pt")
 
 
 def load(state: State, path: Path) -> None:
     """Fill a state from last.pt; from previous.pt, with a warning, where last.pt is damaged and set aside.
 
     Raises:
+        OSError: one of them cannot be read.
         ValueError: both are damaged; or the file is of another format or network, or holds Python objects.
     """
     damaged = []
@@ -74,20 +79,25 @@ def read(file: Path) -> dict[str, Any]:
 
     Raises:
         Damaged: its bytes are not the ones that were written.
+        OSError: it cannot be read, which says nothing about its bytes.
         ValueError: it is of another format, or holds more than numbers, texts and tensors.
     """
+    stored = io.BytesIO(file.read_bytes())
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(stored) as archive:
             broken = archive.testzip()  # torch itself does not check the checksums
     except BROKEN as error:
         raise Damaged(f"{file} is damaged: {error}") from None
     if broken is not None:
         raise Damaged(f"{file} is damaged: the checksum of {broken} is wrong")
+    stored.seek(0)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(stored, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ValueError(f"{file} cannot be used, it is no checkpoint of salt: {first_line(error)}") from None
     except Exception as error:  # torch raises many kinds; it reads zip archives more strictly than Python
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(file)) from error
         raise Damaged(f"{file} is damaged: {first_line(error)}") from None
     if not isinstance(content, dict) or "format" not in content:
         raise ValueError(f"{file} cannot be used, it is no checkpoint of salt")

@@ -16,7 +16,7 @@ from salt.build import get_target
 from salt.config import RunConfig
 from salt.data.tgs import TILE_SIZE
 from salt.machine import distributed
-from salt.machine.device import Runtime
+from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
 from salt.network import Forward, Network
 from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
@@ -28,6 +28,7 @@ from salt.training.state import State
 log = logging.getLogger(__name__)
 
 
+@full_gpu_named()
 def start(config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter, runtime: Runtime) -> State:
     """A fresh state around `model`, whose weights are set anew, or the one in `last.pt`."""
     resumed = has_checkpoint(path)

@@ -47,10 +47,17 @@ def test_a_missing_file_is_named(tmp_path):
         load_weights(nn.Linear(3, 2), tmp_path / "fold_1" / "model.safetensors")
 
 
-def test_a_failure_of_the_device_is_not_taken_for_a_damaged_file(file, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB."), "^out of GPU memory before anything"),
+        (RuntimeError("CUDA error: unspecified launch failure"), "^CUDA error: unspecified"),
+    ],
+)
+def test_a_failure_of_the_device_is_not_taken_for_a_damaged_file(file, monkeypatch, error, expected):
     def fails(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB.")
+        raise error
 
     monkeypatch.setattr(nn.Module, "load_state_dict", fails)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises((ValueError, RuntimeError), match=expected):
         load_weights(nn.Linear(3, 2), file)

@@ -162,30 +162,6 @@ def test_a_checkpoint_of_another_network_is_refused(stopped, tiny):
         train(tiny("decoder.channels=[24,16,16,16,16]", "folds=[0]"), stopped)
 
 
-TOO_LITTLE = "CUDA out of memory. Tried to allocate 20 MiB."
-
-
-@pytest.mark.parametrize(
-    ("part", "error", "expected"),
-    [
-        (torch.optim.Optimizer, torch.OutOfMemoryError(TOO_LITTLE), "out of GPU memory with trainer.batch_size=4"),
-        (  # as torch's load_state_dict of a network tells it
-            torch.nn.Module,
-            RuntimeError(f"Error(s) in loading state_dict:\n\tan exception occurred : ('{TOO_LITTLE}',)."),
-            "out of GPU memory with trainer.batch_size=4",
-        ),
-        (torch.nn.Module, RuntimeError("CUDA error: unspecified launch failure"), "unspecified launch failure"),
-    ],
-)
-def test_a_failure_of_the_device_is_not_taken_for_a_wrong_file(config, stopped, monkeypatch, part, error, expected):
-    def fails(*_):
-        raise error
-
-    monkeypatch.setattr(part, "load_state_dict", fails)
-    with pytest.raises((ValueError, RuntimeError), match=expected), crossval.out_of_memory_named(config):
-        train(config, stopped)
-
-
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle", "poly", "cosine_restarts", "plateau"])
 def test_with_another_batch_size_the_schedule_goes_on_at_the_same_part_of_its_epochs(tiny, tmp_path, schedule):
     extra = ["schedule.cycles=2", "schedule.snapshots=1"] if schedule == "cosine_restarts" else []
