@@ -15,7 +15,10 @@ COMPETITION = "https://www.kaggle.com/c/tgs-salt-identification-challenge"
 LARGE = 10_000_000  # bytes; no tile has as many
 BOMB = 100  # no honest large member shrinks to less than one part in so many
 INNER_LIMIT = 1_000_000_000  # bytes of an archive within an archive, which is unpacked in memory
-BROKEN = (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, struct.error)
+BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, struct.error),
+    OverflowError,  # an archive in memory whose offsets are damaged
+)
 
 
 def check_root(root: Path) -> None:

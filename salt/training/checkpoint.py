@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from salt.data.archive import BROKEN
+from salt.machine.distributed import is_main
 from salt.runs.files import first_line, rename, write_atomic, write_text
 from salt.runs.weights import other_tensor
 from salt.training.schedule import Plateau
@@ -41,6 +42,8 @@ def write_table(state: State, path: Path) -> None:
 
 def save(state: State, path: Path) -> None:
     """Write last.pt atomically; the checkpoint before stays as previous.pt."""
+    if not is_main():  # the only process that writes
+        return
     content = {name: part.state_dict() for name, part in state.parts().items()}
     clock = vars(state.clock) | {"steps": 0}
     content |= {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}

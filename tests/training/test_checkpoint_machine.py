@@ -99,3 +99,11 @@ def test_too_little_memory_to_read_a_checkpoint_is_not_called_damage(config, sto
     assert kept(stopped) == before
     train(config, stopped)
     assert files(stopped)
+
+
+def test_a_damaged_offset_of_the_archive_is_damage(config, stopped, caplog):
+    content = bytearray((stopped / "last.pt").read_bytes())
+    content[content.rfind(b"PK\x06\x06") + 55] |= 0xC0  # the top bits of where the archive's directory begins
+    (stopped / "last.pt").write_bytes(content)
+    train(config, stopped)
+    assert "Resuming from" in caplog.text and files(stopped)
