@@ -1,5 +1,6 @@
 """A whole run: checks, folds, out-of-fold scores, submission."""
 
+import io
 import logging
 import shlex
 from collections.abc import Iterator
@@ -239,14 +240,18 @@ def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
     """The out-of-fold probabilities (N H W) of a finished fold.
 
     Raises:
+        OSError: its file cannot be read, which says nothing about its content.
         ValueError: its file is missing, damaged or of other tiles.
     """
     file = fold / "oof.npz"
+    if not file.exists():
+        raise ValueError(f"{file} is missing. {how_to_remake(file)}")
+    stored = io.BytesIO(file.read_bytes())
     try:
-        with np.load(file) as part:
+        with np.load(stored) as part:
             found, probabilities = part["ids"].tolist(), part["probabilities"]
     except (KeyError, *BROKEN) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}. {how_to_remake(file)}") from None
+        raise ValueError(f"{file} is damaged: {error}. {how_to_remake(file)}") from None
     if found != ids or probabilities.shape != (len(ids), TILE_SIZE, TILE_SIZE):
         raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {how_to_remake(file)}")
     return np.asarray(probabilities)

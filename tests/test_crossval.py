@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,21 @@ def test_damaged_predictions_of_a_fold_are_named(tiny, tiles, tmp_path, damage):
     file, other = (directory.fold(fold) / "oof.npz" for fold in (1, 0))
     content = {"empty": b"", "truncated": file.read_bytes()[:100], "foreign": other.read_bytes()}
     file.unlink() if damage == "lost" else file.write_bytes(content[damage])
-    with pytest.raises(ValueError, match=r"fold_1/oof\.npz is .*damaged: .*Delete .*fold_1 to train this fold again"):
+    told = "missing" if damage == "lost" else "damaged: "
+    with pytest.raises(ValueError, match=rf"fold_1/oof\.npz is {told}.*Delete .*fold_1 to train this fold again"):
+        write_scores(config, directory, tiles, folds)
+
+
+def test_predictions_that_cannot_be_read_are_not_called_damaged(tiny, tiles, tmp_path, monkeypatch):
+    config, directory = tiny("folds=[0]"), RunDir(tmp_path)
+    folds = assign_folds(config, tiles)
+    pretend_trained(directory, 0, tiles, folds)
+
+    def fails(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(PermissionError, match=r"oof\.npz"):
         write_scores(config, directory, tiles, folds)
 
 

@@ -54,10 +54,18 @@ def leave() -> None:
 
 def barrier() -> None:
     """Wait for all processes."""
-    if world_size() > 1:
-        import torch.distributed as dist
+    any_of(False)  # over gloo: dist.barrier would use the GPU as well
 
-        dist.all_gather_object([None] * world_size(), None)  # over gloo: dist.barrier would use the GPU as well
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes; they all get the same answer."""
+    if world_size() == 1:
+        return flag
+    import torch.distributed as dist
+
+    flags = [False] * world_size()
+    dist.all_gather_object(flags, flag)
+    return any(flags)
 
 
 @contextmanager
@@ -93,17 +101,6 @@ def gather(part: Any) -> list[Any]:
     parts: list[Any] = [None] * world_size() if is_main() else []
     dist.gather_object(part, parts or None)
     return parts
-
-
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any of the processes; they all get the same answer."""
-    if world_size() == 1:
-        return flag
-    import torch.distributed as dist
-
-    flags = [False] * world_size()
-    dist.all_gather_object(flags, flag)
-    return any(flags)
 
 
 def all_reduce_mean(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
@@ -22,11 +22,12 @@ def load_weights(model: nn.Module, file: Path) -> None:
     """Give the network the weights in one of a fold's files.
 
     Raises:
+        OSError: the file cannot be read, which says nothing about its content.
         ValueError: the file is missing, damaged or of another network; or the GPU's memory is too small.
     """
     try:
-        weights = load_file(file)
-    except (SafetensorError, OSError) as error:
+        weights = load(file.read_bytes())
+    except (SafetensorError, FileNotFoundError) as error:
         raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error
     if other := other_tensor(model, weights):
         raise ValueError(f"{file} cannot be used: it is of another network: {other}. {how_to_remake(file)}")

@@ -41,7 +41,11 @@ def write_table(state: State, path: Path) -> None:
 
 
 def save(state: State, path: Path) -> None:
-    """Write last.pt atomically; the checkpoint before stays as previous.pt."""
+    """Write last.pt atomically; the checkpoint before stays as previous.pt.
+
+    Raises:
+        OSError: it cannot be written, or the device fails while its tensors are copied to the host.
+    """
     if not is_main():  # the only process that writes
         return
     content = {name: part.state_dict() for name, part in state.parts().items()}
@@ -49,7 +53,10 @@ def save(state: State, path: Path) -> None:
     content |= {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
     content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
     buffer = io.BytesIO()
-    torch.save(content, buffer)  # not yet to the disk, so that a failure of the GPU is not taken for one of the disk
+    try:
+        torch.save(content, buffer)  # not yet to the disk: what fails here is the device or the host's memory
+    except RuntimeError as error:  # `interrupt.deferred` would take it for an end by a signal that has been noted
+        raise OSError(f"{path / 'last.pt'} is not written: {first_line(error)}. What was there is kept.") from error
     write_atomic(path / "last.pt", lambda file: file.write_bytes(buffer.getbuffer()), spare=path / "previous.pt")
 
 

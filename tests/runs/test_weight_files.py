@@ -1,5 +1,8 @@
 """Files of weights that fit, that do not, and devices that fail while one is read."""
 
+import errno
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -45,6 +48,15 @@ def test_another_network_or_a_damaged_file_is_named(file, model, change, expecte
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"fold_1/model.safetensors cannot be used: "):
         load_weights(nn.Linear(3, 2), tmp_path / "fold_1" / "model.safetensors")
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(file, monkeypatch):
+    def fails(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(PermissionError, match=r"model\.safetensors"):
+        load_weights(nn.Linear(3, 2), file)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from test_fold import files, stop_after_saving, train
 
+from salt.machine import interrupt
 from salt.training import checkpoint
 
 TOO_LITTLE = "CUDA out of memory. Tried to allocate 20 MiB."
@@ -54,15 +56,24 @@ def test_a_gpu_that_fails_while_a_checkpoint_is_loaded(config, stopped, monkeypa
     assert kept(stopped) == before
 
 
-def test_a_gpu_that_fails_while_a_checkpoint_is_saved(config, stopped, monkeypatch):
-    def fails(self, *_):
+@pytest.mark.parametrize("signalled", [False, True])
+def test_a_gpu_that_fails_while_a_checkpoint_is_saved(config, stopped, monkeypatch, signalled):
+    def fails(*_):
+        if signalled:
+            signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
 
     before = kept(stopped)
     monkeypatch.setattr(torch.serialization, "_save", fails)  # where tensors are copied to the host
-    with pytest.raises(RuntimeError, match=r"^CUDA error: uncorrectable ECC"):
+    with pytest.raises(OSError, match=r"last\.pt is not written: CUDA error: uncorrectable ECC"), interrupt.handled():
         train(config, stopped)
     assert kept(stopped) == before
+
+
+def test_a_process_that_writes_nothing_makes_no_checkpoint(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    checkpoint.save(None, Path("nowhere"))  # a look at the state would fail
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
