@@ -137,7 +137,7 @@ def complete_fold(
     distributed.barrier()
     path = directory.fold(fold)
     with locked(path, "fold"):
-        if directory.is_done(fold):
+        if distributed.from_main(lambda: directory.is_done(fold)):  # rank 0 alone holds the lock
             log.info("fold %d is finished already", fold)
         else:
             digest = digest_of_weights(config, directory.needs_weights([fold]))

@@ -141,3 +141,13 @@ def tgs() -> Path:
     if not (TGS / "train.zip").is_file():
         pytest.skip("the TGS data is not here")
     return TGS
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """torch believes that there are two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)

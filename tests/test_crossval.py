@@ -205,10 +205,18 @@ def test_rank_0_alone_decides_about_score_and_submission(tiny, tmp_path, monkeyp
     origin = json.loads((tmp_path / "submission.json").read_text()) if made else None
     asked, submitted = [], []
     monkeypatch.setattr(distributed, "from_main", lambda function: asked.append(function) or (0.25, origin))
+    monkeypatch.setattr(crossval, "complete_fold", lambda *_: None)
     monkeypatch.setattr(crossval, "write_scores", pytest.fail)
     monkeypatch.setattr(crossval, "submit", lambda config, directory, origin, *rest: submitted.append(origin))
     assert crossval.run(config, tmp_path) == 0.25
     assert len(asked) == 1 and submitted == [origin] * made
+
+
+def test_rank_0_alone_decides_whether_a_fold_is_finished(tiny, tmp_path, monkeypatch):
+    config = tiny("trainer.epochs=1", "folds=[0]")
+    monkeypatch.setattr(distributed, "from_main", lambda function: True)  # whatever another rank would find
+    monkeypatch.setattr(crossval, "train_fold", pytest.fail)
+    crossval.complete_fold(config, 0, None, None, RunDir(tmp_path), None, None, None)
 
 
 def test_a_finished_run_predicts_again_only_what_is_not_fresh(tiny, tmp_path, submitted):

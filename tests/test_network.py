@@ -8,6 +8,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from salt import build
+from salt.machine import device
 from salt.machine.device import choose_runtime
 from salt.network import build_network, depthwise_in_float32, with_common_norms
 
@@ -46,7 +47,7 @@ def test_a_gpu_that_is_full_already_is_one_message(tiny, monkeypatch, error):
     with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
         patch.setattr(nn.Module, "to", full)
         build_network(config, runtime)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(device, "n_gpus", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", full)
     with pytest.raises(ValueError, match=message):
         choose_runtime(tiny("trainer.device=cuda:0").trainer)
@@ -75,7 +76,7 @@ def test_another_error_of_the_driver_stays_as_it_is(tiny, monkeypatch):
     runtime = choose_runtime(config.trainer)
     with pytest.raises(RuntimeError, match=r"^CUDA error: invalid device ordinal$") as of_network:
         build_network(config, runtime)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(device, "n_gpus", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", broken)
     with pytest.raises(RuntimeError, match=r"^CUDA error: invalid device ordinal$") as of_device:
         choose_runtime(tiny("trainer.device=cuda:0").trainer)

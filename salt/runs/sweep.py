@@ -127,10 +127,11 @@ class Failed(JobReturn):
 
 def default_jobs() -> int:
     """Points to run side by side: one for each GPU; without one a few, which share the CPU's threads."""
-    import torch
     from joblib import cpu_count  # those that this process may use
 
-    return torch.cuda.device_count() or min(cpu_count(), MOST_ON_CPU)
+    from salt.machine.device import n_gpus
+
+    return n_gpus() or min(cpu_count(), MOST_ON_CPU)
 
 
 def run_directory() -> Path:
@@ -181,9 +182,9 @@ def free_device(folder: Path, job: int) -> Iterator[str | None]:
 
     None without a GPU. With more processes than GPUs some share one.
     """
-    import torch
+    from salt.machine.device import n_gpus
 
-    n_devices = torch.cuda.device_count()
+    n_devices = n_gpus()
     with ExitStack() as held:
         for i in range(n_devices):
             device = f"cuda:{(job + i) % n_devices}"

@@ -48,12 +48,12 @@ def save(state: State, path: Path) -> None:
     """
     if not is_main():  # the only process that writes
         return
-    content = {name: part.state_dict() for name, part in state.parts().items()}
     clock = vars(state.clock) | {"steps": 0}
-    content |= {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
+    content = {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
     content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
     buffer = io.BytesIO()
     try:
+        content |= {name: part.state_dict() for name, part in state.parts().items()}  # the scaler's asks the device
         torch.save(content, buffer)  # not yet to the disk: what fails here is the device or the host's memory
     except RuntimeError as error:  # `interrupt.deferred` would take it for an end by a signal that has been noted
         raise OSError(f"{path / 'last.pt'} is not written: {first_line(error)}. What was there is kept.") from error

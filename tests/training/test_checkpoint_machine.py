@@ -57,14 +57,17 @@ def test_a_gpu_that_fails_while_a_checkpoint_is_loaded(config, stopped, monkeypa
 
 
 @pytest.mark.parametrize("signalled", [False, True])
-def test_a_gpu_that_fails_while_a_checkpoint_is_saved(config, stopped, monkeypatch, signalled):
+@pytest.mark.parametrize(  # where the scaler's state is read, and where tensors are copied to the host
+    ("place", "name"), [(torch.amp.GradScaler, "state_dict"), (torch.serialization, "_save")]
+)
+def test_a_gpu_that_fails_while_a_checkpoint_is_saved(config, stopped, monkeypatch, place, name, signalled):
     def fails(*_):
         if signalled:
             signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
 
     before = kept(stopped)
-    monkeypatch.setattr(torch.serialization, "_save", fails)  # where tensors are copied to the host
+    monkeypatch.setattr(place, name, fails)
     with pytest.raises(OSError, match=r"last\.pt is not written: CUDA error: uncorrectable ECC"), interrupt.handled():
         train(config, stopped)
     assert kept(stopped) == before
