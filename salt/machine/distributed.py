@@ -57,15 +57,20 @@ def barrier() -> None:
     any_of(False)  # over gloo: dist.barrier would use the GPU as well
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any of the processes; they all get the same answer."""
+def all_gather(part: Any) -> list[Any]:
+    """An object of each process, in the order of ranks; they all get the same list."""
     if world_size() == 1:
-        return flag
+        return [part]
     import torch.distributed as dist
 
-    flags = [False] * world_size()
-    dist.all_gather_object(flags, flag)
-    return any(flags)
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is set in any of the processes; they all get the same answer."""
+    return any(all_gather(flag))
 
 
 @contextmanager

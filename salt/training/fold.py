@@ -187,15 +187,17 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
         if len(unread) > 1:  # the outcome of the step before, so that the device never waits for the CPU
             stop = read_outcome(state, *unread.popleft(), ids)
         now = time.perf_counter()
-        state.clock.count_step(now - clock, len(batch.index) * distributed.world_size())
+        n_images = len(batch.index) * distributed.world_size()
+        state.clock.count_step(now - clock, n_images)
         loss = f"loss {state.current.mean:.4f}, " if state.current.losses else ""  # the first is read one step later
-        rate = len(batch.index) / (now - clock)
-        bar.set_postfix_str(f"{loss}lr {state.current.lr:.2e}, {rate:.0f} images/s", refresh=False)
+        rate = f"{n_images / (now - clock):.0f} images/s"
+        bar.set_postfix_str(f"{loss}lr {state.current.lr:.2e}, {rate}", refresh=False)
         clock = now
         if stop:
             break
     while unread:
         stop = read_outcome(state, *unread.popleft(), ids) or stop
+    state.clock.end_step(time.perf_counter() - clock)
     # a signal that came after the last step was started, perhaps to one of the processes alone
     stop = stop or distributed.any_of(interrupt.noted() is not None)
     state.clock.seconds += time.perf_counter() - began

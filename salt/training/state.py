@@ -28,6 +28,13 @@ class Clock:
     def count_step(self, seconds: float, n_images: int) -> None:
         """Add one training step."""
         self.steps += 1
+        self._add(seconds, n_images)
+
+    def end_step(self, seconds: float) -> None:
+        """Add the time in which the device still worked on the last step."""
+        self._add(seconds, 0)
+
+    def _add(self, seconds: float, n_images: int) -> None:
         if self.steps <= WARMUP_STEPS:
             self.warmup_seconds += seconds
             self.warmup_images += n_images

@@ -116,10 +116,8 @@ def read_outcome(state: State, index: Tensor, outcome: AsyncScalars, ids: list[s
         state.current.losses.append(loss)
         return stop > 0
     state.current.skipped += 1
-    found = (
-        f"loss {loss}, gradient norm {norm} in epoch {state.epoch + 1}; tiles of the batch: "
-        f"{', '.join(ids[i] for i in index.tolist())}"
-    )
+    batch = [ids[i] for share in distributed.all_gather(index.tolist()) for i in share]  # all ranks skip together
+    found = f"loss {loss}, gradient norm {norm} in epoch {state.epoch + 1}; tiles of the batch: {', '.join(batch)}"
     log.warning("skipped a step: %s", found)
     # float16 begins with a large scale and halves it at each skipped step; a short epoch may end before it fits
     searches = state.scaler.get_scale() > 1

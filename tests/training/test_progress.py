@@ -1,7 +1,12 @@
+import json
+import time
 from types import SimpleNamespace
 
 import pytest
+import torch
+from test_fold import train
 
+from salt.training import fold
 from salt.training.progress import Ahead, duration, epoch_line, time_left
 
 
@@ -40,3 +45,23 @@ def test_the_line_of_an_epoch():
     )
     without_validation = epoch_line(state(3, 180.0), 12, Ahead())
     assert without_validation == "epoch 3, loss 0.5123, lr 0.00025, 83.3 images/s, 9 min left"
+
+
+def test_images_per_second_count_the_time_of_the_last_step_on_the_device(tiny, tmp_path, monkeypatch):
+    step, free = 0.1, [0.0]  # seconds; when the device, which works on after a step is launched, has done all of them
+
+    class OnDevice(fold.AsyncScalars):
+        def __init__(self, value):
+            super().__init__(value)
+            self.done = free[0] = max(time.perf_counter(), free[0]) + step
+
+        def read(self):
+            time.sleep(max(self.done - time.perf_counter(), 0))
+            return super().read()
+
+    monkeypatch.setattr(fold, "AsyncScalars", OnDevice)
+    monkeypatch.setattr(fold, "train_step", lambda *_: torch.tensor([0.5, 1.0, 0.0]))  # launched in no time
+    config = tiny("trainer.epochs=1", "folds=[0]")
+    train(config, tmp_path)
+    rate = json.loads((tmp_path / "timing.json").read_text())["images_per_second"]
+    assert 0 < rate <= config.trainer.batch_size / step

@@ -11,6 +11,7 @@ from torch import Tensor
 from salt import build
 from salt.data.load import load_data
 from salt.data.loader import Batch
+from salt.machine import distributed
 from salt.machine.device import choose_runtime
 from salt.network import build_network
 from salt.training.setup import build_scaler, start
@@ -181,6 +182,12 @@ def test_an_epoch_without_a_step_ends_the_run_unless_float16_still_searches_its_
         read_outcome(state, index, Outcome(), ["a", "b"])
     with pytest.raises(ValueError, match=rf"{MAX_SKIPPED + 1} steps of one epoch"):
         read_outcome(state, index, Outcome(), ["a", "b"])
+
+
+def test_a_step_that_is_left_out_names_the_tiles_of_all_processes(training, monkeypatch, caplog):
+    monkeypatch.setattr(distributed, "all_gather", lambda part: [part, [1]])
+    read_outcome(training.state, torch.arange(1), Outcome(), ["a", "b"])
+    assert "tiles of the batch: a, b" in caplog.text
 
 
 @pytest.mark.parametrize(("precision", "scales"), [("fp32", False), ("bf16", False), ("fp16", True)])
