@@ -13,6 +13,7 @@ from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
 from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
+from salt.models.resolution import Full
 from salt.models.segmenter import Segmenter
 
 
@@ -163,6 +164,12 @@ def build_loss(config: RunConfig) -> nn.Module:
     if not isinstance(loss, nn.Module):
         raise ValueError(f"loss: expected {config.loss.target} to be a torch.nn.Module, it is {type(loss).__name__}")
     return loss
+
+
+def build_resolution(config: RunConfig) -> Full:
+    """The size of the network's input over the epochs."""
+    resolution: Full = build("resolution", config.resolution.node())
+    return resolution
 
 
 def build_augment(config: RunConfig) -> Augment:

@@ -132,6 +132,7 @@ class RunConfig(Section):
     augment: Component
     optimizer: Optimizer
     schedule: Component
+    resolution: Component
     averaging: Component
     trainer: Trainer
 

@@ -27,7 +27,7 @@ from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
 NETWORK = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
-TRAINING = ("loss", "augment", "optimizer", "schedule", "averaging")
+TRAINING = ("loss", "augment", "optimizer", "schedule", "resolution", "averaging")
 BASE = ["data=synthetic", "data.root=none", "encoder.weights=null", "trainer.batch_size=16", "trainer.epochs=4"]
 BASELINE = ["encoder=resnet18", "loss=bce", "averaging=none", "augment=none"]
 NOT_MEASURED = {("encoder", "any"), ("encoder", "none")}
@@ -39,7 +39,8 @@ Every option of every group. This page is written by `make docs` from the header
 parameters and times were measured by it on {machine}.
 
 *Parameters*: of the whole network. *Step*: time of a training step (augmentation, forward, loss, backward, optimizer,
-average) relative to the baseline measured in turn with it, median of {rounds}; it varies by about a tenth. The baseline
+average) relative to the baseline measured in turn with it, median of {rounds}; it varies by about a tenth; of
+`resolution` a step of the first epoch. The baseline
 is ResNet18 at 128 pixels with a U-Net, BCE, AdamW, and `none` elsewhere: {parameters:.1f} M parameters, {seconds:.2f} s
 for 16 tiles. A group is chosen by `group=option`, a setting inside it by
 `group.setting=value` (for deep-supervision: `deep_supervision.setting=value`).
@@ -117,6 +118,7 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
     network = build_network(config, runtime)
     state = start(config, 100, Path("nowhere"), network.model, runtime)
     augment = build.build_augment(config)
+    network.model.scale = build.build_resolution(config).scale(0.0)
     nothing = np.empty(0, dtype=np.int64)
     fold = Fold(
         config=config,

@@ -120,3 +120,17 @@ class ResizePad(nn.Module):
 
 
 Window = Pad | Resize | ResizePad
+
+
+def shrink(inputs: Tensor, scale: float) -> Tensor:
+    """Network inputs (N C H W) with both sides times `scale`, rounded to a multiple of 16 pixels."""
+    size = [16 * round(scale * side / 16) for side in inputs.shape[-2:]]
+    return F.interpolate(inputs, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def at_tile(logits: Tensor, window: Window) -> Tensor:
+    """Logits of any size (N 1 H W) at the tile's pixels, by way of the input's size."""
+    full = logits.float()
+    if full.shape[-2:] != window.size:
+        full = F.interpolate(full, size=window.size, mode="bilinear", align_corners=False)
+    return window.restore(full)

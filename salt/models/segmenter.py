@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from salt.models.heads import Head
-from salt.models.inputs import Channels, Window
+from salt.models.inputs import Channels, Window, at_tile, shrink
 from salt.models.supervision import DeepSupervision, Loss
 
 
@@ -18,6 +18,8 @@ class Output(NamedTuple):
 
 class Segmenter(nn.Module):
     """Encoder, center, decoder and head between two windows.
+
+    In training the network's input is smaller where `scale` is below 1; the logits come back to the tile's size.
 
     Shape: images (N 1 101 101) in [0, 1] and survey depths (N) in feet to logits (N 1 101 101).
     """
@@ -35,15 +37,19 @@ class Segmenter(nn.Module):
         super().__init__()
         self.channels, self.window, self.encoder, self.center = channels, window, encoder, center
         self.decoder, self.head, self.supervision = decoder, head, supervision
+        self.scale = 1.0
 
     def forward(self, images: Tensor, depths: Tensor) -> Output:
         """Logits of a batch."""
-        features = self.encoder(self.window.prepare(self.channels(images, depths)))
+        inputs = self.window.prepare(self.channels(images, depths))
+        if self.training and self.scale < 1:
+            inputs = shrink(inputs, self.scale)
+        features = self.encoder(inputs)
         context = self.supervision.context(features[-1])
         features[-1] = self.center(features[-1])
         stages = self.decoder(features)
         columns = self.head.columns(stages)
-        logits = self.window.restore(self.head(columns, context))
+        logits = at_tile(self.head(columns, context), self.window)
         if self.training:
             return Output(logits, self.supervision(stages, columns, context))
         return Output(self.supervision.gated(logits, context), [])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.inputs import Window
+from salt.models.inputs import Window, at_tile
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -185,11 +185,3 @@ def tile_losses(loss: Loss, logits: Tensor, masks: Tensor) -> Tensor:
         raise
     except RuntimeError:
         return torch.stack([alone(*tile) for tile in zip(logits, masks, strict=True)])
-
-
-def at_tile(logits: Tensor, window: Window) -> Tensor:
-    """Logits of any size (N 1 H W) at the tile's pixels, by way of the input's size."""
-    full = logits.float()
-    if full.shape[-2:] != window.size:
-        full = F.interpolate(full, size=window.size, mode="bilinear", align_corners=False)
-    return window.restore(full)

@@ -30,6 +30,7 @@ def check_build(config: RunConfig) -> int:
 
     model, loss = attempt(build.build_model), attempt(build.build_loss)
     attempt(build.build_augment)
+    resolution = attempt(build.build_resolution)
     stand_in = model or nn.Conv2d(1, 1, 1)
     attempt(setup.build_averaging, stand_in)
     optimizer = attempt(setup.build_optimizer, stand_in)
@@ -39,6 +40,7 @@ def check_build(config: RunConfig) -> int:
         raise ValueError("\n".join(problems))
     for progress in (0.0, 0.999):
         set_progress(loss, progress)
+        model.scale = resolution.scale(progress)
         check_dummy_batch(config, model, loss)
     return sum(p.numel() for p in model.parameters())
 

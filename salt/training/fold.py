@@ -86,7 +86,7 @@ def train_fold(
             stop = train_epoch(fold, state, loader, tiles.ids)
             if state.current.steps == len(batches) and not stop:  # a stopped fold ends its epoch when it goes on
                 finish_epoch(fold, state)
-                epochs.set_postfix_str(time_left(state, n, ahead))
+                epochs.set_postfix_str(time_left(state, fold.resolution.work(n), ahead))
             due = time.monotonic() - saved >= config.trainer.checkpoint_seconds
             if stop or due or state.epoch == n:
                 checkpoint.save(state, path)
@@ -124,6 +124,7 @@ def prepare(
         loss=loss,
         mix=augment.mix,
         statistics=Statistics(network.model),
+        resolution=build.build_resolution(config),
         ahead=ahead,
     )
 
@@ -145,7 +146,9 @@ def finish_epoch(fold: Fold, state: State) -> None:
             save_weights(state.model, snapshot_file(fold.path, state.epoch))
     checkpoint.write_table(state, fold.path)
     state.clock.seconds += time.perf_counter() - began
-    log.info("fold %d: %s", fold.number, epoch_line(state, fold.config.trainer.epochs, fold.ahead))
+    log.info(
+        "fold %d: %s", fold.number, epoch_line(state, fold.resolution.work(fold.config.trainer.epochs), fold.ahead)
+    )
 
 
 def finish(fold: Fold, state: State) -> list[Path]:
@@ -166,7 +169,9 @@ def finish(fold: Fold, state: State) -> list[Path]:
 def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
     """Train what is left of an epoch; returns whether a signal asked to stop, which may leave it incomplete."""
     state.model.train()
-    set_progress(fold.loss, state.epoch / fold.config.trainer.epochs)
+    progress = state.epoch / fold.config.trainer.epochs
+    set_progress(fold.loss, progress)
+    state.model.scale = fold.resolution.scale(progress)
     bar = tqdm(
         loader,
         initial=state.current.steps,

@@ -104,7 +104,8 @@ def estimate_seconds(
     n_validations = -(-config.trainer.epochs // config.trainer.validate_every)
     at_end = (len(held_out) + len(data.test.ids)) * (1 + config.trainer.tta)
     n_predicted = len(held_out) * n_validations + at_end
-    return len(todo) * (config.trainer.epochs * n_trained * step + n_predicted * predicted)
+    work = sum(fold.resolution.work(config.trainer.epochs))  # in epochs at full size, in which the trial's step was
+    return len(todo) * (work * n_trained * step + n_predicted * predicted)
 
 
 def fastest(call: Callable[[], None], rounds: int = 3) -> float:

@@ -5,7 +5,7 @@ Under torchrun on GPUs it waits at each batch norm, where the processes exchange
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from salt.data.tgs import Tiles
 from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime
+from salt.models.resolution import Full
 from salt.network import Forward, Network
 from salt.training.progress import ALONE, Ahead
 from salt.training.state import State
@@ -69,6 +70,7 @@ class Fold:
     loss: nn.Module
     mix: NoMix | MixUp | CutMix
     statistics: Statistics
+    resolution: Full = field(default_factory=Full)
     ahead: Ahead = ALONE
 
 

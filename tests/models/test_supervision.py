@@ -12,8 +12,8 @@ from torch._subclasses import FakeTensorMode
 from salt.build import build
 from salt.losses.combine import set_progress
 from salt.models.heads import Hypercolumn, LastStage
-from salt.models.inputs import Pad
-from salt.models.supervision import Multiscale, Nonempty, at_tile, tile_losses
+from salt.models.inputs import Pad, at_tile
+from salt.models.supervision import Multiscale, Nonempty, tile_losses
 
 
 @pytest.mark.parametrize("compare", ["logits", "masks"])

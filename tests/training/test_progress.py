@@ -34,16 +34,16 @@ def test_durations(seconds, text):
     ],
 )
 def test_the_time_that_is_left(ahead, text):
-    assert time_left(state(3, 180.0), 12, ahead) == text
+    assert time_left(state(3, 180.0), [1.0] * 12, ahead) == text
 
 
 def test_the_line_of_an_epoch():
-    line = epoch_line(state(3, 180.0, **{"map_at_0.5": 0.71, "iou": 0.6543, "empty": 0.958}), 12, Ahead())
+    line = epoch_line(state(3, 180.0, **{"map_at_0.5": 0.71, "iou": 0.6543, "empty": 0.958}), [1.0] * 12, Ahead())
     assert line == (
         "epoch 3, loss 0.5123, lr 0.00025, map 0.7100 at threshold 0.5, IoU 0.6543 of tiles with salt, "
         "95.8% of empty tiles found, 83.3 images/s, 9 min left"
     )
-    without_validation = epoch_line(state(3, 180.0), 12, Ahead())
+    without_validation = epoch_line(state(3, 180.0), [1.0] * 12, Ahead())
     assert without_validation == "epoch 3, loss 0.5123, lr 0.00025, 83.3 images/s, 9 min left"
 
 
