@@ -37,6 +37,10 @@ def test_the_time_that_is_left(ahead, text):
     assert time_left(state(3, 180.0), [1.0] * 12, ahead) == text
 
 
+def test_epochs_that_take_longer_are_counted_by_their_work():
+    assert time_left(state(2, 120.0), [0.5, 0.5, 1.0, 2.0], Ahead(in_run=1)) == "6 min left, 14 min for all folds"
+
+
 def test_the_line_of_an_epoch():
     line = epoch_line(state(3, 180.0, **{"map_at_0.5": 0.71, "iou": 0.6543, "empty": 0.958}), [1.0] * 12, Ahead())
     assert line == (
