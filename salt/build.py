@@ -106,7 +106,7 @@ def build_model(config: RunConfig) -> Segmenter:
     head = build("hypercolumn", config.hypercolumn.node(), channels=decoder.channels, context=context)
     return Segmenter(
         channels=channels,
-        window=build("input", config.input.node("channels", "mean", "std")),
+        window=build("input", config.input.node("channels", "mean", "std"), tile=config.data.tile),
         encoder=encoder,
         center=build_center(config, deepest),
         decoder=decoder,

@@ -1,13 +1,23 @@
 """What a run is made of: names, types, units and ranges of every setting. Every problem is reported, in one message."""
 
 import difflib
+import math
 from os.path import expanduser
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+
+def check_ascending(pair: list[float]) -> list[float]:
+    """Two ascending numbers."""
+    if not -math.inf < pair[0] < pair[1] < math.inf:
+        raise ValueError("expected two ascending numbers")
+    return pair
+
+
 Stages = Literal["all"] | list[int]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
+Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(check_ascending)]
 Place = Annotated[str, AfterValidator(expanduser)]  # a path; few shells replace the ~ in key=~/path
 
 # Old places of classes: runs of earlier versions and a user's YAML files may name them there.
@@ -53,16 +63,45 @@ class Synthetic(Section):
     seed: int = Field(ge=0)
 
 
+class Amplitudes(Section):
+    """How 16-bit and float amplitudes become grey values 0-255; images of eight bits stay as they are."""
+
+    per: Literal["image", "survey"]  # each image by its own percentiles, or all by common ones
+    percentiles: Pair  # these become 0 and 255, and what is beyond them too
+    range: Pair | None  # amplitudes that become 0 and 255; null: of the survey, by its percentiles
+
+    @property
+    def pair(self) -> tuple[float, float]:
+        """The percentiles."""
+        return self.percentiles[0], self.percentiles[1]
+
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The range, if it is known."""
+        return None if self.range is None else (self.range[0], self.range[1])
+
+
 class Data(Section):
     """Where the tiles are and how they are divided."""
 
-    root: Place  # folder in Kaggle's layout, or Kaggle's outer zip
+    root: Place  # the data's folder, or Kaggle's outer zip
+    layout: Literal["kaggle", "folder"]  # Kaggle's tables and archives, or folders of images and masks
     n_folds: int = Field(ge=2)
     fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
     cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
     folds_csv: Place | None  # a given division (columns id, fold); null: stratified by coverage
+    # height and width in pixels of what the network is trained on; null: the images' own, or input.size
+    tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None
+    amplitudes: Amplitudes
     constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
     synthetic: Synthetic | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of `tile`, which is known once the data was read."""
+        assert self.tile is not None
+        height, width = self.tile
+        return height, width
 
 
 class Input(Component):

@@ -1,6 +1,5 @@
 """A whole run: checks, folds, out-of-fold scores, submission."""
 
-import io
 import logging
 import shlex
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ from salt import build
 from salt.config import RunConfig
 from salt.data.archive import BROKEN
 from salt.data.folds import assign_folds, check_folds, keep_folds
-from salt.data.load import load_data
-from salt.data.tgs import TILE_SIZE, Dataset, Tiles
+from salt.data.load import load_data, settled
+from salt.data.tiles import Dataset, Tiles
 from salt.inference.submission import is_fresh, origin_of, submit
 from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
@@ -24,9 +23,10 @@ from salt.network import Network, build_network
 from salt.reporting.curves import write_curves
 from salt.runs.files import locked, read_json, remove, sha256, write_json, write_text
 from salt.runs.rundir import RunDir, how_to_remake
+from salt.runs.stacks import Size, Stack, empty_stack, load_stack, save_stack, set_to_zero, sizes_of
 from salt.scoring.score import score_out_of_fold
 from salt.training.check import check_build
-from salt.training.fold import train_fold, write_npz
+from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead, duration
 
@@ -51,8 +51,9 @@ def run(
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
     needs_weights = directory.needs_weights(config.fold_list)
-    n_parameters = check_build(config if needs_weights else build.without_weights(config))
     data = load_data(config)
+    config = settled(config, data)
+    n_parameters = check_build(config if needs_weights else build.without_weights(config))
     folds = assign_folds(config, data.train)
     belongings = (
         config.model_dump(mode="json", by_alias=True),
@@ -106,6 +107,9 @@ def collect(
     """Score the finished folds; returns the score, and what a submission is to be made from, if one is to be made."""
     score = write_scores(config, directory, data.train, folds)
     submission = directory.path / "submission.csv"
+    if not data.test.ids:
+        log.info("no submission.csv, since the data has no test images")
+        return score["map"], None
     if in_parts and score["partial"] and not submission.exists():
         command = shlex.join(["salt-submit", str(directory.path)])
         log.info("no submission.csv while the folds %s are missing; %s writes one", score["missing_folds"], command)
@@ -203,13 +207,13 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     missing = sorted(set(range(config.data.n_folds)) - set(done))
     index = np.concatenate([np.flatnonzero(folds == fold) for fold in done])
     ids = np.array([tiles.ids[i] for i in index])
-    probabilities = np.empty((len(index), TILE_SIZE, TILE_SIZE), dtype=np.float16)
+    probabilities = empty_stack(sizes_of(tiles.masks[index]), np.float16)
     for fold in done:
-        here = folds[index] == fold
-        probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist())
+        here = np.flatnonzero(folds[index] == fold)
+        probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist(), sizes_of(probabilities[here]))
     if config.data.constant_tiles == "empty":
-        probabilities[tiles.constant[index]] = 0
-    write_npz(directory.path / "oof.npz", ids=ids, probabilities=probabilities)
+        set_to_zero(probabilities, tiles.constant[index])
+    save_stack(directory.path / "oof.npz", ids, probabilities=probabilities)
 
     result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
     write_text(directory.path / "oof.csv", result.table.to_csv(index=False, lineterminator="\n"))
@@ -236,8 +240,8 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     return score
 
 
-def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
-    """The out-of-fold probabilities (N H W) of a finished fold.
+def read_held_out(fold: Path, ids: list[str], sizes: list[Size]) -> Stack:
+    """The out-of-fold probabilities (N H W, or N arrays) of a finished fold.
 
     Raises:
         OSError: its file cannot be read, which says nothing about its content.
@@ -246,15 +250,14 @@ def read_held_out(fold: Path, ids: list[str]) -> NDArray[np.float16]:
     file = fold / "oof.npz"
     if not file.exists():
         raise ValueError(f"{file} is missing. {how_to_remake(file)}")
-    stored = io.BytesIO(file.read_bytes())
+    content = file.read_bytes()
     try:
-        with np.load(stored) as part:
-            found, probabilities = part["ids"].tolist(), part["probabilities"]
+        found, probabilities = load_stack(content, "probabilities")
     except (KeyError, *BROKEN) as error:
         raise ValueError(f"{file} is damaged: {error}. {how_to_remake(file)}") from None
-    if found != ids or probabilities.shape != (len(ids), TILE_SIZE, TILE_SIZE):
+    if found != ids or sizes_of(probabilities) != sizes:
         raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {how_to_remake(file)}")
-    return np.asarray(probabilities)
+    return probabilities
 
 
 def read_timing(fold: Path) -> dict[str, Any]:

@@ -125,12 +125,14 @@ def check_start(config: "RunConfig", path: Path) -> None:
     Raises:
         ValueError: they are not.
     """
-    from salt.data.archive import check_root
+    from salt.data.archive import check_folder, check_root
     from salt.runs.files import check_file
     from salt.runs.rundir import RunDir
 
     directory = RunDir(path)
-    if config.data.synthetic is None:
+    if config.data.layout == "folder":
+        check_folder(Path(config.data.root), config.data.cache)
+    elif config.data.synthetic is None:
         check_root(Path(config.data.root))
     if config.data.folds_csv is not None:
         check_file("data.folds_csv", Path(config.data.folds_csv))

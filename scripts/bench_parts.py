@@ -15,6 +15,7 @@ from torch import nn
 
 from salt.data import rle
 from salt.data.tgs import read_dataset
+from salt.data.windows import Windows
 from salt.inference.predict import inputs, predict, to_float
 from salt.runs.weights import load_weights, save_weights
 from salt.scoring import metrics
@@ -87,7 +88,8 @@ def inference(bench: Bench) -> dict[str, Row]:
     model, runtime, tiles = ours.state.model, ours.fold.runtime, bench.data.test
     size = runtime.predict_batch_size
     n_batches = -(-len(tiles.ids) // size) * 2
-    images, depths = inputs(tiles, np.resize(np.arange(len(tiles.ids)), size), runtime)
+    windows = Windows(tiles.images, np.resize(np.arange(len(tiles.ids)), size), model.tile)
+    images, depths = inputs(tiles, windows, 0, size, runtime)
     batch = to_float(images, runtime)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,8 @@ from torch import Tensor
 from salt import build
 from salt.config import RunConfig, check_config
 from salt.data.loader import EpochBatches, TrainTiles, train_loader
-from salt.data.tgs import Dataset
+from salt.data.tiles import Dataset
+from salt.data.windows import Windows
 from salt.inference.predict import inputs, to_float
 from salt.machine.device import choose_runtime
 from salt.network import build_network
@@ -90,7 +91,7 @@ def prepare(bench: Bench, *overrides: str) -> Training:
     positions = np.arange(bench.steps * bench.batch_size) % len(bench.data.train.ids)
     batches = EpochBatches(positions, bench.batch_size, (0, 0))
     augment = build.build_augment(config)
-    dataset = TrainTiles(bench.data.train, augment, (0, 0))
+    dataset = TrainTiles(bench.data.train, augment, (0, 0), config.data.size)
     network = build_network(config, runtime)
     state = start(config, len(batches), Path("nowhere"), network.model, runtime)
     loss = build.build_loss(config).to(runtime.device)
@@ -108,8 +109,9 @@ def prepare(bench: Bench, *overrides: str) -> Training:
         mix=augment.mix,
         statistics=Statistics(network.model),
     )
+    windows = Windows(bench.data.train.images, positions, config.data.size)
     masks = torch.from_numpy(masks_of(bench)[: bench.batch_size])[:, None].float().to(runtime.device)
-    images, depths = inputs(bench.data.train, np.arange(bench.batch_size), runtime)
+    images, depths = inputs(bench.data.train, windows, 0, bench.batch_size, runtime)
     batch = (to_float(images, runtime), depths, masks)
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
     return Training(fold, state, loader, batch, bench.steps)

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from salt import build
 from salt.config import RunConfig, check_config
 from salt.data.loader import Batch
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
 from salt.machine.device import choose_runtime
 from salt.network import build_network
 from salt.train import CONFIGS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
 
 IOUS = np.arange(0.5, 1.0, 0.05)  # the competition's
 

@@ -16,7 +16,7 @@ from salt.machine import device as runtime_module
 from salt.machine import distributed
 from salt.runs.files import write_json, write_text
 from salt.runs.rundir import RunDir
-from salt.training.fold import write_npz
+from salt.runs.stacks import save_stack
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def pretend_trained(directory, fold, tiles, folds):
     index = np.flatnonzero(folds == fold)
     probabilities = np.clip(tiles.masks[index] * 0.5 + 0.3, 0, 1).astype(np.float16)
     path = directory.fold(fold)
-    write_npz(path / "oof.npz", ids=np.array([tiles.ids[i] for i in index]), probabilities=probabilities)
+    save_stack(path / "oof.npz", np.array([tiles.ids[i] for i in index]), probabilities=probabilities)
     write_json(path / "timing.json", {"epochs": 1, "seconds": 1.0, "images_per_second": 2.0})
     write_text(path / "done", "")
 

@@ -46,6 +46,8 @@ def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
         from salt.data.load import load_data_of_run  # no torch yet: a wrong --root is found at once
 
         data = load_data_of_run(directory, config, root)
+        if not data.test.ids:
+            raise ValueError(f"{root or config.data.root} has no test images to predict")
         from salt.inference import submission
         from salt.machine.device import choose_runtime
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
 COMPETITION = "https://www.kaggle.com/c/tgs-salt-identification-challenge"
+WANTED = "expected the folders images and masks, with files of the same names, and test for images without a mask"
 LARGE = 10_000_000  # bytes; no tile has as many
 BOMB = 100  # no honest large member shrinks to less than one part in so many
 INNER_LIMIT = 1_000_000_000  # bytes of an archive within an archive, which is unpacked in memory
@@ -40,6 +41,19 @@ def check_root(root: Path) -> None:
         )
     if root.is_dir() and not (root / "train.csv").exists() and not (root / OUTER_ZIP).is_file():
         raise ValueError(without_tables(root))
+
+
+def check_folder(root: Path, cache: str | None) -> None:
+    """Make sure that there is a folder of one's own images; its content is checked when it is read.
+
+    Raises:
+        ValueError: there is none, or what works with Kaggle's layout alone is asked for.
+    """
+    if cache is not None:
+        raise ValueError("data.cache works with Kaggle's layout alone; expected data.cache=null with data=folder")
+    if not (root / "images").is_dir():
+        kind = "there is no folder" if not root.exists() else "there is no folder images in"
+        raise ValueError(f"data.root: {kind} {root}; {WANTED}")
 
 
 def without_tables(root: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # disables albumentations' version check over the network
 
 import albumentations as A
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,3 +44,9 @@ class Augment:
         )
         result = self.compose(image=image, mask=mask)
         return result["image"], result["mask"]
+
+
+def crop_transforms(size: tuple[int, int]) -> list[A.BasicTransform]:
+    """A random crop (h w) of an image (H W), which is first filled up with its reflection where it is smaller."""
+    height, width = size
+    return [A.PadIfNeeded(height, width, border_mode=cv2.BORDER_REFLECT_101), A.RandomCrop(height, width)]

@@ -9,28 +9,27 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from salt.config import RunConfig
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
 from salt.runs.files import check_file, write_text
 
 
-def coverage_class(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Class 0 for tiles (N H W) without salt, else 1 ... 10 by tenths of the area covered by salt."""
-    coverage = masks.reshape(len(masks), -1).mean(axis=1)
+def coverage_class(coverage: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Class 0 for tiles (N) without salt, else 1 ... 10 by tenths of the area covered by salt."""
     return np.ceil(coverage * 10).astype(np.int64)
 
 
-def make_folds(masks: NDArray[np.uint8], n_folds: int, seed: int) -> NDArray[np.int64]:
-    """Assign each tile (N H W) a fold 0 ... n_folds-1, stratified by coverage class.
+def make_folds(coverage: NDArray[np.float64], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Assign each tile (N) a fold 0 ... n_folds-1, stratified by coverage class.
 
     Raises:
         ValueError: there are fewer tiles than folds.
     """
-    if len(masks) < n_folds:
-        raise ValueError(f"data.n_folds={n_folds} is more than the {len(masks)} training tiles")
-    classes = coverage_class(masks)
+    if len(coverage) < n_folds:
+        raise ValueError(f"data.n_folds={n_folds} is more than the {len(coverage)} training tiles")
+    classes = coverage_class(coverage)
     if np.bincount(classes).max() < n_folds:  # scikit-learn refuses: too few tiles to stratify
         classes = np.zeros_like(classes)
-    folds = np.empty(len(masks), dtype=np.int64)
+    folds = np.empty(len(coverage), dtype=np.int64)
     splitter = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # a class with fewer tiles than folds is allowed
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
@@ -70,14 +69,17 @@ def write_folds(path: Path, ids: list[str], folds: NDArray[np.int64]) -> None:
 
 def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
     """The fold of each training tile: from the given file as it is, or stratified by coverage."""
-    assert tiles.masks is not None
-    if config.data.folds_csv is not None:
-        folds = read_folds(Path(config.data.folds_csv), tiles.ids, config.data.n_folds)
+    given = config.data.folds_csv
+    beside = Path(config.data.root, "folds.csv")
+    if given is None and config.data.layout == "folder" and beside.is_file():
+        given = str(beside)
+    if given is not None:
+        folds = read_folds(Path(given), tiles.ids, config.data.n_folds)
     else:
-        folds = make_folds(tiles.masks, config.data.n_folds, config.data.fold_seed)
-    batch_size = config.trainer.batch_size
+        folds = make_folds(tiles.coverage, config.data.n_folds, config.data.fold_seed)
+    batch_size, images = config.trainer.batch_size, tiles.crops(config.data.size)
     for fold in config.fold_list:
-        n_train = int((folds != fold).sum())
+        n_train = int((folds[images] != fold).sum())
         if batch_size > n_train:
             raise ValueError(
                 f"trainer.batch_size={batch_size} is more than the {n_train} training tiles of fold {fold}"

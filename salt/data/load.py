@@ -4,18 +4,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from salt.config import RunConfig
+from salt.data.folder import read_folder
 from salt.data.synthetic import ensure_synthetic, holds_synthetic
-from salt.data.tgs import Dataset, read_dataset
+from salt.data.tgs import read_dataset
+from salt.data.tiles import Dataset, tile_size
 from salt.machine import distributed
 from salt.runs.files import locked
 from salt.runs.rundir import RunDir
+from salt.runs.stacks import sizes_of
 
 SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 
 
 def load_data(config: RunConfig) -> Dataset:
     """The data set; synthetic tiles are generated where they are not there yet, for a dry run in a temporary folder."""
-    root, cache = Path(config.data.root), Path(config.data.cache) if config.data.cache else None
+    root = Path(config.data.root)
     wanted = config.data.synthetic.model_dump() if config.data.synthetic else None
     with distributed.main_first():
         if wanted is not None and not holds_synthetic(root, **wanted):
@@ -25,7 +28,30 @@ def load_data(config: RunConfig) -> Dataset:
                     return read_dataset(Path(folder, "tiles"))
             with locked(root.parent, root.name, wait=SYNTHETIC_SECONDS):
                 ensure_synthetic(root, **wanted)
-        return read_dataset(root, cache)
+        return read(config, root)
+
+
+def read(config: RunConfig, root: Path) -> Dataset:
+    """The data set in a folder, in the layout that the config names."""
+    if config.data.layout == "folder":
+        return read_folder(root, config.data.amplitudes)
+    return read_dataset(root, Path(config.data.cache) if config.data.cache else None)
+
+
+def settled(config: RunConfig, data: Dataset) -> RunConfig:
+    """The config with what is left to the data: the size of a tile (see `tile_size`), the range of the amplitudes.
+
+    Raises:
+        ValueError: the network is to see the depth in the survey, and the data has none.
+    """
+    if config.input.channels == "depth_z" and data.has_no_depths:
+        raise ValueError(f"input.channels=depth_z: {config.data.root} has no depths.csv; expected image or depth")
+    node, tile, amplitudes = config.input.node(), config.data.tile, config.data.amplitudes
+    if tile is None:
+        tile = list(tile_size(sizes_of(data.train.images), largest=node.get("resize", node["size"])))
+    if data.limits is not None:
+        amplitudes = amplitudes.model_copy(update={"range": list(data.limits)})
+    return config.model_copy(update={"data": config.data.model_copy(update={"tile": tile, "amplitudes": amplitudes})})
 
 
 def load_data_of_run(directory: RunDir, config: RunConfig, root: str | None) -> Dataset:
@@ -37,6 +63,6 @@ def load_data_of_run(directory: RunDir, config: RunConfig, root: str | None) -> 
     place = Path(root or config.data.root).expanduser()
     if not place.exists():
         raise ValueError(f"there is no folder {place} with the run's data; --root FOLDER names another place")
-    data = read_dataset(place, Path(config.data.cache) if config.data.cache else None)
+    data = read(config, place)
     directory.check_data(data.digest(), str(place), "--root FOLDER names another place")
     return data

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from salt.data.augment import Augment
-from salt.data.tgs import Tiles
+from salt.data.augment import Augment, crop_transforms
+from salt.data.tiles import Tiles
 from salt.machine.interrupt import SIGNALS
+from salt.runs.stacks import Size
 
 # The platform's own way to start a process; in joblib's processes torch would take joblib's, and fail.
 CONTEXT: Any = copy.copy(multiprocessing.get_context(multiprocessing.get_all_start_methods()[0]))
@@ -56,21 +57,30 @@ Sample = tuple[Tensor, Tensor, float, int]  # image and mask (1 H W, uint8), dep
 
 
 class TrainTiles(Dataset[Sample]):
-    """Augmented tiles; the key of a sample is (epoch, position)."""
+    """Augmented tiles; the key of a sample is (epoch, number of the tile).
 
-    def __init__(self, tiles: Tiles, augment: Augment, seed: tuple[int, int]):
+    Images of another size than a tile (h w) give as many random crops in an epoch as tiles cover their area.
+    """
+
+    def __init__(self, tiles: Tiles, augment: Augment, seed: tuple[int, int], size: Size):
         assert tiles.masks is not None
         self.images, self.masks, self.depths = tiles.images, tiles.masks, tiles.depths
         self.augment, self.seed = augment, seed
+        self.positions = tiles.crops(size)
+        self.size, self.crop = size, Augment(crop_transforms(size))
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, i = key
-        image, mask = self.augment(self.images[i], self.masks[i], (*self.seed, epoch, i))
+        epoch, number = key
+        i = int(self.positions[number])
+        image, mask = self.images[i], self.masks[i]
+        if image.shape != self.size:
+            image, mask = self.crop(image, mask, (*self.seed, epoch, number, 1))  # other draws than the augmentation's
+        image, mask = self.augment(image, mask, (*self.seed, epoch, number))
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], float(self.depths[i]), i
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Shuffled full batches of (epoch, position). The rest of an epoch is dropped.
+    """Shuffled full batches of (epoch, number of the tile). The rest of an epoch is dropped.
 
     The loop sets `epoch`, and `first`, the batch to begin with. Of several processes each gets its share of a batch.
 

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-TILE_SIZE = 101  # pixels, both sides of every tile
+TILE_SIZE = 101  # pixels, both sides of Kaggle's tiles
 END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of a PNG
 
 
-def decode_png(data: bytes) -> NDArray[np.generic]:
-    """Decode one PNG to a single channel (H W) at its own bit depth."""
-    check_png(data)
+def decode_png(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.generic]:
+    """Decode one PNG of the given size to a single channel (H W) at its own bit depth."""
+    check_png(data, size)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         pixels = None
-    if pixels is None or pixels.shape[:2] != (TILE_SIZE, TILE_SIZE):
+    if pixels is None:
         raise ValueError("does not decode as a PNG")
     if pixels.ndim == 3:
         if pixels.shape[2] == 4 and (pixels[..., 3] != np.iinfo(pixels.dtype).max).any():
@@ -31,11 +31,11 @@ def decode_png(data: bytes) -> NDArray[np.generic]:
     return np.asarray(pixels)
 
 
-def check_png(data: bytes) -> None:
+def check_png(data: bytes, size: tuple[int, int] | None) -> None:
     """Check what OpenCV is lenient about or would allocate memory for: size, checksums, completeness, animation.
 
     Raises:
-        ValueError: a chunk is damaged, missing or not for a still image, or the size is not that of a tile.
+        ValueError: a chunk is damaged, missing or not for a still image, or the size is another one.
     """
     stream = io.BytesIO(data)
     try:
@@ -43,13 +43,13 @@ def check_png(data: bytes) -> None:
         width, height, animated = *image.size, getattr(image, "is_animated", False)
         image.verify()  # reads up to the checksum of the last chunk, which has no content
     except Image.DecompressionBombError:
-        raise ValueError(f"is too large, expected {TILE_SIZE}x{TILE_SIZE} pixels") from None
+        raise ValueError("is too large: more than 178 million pixels") from None
     except UnidentifiedImageError:
         raise ValueError("does not decode as a PNG: it does not begin like one") from None
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error):
         raise ValueError("does not decode as a PNG: it is truncated or a checksum is wrong") from None
-    if (height, width) != (TILE_SIZE, TILE_SIZE):
-        raise ValueError(f"is {height}x{width} pixels, expected {TILE_SIZE}x{TILE_SIZE}")
+    if size is not None and (height, width) != size:
+        raise ValueError(f"is {height}x{width} pixels, expected {size[0]}x{size[1]}")
     if animated:
         raise ValueError("is an animation, expected a still image")
     n_left = len(data) - stream.tell() - 4
@@ -59,7 +59,7 @@ def check_png(data: bytes) -> None:
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """Decode a seismic image to grey values 0-255 (H W)."""
-    pixels = decode_png(data)
+    pixels = decode_png(data, (TILE_SIZE, TILE_SIZE))
     if pixels.dtype != np.uint8:
         raise ValueError(f"has {pixels.dtype} pixels, expected 8 bits")
     return pixels.astype(np.uint8)
@@ -67,8 +67,18 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 def decode_mask(data: bytes) -> NDArray[np.uint8]:
     """Decode a mask of any bit depth to 0 and 1 (H W)."""
-    pixels = decode_png(data)
-    values = np.unique(pixels)
-    if np.count_nonzero(values) > 1:
+    return to_mask(decode_png(data, (TILE_SIZE, TILE_SIZE)))
+
+
+def to_mask(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """A mask (H W) with the values 0 and 1, of one in which salt has any other value than 0.
+
+    Raises:
+        ValueError: it has more than one value besides 0.
+    """
+    salt = pixels != 0
+    found = pixels[salt]
+    if found.size and (found != found[0]).any():
+        values = np.unique(pixels)
         raise ValueError(f"has {len(values)} values {values[:5].tolist()}, expected 0 and one other")
-    return (pixels != 0).astype(np.uint8)
+    return salt.astype(np.uint8)

@@ -1,12 +1,13 @@
 """Kaggle's run-length encoding: 1-indexed, column-major, "start length" pairs in ascending order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 256  # masks worked on together: their edges stay in the cache
+IN_TABLE = 2**18  # pixels; for larger masks a table of all numbers would take longer than it saves
 
 
 class RunLengthError(ValueError):
@@ -36,7 +37,9 @@ def decode(rle: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def encode_all(masks: NDArray[np.generic]) -> list[str]:
-    """Encode masks (N H W, non-zero is salt) as N run-length strings."""
+    """Encode masks (N H W, or N arrays of several sizes; non-zero is salt) as N run-length strings."""
+    if masks.dtype == object:
+        return [encode(mask) for mask in masks]
     return [text for i in range(0, len(masks), CHUNK) for text in encode_chunk(masks[i : i + CHUNK] != 0)]
 
 
@@ -56,6 +59,23 @@ def decode_all(rles: Sequence[str], shape: tuple[int, int]) -> NDArray[np.uint8]
     return masks
 
 
+def decode_sizes(rles: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Iterable[NDArray[np.uint8]]:
+    """Decode N run-length strings to masks (H W) of N sizes.
+
+    Raises:
+        RunLengthError: as `decode_all`.
+    """
+    if len(set(sizes)) == 1:
+        return decode_all(rles, sizes[0])
+    masks = []
+    for row, (text, size) in enumerate(zip(rles, sizes, strict=True)):
+        try:
+            masks.append(decode_all([text], size)[0])
+        except RunLengthError as error:
+            raise RunLengthError(row, error.reason) from None
+    return masks
+
+
 def encode_chunk(salt: NDArray[np.bool_]) -> list[str]:
     """Encode masks (N H W) by sorting the few pixels that differ from the one before into column-major order."""
     n, height, width = salt.shape
@@ -71,7 +91,8 @@ def encode_chunk(salt: NDArray[np.bool_]) -> list[str]:
     edges = np.sort(np.append(tile * (size + 1) + pixel % width * height + pixel // width, closing))
     starts, ends = edges[::2], edges[1::2]
     pairs = np.stack([starts % (size + 1) + 1, ends - starts], axis=1)
-    texts = numbers_as_text(size + 1)[pairs.ravel()].tolist()
+    numbers = pairs.ravel()
+    texts = numbers_as_text(size + 1)[numbers].tolist() if size < IN_TABLE else [str(i) for i in numbers.tolist()]
     stops = 2 * np.searchsorted(starts, np.arange(n + 1) * (size + 1))
     return [" ".join(texts[a:b]) for a, b in zip(stops[:-1].tolist(), stops[1:].tolist(), strict=True)]
 

@@ -5,7 +5,6 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,45 +17,11 @@ from salt.data import cache, rle
 from salt.data.archive import OUTER_ZIP, Folder, Source, Subfolder, Zip, check_root, stamps, without_tables
 from salt.data.png import TILE_SIZE as TILE_SIZE
 from salt.data.png import decode_image, decode_mask
+from salt.data.tiles import Dataset, Tiles
 from salt.machine import distributed
 
 SHOWN = 5  # offending ids that a message names
 CHECKED = 4096  # masks compared at once
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """N tiles as arrays: images (N H W, grey 0-255), masks (N H W, 0 or 1; None for the test set), depths (N, feet)."""
-
-    ids: list[str]
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8] | None
-    depths: NDArray[np.float64]
-
-    @property
-    def constant(self) -> NDArray[np.bool_]:
-        """Which tiles (N) hold one single grey value: nothing can be seen in them."""
-        flat = self.images.reshape(len(self.images), -1)
-        return np.asarray(flat.min(axis=1, initial=255) == flat.max(axis=1, initial=0))
-
-    def digest(self) -> str:
-        """SHA-256 of ids, images, masks and depths, to recognise changed data."""
-        digest = hashlib.sha256("\n".join(self.ids).encode())
-        for array in (self.images, self.masks, self.depths):
-            digest.update(b"" if array is None else np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """The train tiles with masks and the test tiles in the order of sample_submission.csv."""
-
-    train: Tiles
-    test: Tiles
-
-    def digest(self) -> str:
-        """SHA-256 over both parts."""
-        return hashlib.sha256((self.train.digest() + self.test.digest()).encode()).hexdigest()
 
 
 def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:

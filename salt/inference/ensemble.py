@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
 from salt.inference.predict import predict
 from salt.machine.device import Runtime
 from salt.network import Network
+from salt.runs.stacks import Stack
 from salt.runs.weights import load_weights
 
 
@@ -21,8 +22,8 @@ def predict_mean(
     runtime: Runtime,
     tta: bool,
     title: str,
-) -> NDArray[np.float32]:
-    """Probabilities (N H W) of the tiles at N positions, the mean over files of weights; see `predict`."""
+) -> Stack:
+    """Probabilities (N H W, or N arrays) of the tiles at N positions, the mean over files of weights; see `predict`."""
     total = np.zeros((), dtype=np.float32)
     for file in files:
         load_weights(network.model, file)

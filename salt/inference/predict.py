@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
+from salt.data.windows import Windows
 from salt.machine import distributed
 from salt.machine.device import Runtime, is_out_of_memory
 from salt.network import Forward, Network
+from salt.runs.stacks import Stack, empty_stack
 
-BLOCK = 4096  # tiles that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
+BLOCK = 4096  # windows that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
 
 
 def to_float(images: Tensor, runtime: Runtime) -> Tensor:
@@ -21,10 +23,11 @@ def to_float(images: Tensor, runtime: Runtime) -> Tensor:
     return images.to(runtime.device, non_blocking=True).float() / 255
 
 
-def inputs(tiles: Tiles, index: NDArray[np.int64], runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Grey values (N 1 H W, uint8) and survey depths (N, feet) of some tiles on the device."""
-    depths = torch.from_numpy(tiles.depths[index]).float()
-    return torch.from_numpy(tiles.images[index])[:, None].to(runtime.device), depths.to(runtime.device)
+def inputs(tiles: Tiles, windows: Windows, start: int, stop: int, runtime: Runtime) -> tuple[Tensor, Tensor]:
+    """Grey values (M 1 h w, uint8) and survey depths (M, feet) of the windows start ... stop-1 on the device."""
+    images, positions = windows.cut(start, stop)
+    depths = torch.from_numpy(tiles.depths[positions]).float()
+    return torch.from_numpy(images)[:, None].to(runtime.device), depths.to(runtime.device)
 
 
 @torch.no_grad()
@@ -35,23 +38,25 @@ def predict(
     runtime: Runtime,
     tta: bool,
     title: str,
-) -> NDArray[np.float32]:
-    """Probabilities (N H W) of the tiles at N positions, in eval mode.
+) -> Stack:
+    """Probabilities (N H W, float32; or N arrays) of the tiles at N positions, in eval mode.
 
-    With several processes each predicts its share; rank 0 gets all probabilities, the others none (0 H W).
+    Images larger than the network's tile are predicted in windows that overlap. With several processes each predicts
+    its share; rank 0 gets all probabilities, the others none.
 
     Raises:
         ValueError: the device's memory is too small, or a probability is no number.
     """
     network.model.eval()
     share = positions[distributed.rank() :: distributed.world_size()]
-    probabilities = np.empty((len(share), *tiles.images.shape[1:]), dtype=np.float32)
+    windows = Windows(tiles.images, share, network.model.tile)
+    probabilities = windows.start_result()
     try:
-        with tqdm(total=len(share), desc=title, unit="tile", disable=distributed.hides_bars(), leave=False) as bar:
-            for start in range(0, len(share), BLOCK):
-                images, depths = inputs(tiles, share[start : start + BLOCK], runtime)
+        with tqdm(total=len(windows), desc=title, unit="tile", disable=distributed.hides_bars(), leave=False) as bar:
+            for start in range(0, len(windows), BLOCK):
+                images, depths = inputs(tiles, windows, start, min(start + BLOCK, len(windows)), runtime)
                 block = predict_block(network.eval_forward, images, depths, runtime, tta, bar)
-                probabilities[start : start + BLOCK] = block.cpu().numpy()
+                windows.put(probabilities, start, block.cpu().numpy())
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -62,10 +67,11 @@ def predict(
         ) from error
     if distributed.world_size() > 1:
         parts = distributed.gather(probabilities)
-        probabilities = np.empty((len(positions) if parts else 0, *probabilities.shape[1:]), dtype=np.float32)
+        probabilities = empty_stack([tiles.images[i].shape for i in positions] if parts else [], np.float32)
         for rank, part in enumerate(parts):
-            probabilities[rank :: distributed.world_size()] = part
-    if not np.isfinite(probabilities).all():
+            for i, image in enumerate(part):
+                probabilities[rank + i * distributed.world_size()] = image
+    if not all(np.isfinite(image).all() for image in probabilities):
         raise ValueError(
             f"{title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"
         )

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from salt.config import RunConfig
 from salt.data import rle
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
 from salt.inference.ensemble import predict_mean
 from salt.machine import distributed
 from salt.machine.device import Runtime
 from salt.network import Network, build_network
 from salt.runs.files import read_json, sha256, write_json, write_text
 from salt.runs.rundir import RunDir, weight_files
+from salt.runs.stacks import Stack, empty_stack, set_to_zero, sizes_of
 from salt.scoring.metrics import is_salt
 
 log = logging.getLogger(__name__)
@@ -39,20 +39,22 @@ def submit(
     """
     network = network or build_network(config, runtime)
     files = [directory.path / name for name in origin["weights_sha256"]]
-    salt = np.empty(tiles.images.shape, dtype=np.bool_)
+    salt = empty_stack(sizes_of(tiles.images), np.bool_)
     for start in range(0, len(salt), PREDICTED):
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
         probabilities = predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
         if distributed.is_main():
-            salt[positions] = is_salt(probabilities, origin["threshold"])
+            for i, image in zip(positions, probabilities, strict=True):
+                salt[i] = is_salt(image, origin["threshold"])
     if not distributed.is_main():
         return
     if config.data.constant_tiles == "empty":
-        salt[tiles.constant] = False
+        set_to_zero(salt, tiles.constant)
     file = directory.path / "submission.csv"
     write_submission(file, tiles.ids, salt)
     write_json(directory.path / "submission.json", origin | {"sha256": sha256(file)})
-    log.info("%s: %d test tiles, %.0f %% without salt", file, len(salt), 100 * (1 - salt.any(axis=(1, 2)).mean()))
+    empty = np.mean([not mask.any() for mask in salt])
+    log.info("%s: %d test tiles, %.0f %% without salt", file, len(salt), 100 * empty)
 
 
 def origin_of(directory: RunDir, score: dict[str, Any]) -> dict[str, Any]:
@@ -77,14 +79,14 @@ def is_fresh(directory: RunDir, origin: dict[str, Any]) -> bool:
         return False
 
 
-def write_submission(path: Path, ids: list[str], masks: NDArray[np.bool_]) -> None:
-    """Write the masks (N H W) of the test tiles as id,rle_mask, in the order of sample_submission.csv."""
+def write_submission(path: Path, ids: list[str], masks: Stack) -> None:
+    """Write the masks (N H W, or N arrays) of the test tiles as id,rle_mask, in the order of sample_submission.csv."""
     text = pd.DataFrame({"id": ids, "rle_mask": rle.encode_all(masks)}).to_csv(index=False, lineterminator="\n")
     check_submission(text, ids, masks)
     write_text(path, text)
 
 
-def check_submission(text: str, ids: list[str], masks: NDArray[np.bool_]) -> None:
+def check_submission(text: str, ids: list[str], masks: Stack) -> None:
     """Check that a submission's text has exactly these ids, each once, and decodes to these masks.
 
     Raises:
@@ -99,9 +101,9 @@ def check_submission(text: str, ids: list[str], masks: NDArray[np.bool_]) -> Non
             f"submission: its ids are not those of sample_submission.csv, each once, in order; differing: {odd[:5]}"
         )
     try:
-        decoded = rle.decode_all(table["rle_mask"].tolist(), masks.shape[1:])
+        decoded = rle.decode_sizes(table["rle_mask"].tolist(), sizes_of(masks))
     except rle.RunLengthError as error:
         raise ValueError(f"submission: id {ids[error.row]}: {error.reason}") from None
-    differing = np.flatnonzero((decoded != masks).any(axis=(1, 2)))
-    if len(differing):
-        raise ValueError(f"submission: id {ids[differing[0]]} does not decode to its mask")
+    for name, found, mask in zip(ids, decoded, masks, strict=True):
+        if (found != mask).any():
+            raise ValueError(f"submission: id {name} does not decode to its mask")

@@ -1,10 +1,10 @@
-"""How a tile of 101x101 becomes the network's input, and how logits come back to the tile."""
+"""How a tile becomes the network's input, and how logits come back to the tile."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-TILE_SIZE = 101  # pixels, both sides; as in salt.data.png, of which the models import nothing
 
 DEEPEST = 1000.0  # feet; the survey depths of the challenge are 51 to 959
 
@@ -46,46 +46,47 @@ class Channels(nn.Module):
 class Pad(nn.Module):
     """Pad a tile on all sides to size x size; the tile is the window in the middle (101 to 128: 13 before, 14 after).
 
-    Shape: (N C tile tile) to (N C size size) and back.
+    Shape: (N C h w) to (N C size size) and back, for tiles of h x w pixels.
 
     Raises:
         ValueError: size is too small or, for reflection, too large; mode is unknown.
     """
 
-    def __init__(self, size: int, mode: str, tile: int = TILE_SIZE):
+    def __init__(self, size: int, mode: str, tile: Sequence[int]):
         super().__init__()
         if mode not in ("reflect", "replicate"):
             raise ValueError(f"mode={mode!r}, expected reflect or replicate")
-        if not tile <= size <= 2 * tile:
-            raise ValueError(f"size={size}, expected {tile}..{2 * tile} pixels")
-        self.size, self.tile, self.mode = (size, size), tile, mode
-        self.before = (size - tile) // 2
-        self.after = size - tile - self.before
+        if not max(tile) <= size <= 2 * min(tile):
+            raise ValueError(f"size={size}, expected {max(tile)}..{2 * min(tile)} for tiles of {in_words(tile)}")
+        self.size, self.tile, self.mode = (size, size), tuple(tile), mode
+        self.top, self.left = ((size - side) // 2 for side in tile)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Padded tiles."""
-        return F.pad(images, (self.before, self.after, self.before, self.after), mode=self.mode)
+        (size, _), (height, width) = self.size, self.tile
+        borders = (self.left, size - width - self.left, self.top, size - height - self.top)
+        return F.pad(images, borders, mode=self.mode)
 
     def restore(self, logits: Tensor) -> Tensor:
         """The tiles' windows."""
-        end = self.before + self.tile
-        return logits[..., self.before : end, self.before : end]
+        height, width = self.tile
+        return logits[..., self.top : self.top + height, self.left : self.left + width]
 
 
 class Resize(nn.Module):
     """Resize a tile to size x size, bilinearly; logits come back the same way, before any threshold.
 
-    Shape: (N C 101 101) to (N C size size) and back.
+    Shape: (N C h w) to (N C size size) and back, for tiles of h x w pixels.
 
     Raises:
         ValueError: size is smaller than the tile or more than five times as large.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, tile: Sequence[int]):
         super().__init__()
-        if not TILE_SIZE <= size <= 5 * TILE_SIZE:
-            raise ValueError(f"size={size}, expected {TILE_SIZE}..{5 * TILE_SIZE} pixels")
-        self.size = (size, size)
+        if not max(tile) <= size <= 5 * min(tile):
+            raise ValueError(f"size={size}, expected {max(tile)}..{5 * min(tile)} for tiles of {in_words(tile)}")
+        self.size, self.tile = (size, size), tuple(tile)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Resized tiles."""
@@ -93,22 +94,22 @@ class Resize(nn.Module):
 
     def restore(self, logits: Tensor) -> Tensor:
         """Logits at the tiles' own size."""
-        return F.interpolate(logits, size=(TILE_SIZE, TILE_SIZE), mode="bilinear", align_corners=False)
+        return F.interpolate(logits, size=self.tile, mode="bilinear", align_corners=False)
 
 
 class ResizePad(nn.Module):
     """Resize a tile to resize x resize, then pad to size x size (101 to 202 to 256: 27 before and after).
 
-    Shape: (N C 101 101) to (N C size size) and back.
+    Shape: (N C h w) to (N C size size) and back, for tiles of h x w pixels.
 
     Raises:
         ValueError: as `Resize` and `Pad`.
     """
 
-    def __init__(self, resize: int, size: int, mode: str):
+    def __init__(self, resize: int, size: int, mode: str, tile: Sequence[int]):
         super().__init__()
-        self.inner, self.outer = Resize(resize), Pad(size, mode, tile=resize)
-        self.size = self.outer.size
+        self.inner, self.outer = Resize(resize, tile), Pad(size, mode, (resize, resize))
+        self.size, self.tile = self.outer.size, self.inner.tile
 
     def prepare(self, images: Tensor) -> Tensor:
         """Enlarged and padded tiles."""
@@ -117,6 +118,11 @@ class ResizePad(nn.Module):
     def restore(self, logits: Tensor) -> Tensor:
         """Logits at the tiles' own size."""
         return self.inner.restore(self.outer.restore(logits))
+
+
+def in_words(tile: Sequence[int]) -> str:
+    """Height and width for a message."""
+    return "x".join(map(str, tile)) + " pixels"
 
 
 Window = Pad | Resize | ResizePad

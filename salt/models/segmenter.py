@@ -10,18 +10,18 @@ from salt.models.supervision import DeepSupervision, Loss
 
 
 class Output(NamedTuple):
-    """Logits of the tile (N 1 101 101), and in training those of the extra heads."""
+    """Logits of the tile (N 1 h w), and in training those of the extra heads."""
 
     logits: Tensor
     extra: list[Tensor]
 
 
 class Segmenter(nn.Module):
-    """Encoder, center, decoder and head between two windows.
+    """Encoder, center, decoder and head between two windows, for tiles of h x w pixels.
 
     In training the network's input is smaller where `scale` is below 1; the logits come back to the tile's size.
 
-    Shape: images (N 1 101 101) in [0, 1] and survey depths (N) in feet to logits (N 1 101 101).
+    Shape: images (N 1 h w) in [0, 1] and survey depths (N) in feet to logits (N 1 h w).
     """
 
     def __init__(
@@ -39,6 +39,12 @@ class Segmenter(nn.Module):
         self.decoder, self.head, self.supervision = decoder, head, supervision
         self.scale = 1.0
 
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Height and width of the tiles that it takes."""
+        height, width = self.window.tile
+        return height, width
+
     def forward(self, images: Tensor, depths: Tensor) -> Output:
         """Logits of a batch."""
         inputs = self.window.prepare(self.channels(images, depths))
@@ -55,5 +61,5 @@ class Segmenter(nn.Module):
         return Output(self.supervision.gated(logits, context), [])
 
     def loss(self, output: Output, masks: Tensor, loss: Loss) -> Tensor:
-        """The run's loss on the final logits plus deep supervision's share, for masks (N 1 101 101)."""
+        """The run's loss on the final logits plus deep supervision's share, for masks (N 1 h w)."""
         return loss(output.logits, masks) + self.supervision.loss(output.extra, masks, loss, self.window)

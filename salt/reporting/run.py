@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from salt.data.archive import BROKEN
 from salt.data.load import load_data_of_run
-from salt.data.tgs import Dataset
+from salt.data.tiles import Dataset
 from salt.runs.files import write_atomic
 from salt.runs.rundir import RunDir
+from salt.runs.stacks import Stack, load_stack
 from salt.scoring.metrics import is_salt
 
 FILES = {
@@ -63,8 +64,7 @@ def write_picture(directory: RunDir, data: Dataset) -> None:
     assert data.train.masks is not None
     file = directory.path / "oof.npz"
     try:
-        with np.load(file) as oof:
-            ids, probabilities = oof["ids"].tolist(), oof["probabilities"].astype(np.float32)
+        ids, probabilities = load_stack(file.read_bytes(), "probabilities")
     except (KeyError, *BROKEN) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from None
     position = {tile_id: i for i, tile_id in enumerate(data.train.ids)}
@@ -90,9 +90,9 @@ def print_scores(score: dict[str, Any]) -> None:
 
 def draw(
     table: pd.DataFrame,
-    images: NDArray[np.uint8],
-    masks: NDArray[np.uint8],
-    probabilities: NDArray[np.float32],
+    images: Stack,
+    masks: Stack,
+    probabilities: Stack,
 ) -> bytes:
     """Columns of tile, truth, probability and prediction, from the worst to the best of the tiles with salt, as PNG.
 
@@ -110,7 +110,7 @@ def draw(
             axes.imshow(images[i], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
         outline(column[1], masks[i], TRUTH)
-        column[2].imshow(probabilities[i], cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        column[2].imshow(probabilities[i].astype(np.float32), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
         outline(column[3], prediction, PREDICTION)
         column[0].set_title(f"score {table['score'][i]:.1f}\nIoU {table['iou'][i]:.2f}", fontsize=8)
     for axes, title in zip(grid[:, 0], ROWS, strict=True):
@@ -124,5 +124,5 @@ def outline(axes: Axes, mask: NDArray[np.generic], colour: str) -> None:
     """Draw the outline of a mask (H W), which may be empty or full."""
     inside = np.pad(mask != 0, 1).astype(float)  # the outline of salt at a tile's edge is drawn too
     if inside.any():
-        places = np.arange(-1, len(mask) + 1).clip(-0.4, len(mask) - 0.6)
-        axes.contour(places, places, inside, levels=[0.5], colors=[colour], linewidths=1.2)
+        rows, columns = (np.arange(-1, side + 1).clip(-0.4, side - 0.6) for side in mask.shape)
+        axes.contour(columns, rows, inside, levels=[0.5], colors=[colour], linewidths=1.2)

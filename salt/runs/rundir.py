@@ -22,6 +22,8 @@ FREE_KEYS = (
     *("name", "folds", "dry_run", "accept", "data.root", "data.cache"),
     *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
 )
+# Null until the data was read; then what it has.
+SETTLED_KEYS = ("data.tile", "data.amplitudes.range")
 RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
 
 
@@ -217,7 +219,8 @@ def weight_files(fold: Path) -> list[Path]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
-    keys = [k for k in {**a, **b} if k not in FREE_KEYS]
+    open_keys = [k for k in SETTLED_KEYS if b.get(k) is None]
+    keys = [k for k in {**a, **b} if k not in FREE_KEYS and k not in open_keys]
     return [
         f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}"
         for k in keys

@@ -1,6 +1,7 @@
 """The competition metric in exact integer arithmetic, at each candidate of the threshold."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,22 +35,24 @@ def score_counts(
 
 
 def count_pixels(
-    probabilities: NDArray[np.floating],
-    masks: NDArray[np.uint8],
+    probabilities: NDArray[Any],
+    masks: NDArray[Any],
     thresholds: NDArray[np.float64] = THRESHOLDS,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Count intersection (N T), truth (N 1) and predicted pixels (N T) of N tiles at T ascending thresholds.
 
-    A pixel is predicted where `is_salt` holds. Each one is sorted once into the bin between two thresholds; sums over
-    the bins above a threshold are then the counts at that threshold.
+    Probabilities and masks are arrays (N H W), or N arrays of several sizes. A pixel is predicted where `is_salt`
+    holds. Each one is sorted once into the bin between two thresholds; sums over the bins above a threshold are then
+    the counts at that threshold.
     """
-    n, n_bins = len(masks), len(thresholds) + 1
-    salt = masks.reshape(n, -1) != 0
-    cell = sort_into_bins(probabilities.reshape(n, -1), tuple(thresholds.tolist()))
-    cell += salt * cell.dtype.type(n_bins)
-    histogram = np.array([np.bincount(row, minlength=2 * n_bins) for row in cell], dtype=np.int64)
-    above = histogram.reshape(n, 2, n_bins)[:, :, ::-1].cumsum(axis=2)[:, :, ::-1][:, :, 1:]
-    return above[:, 1], salt.sum(axis=1, keepdims=True), above.sum(axis=1)
+    n_bins, limits = len(thresholds) + 1, tuple(thresholds.tolist())
+    histogram = np.empty((len(masks), 2, n_bins), dtype=np.int64)
+    for i, (probability, mask) in enumerate(zip(probabilities, masks, strict=True)):
+        cell = sort_into_bins(probability.ravel(), limits)
+        cell += (mask.ravel() != 0) * cell.dtype.type(n_bins)
+        histogram[i] = np.bincount(cell, minlength=2 * n_bins).reshape(2, n_bins)
+    above = histogram[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
+    return above[:, 1, 1:], above[:, 1, :1], above[:, :, 1:].sum(axis=1)
 
 
 def sort_into_bins(probabilities: NDArray[np.floating], thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
@@ -74,11 +77,9 @@ def search_bins(values: NDArray[np.floating], thresholds: tuple[float, ...]) -> 
     return np.searchsorted(thresholds, values.astype(np.float64)).astype(np.min_scalar_type(2 * len(thresholds) + 1))
 
 
-def score_table(probabilities: NDArray[np.floating], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Score N tiles (N H W) at every candidate of `THRESHOLDS`; returns (N T)."""
-    chunks = range(0, len(masks), 32)  # keeps the bins of 32 tiles in memory, not of all
-    rows = [score_counts(*count_pixels(probabilities[i : i + 32], masks[i : i + 32])) for i in chunks]
-    return np.concatenate(rows) if rows else np.empty((0, len(THRESHOLDS)))
+def score_table(probabilities: NDArray[Any], masks: NDArray[Any]) -> NDArray[np.float64]:
+    """Score N tiles (N H W, or N arrays) at every candidate of `THRESHOLDS`; returns (N T)."""
+    return score_counts(*count_pixels(probabilities, masks))
 
 
 def iou(

@@ -21,12 +21,12 @@ class OutOfFold:
 
 def score_out_of_fold(
     ids: NDArray[np.str_],
-    probabilities: NDArray[np.floating],
-    masks: NDArray[np.uint8],
+    probabilities: NDArray[Any],
+    masks: NDArray[Any],
     folds: NDArray[np.int64],
     seed: int,
 ) -> OutOfFold:
-    """Score probabilities (N H W), each from a network that did not train on the tile, against masks (N H W).
+    """Score probabilities (N H W, or N arrays), each from a network that did not train on the tile, against masks.
 
     A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it.
     """
@@ -47,7 +47,7 @@ def score_out_of_fold(
         {
             "id": ids,
             "fold": folds,
-            "coverage": truth / masks[0].size,
+            "coverage": truth / np.array([mask.size for mask in masks]),
             "iou": metrics.iou(intersection, truth, prediction),
             "score": table[row, chosen],
             "threshold": metrics.THRESHOLDS[chosen],

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from salt import build
 from salt.config import RunConfig
-from salt.data.tgs import TILE_SIZE
 from salt.losses.combine import set_progress, simple_losses
 from salt.models.segmenter import Segmenter
 from salt.training import setup
@@ -51,10 +50,10 @@ def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> N
     Raises:
         ValueError: the network or the loss, which may be a user's own, cannot take them; the message says which.
     """
-    masks = torch.zeros(2, 1, TILE_SIZE, TILE_SIZE)
-    masks[0, :, 50:] = 1
+    masks = torch.zeros(2, 1, *model.tile)
+    masks[0, :, model.tile[0] // 2 :] = 1
     try:
-        output = model(torch.rand(2, 1, TILE_SIZE, TILE_SIZE), torch.rand(2))
+        output = model(torch.rand_like(masks), torch.rand(2))
     except Exception as error:  # of any kind: a part may be the user's own
         raise ValueError(
             f"encoder.name={config.encoder.name} with these options cannot take a tile: {type(error).__name__}: {error}"

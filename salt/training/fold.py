@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +23,17 @@ from salt import build
 from salt.config import RunConfig
 from salt.data.augment import Augment
 from salt.data.loader import Batch, EpochBatches, TrainTiles, train_loader
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
+from salt.data.windows import Windows
 from salt.inference.ensemble import predict_mean
 from salt.inference.predict import BLOCK, inputs, predict, to_float
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime, seed_all
 from salt.network import Network
-from salt.runs.files import write_atomic, write_json
+from salt.runs.files import write_json
 from salt.runs.rundir import snapshot_file
+from salt.runs.stacks import halves, save_stack, set_to_zero
 from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
@@ -66,11 +67,11 @@ def train_fold(
         ValueError: too many steps give no finite loss, or last.pt cannot be used.
         Interrupted: a signal asked for it; the state is saved.
     """
-    training = np.flatnonzero(folds != number)
+    augment = build.build_augment(config)
+    dataset = TrainTiles(tiles, augment, (config.seed, number), config.data.size)
+    training = np.flatnonzero(folds[dataset.positions] != number)
     share = (distributed.rank(), distributed.world_size())
     batches = EpochBatches(training, config.trainer.batch_size, (config.seed, number), *share)
-    augment = build.build_augment(config)
-    dataset = TrainTiles(tiles, augment, (config.seed, number))
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
 
     seed_all(config.seed, number)
@@ -160,7 +161,7 @@ def finish(fold: Fold, state: State) -> list[Path]:
         tta = fold.config.trainer.tta
         probabilities = predict_mean(fold.network, files, fold.tiles, fold.held_out, fold.runtime, tta, "validate")
     ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
-    write_npz(fold.path / "oof.npz", ids=ids, probabilities=probabilities.astype(np.float16))
+    save_stack(fold.path / "oof.npz", ids, probabilities=halves(probabilities))
     rate, seconds = state.clock.images_per_second, state.clock.seconds
     write_json(fold.path / "timing.json", {"epochs": state.epoch, "seconds": seconds, "images_per_second": rate})
     return files
@@ -228,7 +229,7 @@ def validate(fold: Fold, state: State) -> Row:
     if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
     if fold.config.data.constant_tiles == "empty":
-        probabilities[fold.tiles.constant[fold.held_out]] = 0
+        set_to_zero(probabilities, fold.tiles.constant[fold.held_out])
     counts = metrics.count_pixels(probabilities, fold.tiles.masks[fold.held_out], np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
 
@@ -254,19 +255,10 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and depths of the fold's training tiles as they are, in full batches; many are copied at once."""
     size = fold.config.trainer.batch_size
-    positions = fold.training[: len(fold.training) // size * size]
+    windows = Windows(fold.tiles.images, fold.training, fold.network.model.tile)
+    end = len(windows) // size * size
     block = max(BLOCK // size, 1) * size
-    for begin in range(0, len(positions), block):
-        images, depths = inputs(fold.tiles, positions[begin : begin + block], fold.runtime)
+    for begin in range(0, end, block):
+        images, depths = inputs(fold.tiles, windows, begin, min(begin + block, end), fold.runtime)
         for some_images, some_depths in zip(images.split(size), depths.split(size), strict=True):
             yield to_float(some_images, fold.runtime), some_depths
-
-
-def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays as a compressed .npz, atomically and without pickles."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    write_atomic(path, write)

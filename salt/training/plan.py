@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from salt import build
 from salt.config import RunConfig
 from salt.data.loader import EpochBatches, TrainTiles, train_loader
-from salt.data.tgs import Dataset
+from salt.data.tiles import Dataset, Tiles
+from salt.data.windows import Windows
 from salt.inference.predict import predict
 from salt.machine.device import Runtime, seed_all
 from salt.network import build_network
@@ -30,9 +31,9 @@ FEW = 8  # tiles; on a CPU the time is in proportion to their number, and a whol
 
 def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
     """Log the data, the network, the device, and the folds and steps to train."""
-    assert data.train.masks is not None
-    empty = 1 - data.train.masks.any(axis=(1, 2)).mean()
-    steps = [int((folds != f).sum()) // config.trainer.batch_size for f in config.fold_list]
+    empty = (data.train.coverage == 0).mean()
+    images = data.train.crops(config.data.size)
+    steps = [int((folds[images] != f).sum()) // config.trainer.batch_size for f in config.fold_list]
     log.info(
         "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
         config.data.root,
@@ -79,31 +80,39 @@ def estimate_seconds(
     if not todo:
         return 0.0
     few, runtime = smaller(config, runtime)
-    training, held_out = np.flatnonzero(folds != todo[0]), np.flatnonzero(folds == todo[0])
     network = build_network(few, runtime)
     augment = build.build_augment(few)
+    dataset = TrainTiles(data.train, augment, (config.seed, todo[0]), config.data.size)
+    training = np.flatnonzero(folds[dataset.positions] != todo[0])
     batches = EpochBatches(training, few.trainer.batch_size, (config.seed, todo[0]))
-    loader = train_loader(TrainTiles(data.train, augment, (config.seed, todo[0])), batches, 0, pin_memory=False)
+    loader = train_loader(dataset, batches, 0, pin_memory=False)
     with tempfile.TemporaryDirectory() as empty:
         state = start(few, len(batches), Path(empty), network.model, runtime)
         fold = prepare(few, todo[0], data.train, folds, Path(empty), network, runtime, augment)
     state.model.train()
     seed_all(config.seed)
     loaded = next(iter(loader))
+    some = np.resize(np.arange(len(loaded.index)), runtime.predict_batch_size)
+    shown = Tiles([], loaded.images[:, 0].numpy(), None, loaded.depths.numpy())
 
     def train() -> None:
         train_step(fold, state, loaded if runtime.workers else next(iter(loader))).tolist()
 
     def validate() -> None:
-        some = training[: runtime.predict_batch_size]
-        predict(network, data.train, some, runtime, tta=False, title="trial")
+        predict(network, shown, some, runtime, tta=False, title="trial")
 
     step = fastest(train) / few.trainer.batch_size
     predicted = fastest(validate) / runtime.predict_batch_size
     n_trained = len(training) // config.trainer.batch_size * config.trainer.batch_size
     n_validations = -(-config.trainer.epochs // config.trainer.validate_every)
-    at_end = (len(held_out) + len(data.test.ids)) * (1 + config.trainer.tta)
-    n_predicted = len(held_out) * n_validations + at_end
+    n_held_out, n_test = (
+        len(Windows(images, positions, config.data.size))
+        for images, positions in (
+            (data.train.images, np.flatnonzero(folds == todo[0])),
+            (data.test.images, np.arange(len(data.test.ids))),
+        )
+    )
+    n_predicted = n_held_out * n_validations + (n_held_out + n_test) * (1 + config.trainer.tta)
     work = sum(fold.resolution.work(config.trainer.epochs))  # in epochs at full size, in which the trial's step was
     return len(todo) * (work * n_trained * step + n_predicted * predicted)
 

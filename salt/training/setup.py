@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from salt import build
 from salt.build import get_target
 from salt.config import RunConfig
-from salt.data.tgs import TILE_SIZE
 from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
@@ -132,8 +131,8 @@ def wrap_ddp(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
 def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
     """Freeze the layers that no output depends on, as EfficientNet brings; processes would wait for their gradients."""
     trial = copy.deepcopy(model).train()
-    masks = torch.zeros(2, 1, TILE_SIZE, TILE_SIZE, device=runtime.device)
-    masks[0, :, TILE_SIZE // 2 :] = 1
+    masks = torch.zeros(2, 1, *model.tile, device=runtime.device)
+    masks[0, :, model.tile[0] // 2 :] = 1
     output = trial(torch.rand_like(masks), masks.new_zeros(2))
     trial.loss(output, masks, loss).backward()
     for own, tried in zip(model.parameters(), trial.parameters(), strict=True):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from salt.config import RunConfig
 from salt.data.loader import Batch
 from salt.data.mix import CutMix, MixUp, NoMix
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
 from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from salt.data.synthetic import ensure_synthetic
-from salt.data.tgs import Dataset, read_dataset
+from salt.data.tgs import read_dataset
+from salt.data.tiles import Dataset
 
 Files = dict[str, bytes]  # by their name relative to the root
 

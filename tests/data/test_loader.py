@@ -11,7 +11,7 @@ from conftest import options, raw_config
 from salt.build import build
 from salt.data.loader import EpochBatches, TrainTiles, train_loader
 from salt.data.mix import CutMix, MixUp
-from salt.data.tgs import Tiles
+from salt.data.tiles import Tiles
 from salt.machine.device import seed_all
 
 
@@ -170,7 +170,7 @@ def batches_of(workers, epochs=(0, 1), option="light"):
     augment = build("augment", raw_config(f"augment={option}")["augment"])
     sampler = EpochBatches(np.arange(2, 12), 4, seed=(0, 1))
     data = Tiles([f"{i:010x}" for i in range(12)], images, masks, np.arange(12.0))
-    loader = train_loader(TrainTiles(data, augment, (0, 1)), sampler, workers, pin_memory=False)
+    loader = train_loader(TrainTiles(data, augment, (0, 1), data.images.shape[1:]), sampler, workers, pin_memory=False)
     result = []
     for epoch in epochs:
         sampler.epoch = epoch
@@ -210,7 +210,9 @@ def test_batches_begin_with_the_first_one_of_epoch_0():
 def test_one_worker_process_is_kept_from_epoch_to_epoch_and_none_is_not():
     images, masks = tiles()
     augment = build("augment", raw_config("augment=none")["augment"])
-    data = TrainTiles(Tiles([str(i) for i in range(10)], images, masks, np.zeros(10)), augment, (0, 0))
+    data = TrainTiles(
+        Tiles([str(i) for i in range(10)], images, masks, np.zeros(10)), augment, (0, 0), images.shape[1:]
+    )
     for workers in (0, 1):
         loader = train_loader(data, EpochBatches(np.arange(10), 4, (0, 0)), workers, pin_memory=False)
         assert loader.persistent_workers == (workers == 1)

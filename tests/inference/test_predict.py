@@ -20,6 +20,8 @@ from salt.runs.weights import save_weights
 class Brightness(torch.nn.Module):
     """Logits that tell tile, position and depth apart, without a network."""
 
+    tile = (101, 101)
+
     def __init__(self):
         super().__init__()
         self.calls = []
@@ -84,6 +86,8 @@ def test_the_mean_over_files_of_weights(tiny, tiles, tmp_path):
 )
 def test_too_little_memory_names_the_setting(tiny, tiles, error):
     class TooLarge(torch.nn.Module):
+        tile = (101, 101)
+
         def forward(self, images, depths):
             raise error
 
@@ -95,6 +99,8 @@ def test_too_little_memory_names_the_setting(tiny, tiles, error):
 
 def test_another_error_of_the_network_stays_as_it_is(tiny, tiles):
     class Broken(torch.nn.Module):
+        tile = (101, 101)
+
         def forward(self, images, depths):
             raise RuntimeError("shapes do not match")
 

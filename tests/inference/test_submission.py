@@ -136,6 +136,8 @@ def best_threshold(path, tiles):
 class Grey(nn.Module):
     """A network whose logit is one number for the pixel's grey value plus one for its column."""
 
+    tile = (101, 101)
+
     def __init__(self):
         super().__init__()
         self.grey, self.column = nn.Parameter(torch.zeros(256)), nn.Parameter(torch.zeros(101))

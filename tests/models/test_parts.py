@@ -4,12 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from salt.data import png
 from salt.models.attention import CSE, SCSE, SSE
 from salt.models.center import DBlock
 from salt.models.encoder import Encoder
 from salt.models.heads import Hypercolumn
-from salt.models.inputs import TILE_SIZE, Channels, Pad, Resize, ResizePad
+from salt.models.inputs import Channels, Pad, Resize, ResizePad
 from salt.models.supervision import Nonempty
 from salt.models.unet import UNetDecoder
 
@@ -67,9 +66,9 @@ def test_hypercolumn_concatenates_every_stage():
 
 def test_pad_is_numpys_reflection_and_comes_back():
     x = torch.rand(2, 1, 101, 101)
-    pad = Pad(128, "reflect")
+    pad = Pad(128, "reflect", (101, 101))
     padded = pad.prepare(x)
-    assert padded.shape == (2, 1, 128, 128) and (pad.before, pad.after) == (13, 14)
+    assert padded.shape == (2, 1, 128, 128) and (pad.top, pad.left) == (13, 13)
     assert torch.equal(padded[0, 0, :13], padded[0, 0, 14:27].flip(0))
     assert torch.equal(pad.restore(padded), x)
 
@@ -135,13 +134,13 @@ def test_channels_by_hand(kind, n):
 
 def test_resizing_keeps_the_middle_and_comes_back():
     x = torch.rand(2, 1, 101, 101, dtype=torch.float64)
-    resize = Resize(202)
+    resize = Resize(202, (101, 101))
     large = resize.prepare(x)
     # bilinear at twice the size: pixel 2i lies a quarter to the left of i, between i-1 and i
     torch.testing.assert_close(large[0, 0, 0, 2], 0.75 * x[0, 0, 0, 1] + 0.25 * x[0, 0, 0, 0])
-    both = ResizePad(202, 256, "reflect")
+    both = ResizePad(202, 256, "reflect", (101, 101))
     padded = both.prepare(x)
-    assert padded.shape == (2, 1, 256, 256) and (both.outer.before, both.outer.after) == (27, 27)
+    assert padded.shape == (2, 1, 256, 256) and (both.outer.top, both.outer.left) == (27, 27)
     assert torch.equal(padded[..., 27:-27, 27:-27], large)
     torch.testing.assert_close(both.restore(padded), resize.restore(large))
     assert resize.restore(large).shape == x.shape
@@ -172,7 +171,3 @@ def test_the_gate_multiplies_probabilities():
     expected = logits.sigmoid() * gated.image_head(z.flatten(1)).sigmoid()[:, :, None, None]
     torch.testing.assert_close(gated.gated(logits, z).sigmoid(), expected, atol=1e-5, rtol=1e-4)
     assert torch.isfinite(gated.gated(torch.tensor([[[[200.0]]], [[[-200.0]]]]), 50 * z)).all()
-
-
-def test_models_and_data_mean_the_same_tiles():
-    assert TILE_SIZE == png.TILE_SIZE == 101

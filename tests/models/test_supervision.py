@@ -18,7 +18,7 @@ from salt.models.supervision import Multiscale, Nonempty, tile_losses
 
 @pytest.mark.parametrize("compare", ["logits", "masks"])
 def test_multiscale_loss_by_hand(compare):
-    supervision, window = Multiscale(9, [3, 2], 2, [0.5, 0.25], compare), Pad(104, "reflect")
+    supervision, window = Multiscale(9, [3, 2], 2, [0.5, 0.25], compare), Pad(104, "reflect", (101, 101))
     masks = torch.zeros(2, 1, 101, 101)
     masks[0, :, 50:] = 1
     logits = supervision([maps(3, 13), maps(2, 52)], maps(2, 52), None)
@@ -38,7 +38,7 @@ def test_multiscale_loss_by_hand(compare):
 @pytest.mark.parametrize("n_heads", [1, 2])
 @pytest.mark.parametrize("salty", [[True, False, True], [False, False, False]])
 def test_nonempty_loss_by_hand(n_heads, salty):
-    window, loss = Pad(104, "reflect"), F.binary_cross_entropy_with_logits
+    window, loss = Pad(104, "reflect", (101, 101)), F.binary_cross_entropy_with_logits
     supervision = Nonempty(9, [3, 2], 2, heads=n_heads, weight=0.5, image_weight=0.05, gate=False)
     masks = torch.zeros(3, 1, 101, 101)
     masks[torch.tensor(salty), :, 50:] = 1
@@ -75,7 +75,7 @@ def run_loss(option):
 @pytest.mark.parametrize("n_heads", [1, 2])
 @pytest.mark.parametrize("option", options("loss"))
 def test_nonempty_takes_tiles_with_salt_alone(option, n_heads):
-    supervision, loss, window = nonempty(n_heads), run_loss(option), Pad(104, "reflect")
+    supervision, loss, window = nonempty(n_heads), run_loss(option), Pad(104, "reflect", (101, 101))
     masks = torch.zeros(4, 1, 101, 101)
     masks[1, :, 50:], masks[3, :, :20, 30:] = 1, 1
     extra = supervision([maps(3, 52, n=4), maps(2, 104, n=4)], maps(2, 104, n=4, seed=5), 3 * maps(64, 1, n=4))
@@ -96,7 +96,7 @@ def test_nonempty_takes_tiles_with_salt_alone(option, n_heads):
 @pytest.mark.parametrize("n_heads", [1, 2])
 @pytest.mark.parametrize("option", options("loss"))
 def test_nonempty_reads_nothing_back_from_the_device(option, n_heads):
-    supervision, loss, window = nonempty(n_heads), run_loss(option), Pad(104, "reflect")
+    supervision, loss, window = nonempty(n_heads), run_loss(option), Pad(104, "reflect", (101, 101))
     calls = []
 
     def counted(logits, masks):
@@ -128,7 +128,7 @@ def divided_by_the_salt(logits, masks):
 @pytest.mark.parametrize("loss", [by_chosen_pixels, by_a_branch, divided_by_the_salt])
 @pytest.mark.parametrize("salty", [[False, True, True], [False, False, False]])
 def test_nonempty_takes_any_loss_of_logits_and_masks(loss, salty):
-    supervision, window = nonempty(1), Pad(104, "reflect")
+    supervision, window = nonempty(1), Pad(104, "reflect", (101, 101))
     masks = torch.zeros(3, 1, 101, 101)
     masks[1, :, 50:], masks[2, :, :20] = float(salty[1]), float(salty[2])
     extra = supervision([], maps(2, 104, n=3), maps(64, 1, n=3))
@@ -150,7 +150,7 @@ def test_a_mistake_in_a_loss_is_its_own_error():
     masks, columns, z = torch.ones(2, 1, 101, 101), maps(2, 104), maps(64, 1)
     supervision = nonempty(1)
     with pytest.raises(RuntimeError, match=r"size of tensor a \(7\) must match"):
-        supervision.loss(supervision([], columns, z), masks, broken, Pad(104, "reflect"))
+        supervision.loss(supervision([], columns, z), masks, broken, Pad(104, "reflect", (101, 101)))
 
 
 def test_too_little_memory_is_not_taken_for_a_loss_that_needs_its_tiles_one_by_one():

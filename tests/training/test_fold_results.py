@@ -138,6 +138,8 @@ def test_precisions_train(tiny, tmp_path, precision):
 
 def test_float16_trains_with_a_scaled_loss(tiny, tmp_path, monkeypatch):
     class Small(torch.nn.Module):  # a real encoder takes minutes in float16 on a CPU
+        tile = (101, 101)
+
         def __init__(self):
             super().__init__()
             self.conv = torch.nn.Conv2d(1, 1, 3, padding=1)

@@ -1,0 +1,93 @@
+"""Image files of any usual kind as one channel of numbers, and their amplitudes as grey values."""
+
+import io
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from salt.data.png import decode_png
+
+FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG", ".npy": "NPY"}
+SMALLEST = 32  # pixels, the shorter side of an image: an encoder halves it five times
+Array = NDArray[np.generic]
+Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
+
+
+def decode(name: str, data: bytes) -> Array:
+    """The pixels (H W) of an image file, in its own type of number; its name tells the format.
+
+    Raises:
+        ValueError: it is damaged, of an unknown kind, not grey, too small, or holds what is no number.
+    """
+    kind = FORMATS.get(PurePath(name).suffix.lower())
+    if kind is None:
+        raise ValueError(f"has an unknown extension, expected one of {', '.join(FORMATS)}")
+    if kind == "PNG":
+        pixels = decode_png(data)
+    else:
+        pixels = one_channel(decode_npy(data) if kind == "NPY" else decode_by_pillow(data, kind))
+    if min(pixels.shape) < SMALLEST:
+        raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {SMALLEST} or more on both sides")
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        n = np.count_nonzero(~np.isfinite(pixels))
+        raise ValueError(f"has {n} pixels that are no finite numbers (NaN or infinite); fill them first")
+    return pixels
+
+
+def decode_npy(data: bytes) -> Array:
+    """An array of NumPy's own format; never a pickle."""
+    try:
+        pixels = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"does not decode as an NPY: {error}") from None
+    if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "buif":
+        raise ValueError(f"has the type {getattr(pixels, 'dtype', type(pixels).__name__)}, expected real numbers")
+    return pixels
+
+
+def decode_by_pillow(data: bytes, kind: str) -> Array:
+    """A TIFF or JPEG image, of one page."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=[kind])
+        n_pages = getattr(image, "n_frames", 1)
+        if n_pages > 1:
+            raise ValueError(f"has {n_pages} pages, expected one image")
+        if image.mode == "P":
+            raise ValueError("has a palette of colours, expected a grey image")
+        return np.asarray(image)
+    except Image.DecompressionBombError:
+        raise ValueError("is too large: more than 178 million pixels; cut it first") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"does not decode as a {kind}: {error}") from None
+
+
+def one_channel(pixels: Array) -> Array:
+    """The single channel of an array (H W), or (H W C) with equal channels."""
+    if pixels.ndim == 3 and 1 <= pixels.shape[2] <= 4:
+        colours = pixels[..., :3] if pixels.shape[2] != 2 else pixels[..., :1]
+        if pixels.shape[2] in (2, 4) and (pixels[..., -1] != pixels[..., -1].max()).any():
+            raise ValueError("is partly transparent, expected a grey image")
+        if not (colours[..., :1] == colours).all():
+            raise ValueError("its colour channels differ, expected a grey image")
+        return colours[..., 0]
+    if pixels.ndim != 2:
+        raise ValueError(f"has the shape {pixels.shape}, expected two dimensions: samples down, traces to the right")
+    return pixels
+
+
+def to_grey(pixels: Array, limits: Range | None) -> NDArray[np.uint8]:
+    """Grey values 0-255 (H W) of amplitudes; those outside the limits become 0 and 255. Eight bits stay as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8)
+    assert limits is not None
+    low, high = limits
+    scaled = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)  # equal in an image of one amplitude
+    return np.asarray((255 * scaled.clip(0, 1)).round().astype(np.uint8))
+
+
+def find_range(pixels: Array, percentiles: Range) -> Range:
+    """The amplitudes at two percentiles."""
+    low, high = np.percentile(pixels.astype(np.float64), percentiles).tolist()
+    return low, high

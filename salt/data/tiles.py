@@ -1,0 +1,80 @@
+"""The images of a data set with their masks and depths."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salt.runs.stacks import Size, Stack, sizes_of
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """N images (grey 0-255, uint8), masks (0 or 1, uint8; None for the test set) and depths (N, feet; NaN: not known).
+
+    Images and masks are arrays (N H W), or (N) of arrays (H W) where the sizes differ.
+    """
+
+    ids: list[str]
+    images: Stack
+    masks: Stack | None
+    depths: NDArray[np.float64]
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which tiles (N) hold one single grey value: nothing can be seen in them."""
+        return np.array([image.min() == image.max() for image in self.images], dtype=np.bool_)
+
+    @property
+    def coverage(self) -> NDArray[np.float64]:
+        """Share of each image (N) that is salt."""
+        assert self.masks is not None
+        return np.array([mask.mean() for mask in self.masks], dtype=np.float64)
+
+    def crops(self, size: Size) -> NDArray[np.int64]:
+        """The number of the image that each tile of an epoch is cut from: as many of `size` as cover the image."""
+        counts = [max(1, round(image.size / math.prod(size))) for image in self.images]
+        return np.repeat(np.arange(len(counts)), counts)
+
+    def digest(self) -> str:
+        """SHA-256 of ids, images, masks and depths, to recognise changed data."""
+        digest = hashlib.sha256("\n".join(self.ids).encode())
+        for stack in (self.images, self.masks):
+            for image in () if stack is None else stack:
+                digest.update(np.ascontiguousarray(image).data)
+        if self.images.dtype == object:  # else the number of bytes tells the size
+            digest.update(repr(sizes_of(self.images)).encode())
+        digest.update(self.depths.data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The train tiles with masks, and the test tiles in the order of the submission; these may be none."""
+
+    train: Tiles
+    test: Tiles
+    limits: tuple[float, float] | None = None  # amplitudes that became the grey values 0 and 255, if common to all
+
+    @property
+    def has_no_depths(self) -> bool:
+        """Whether the survey depth of some tile is not known."""
+        return bool(np.isnan(self.train.depths).any() or np.isnan(self.test.depths).any())
+
+    def digest(self) -> str:
+        """SHA-256 over both parts."""
+        return hashlib.sha256((self.train.digest() + self.test.digest()).encode()).hexdigest()
+
+
+def tile_size(sizes: Iterable[Size], largest: int) -> Size:
+    """Height and width of what the network is trained on: the images' own, where all have one that the input holds.
+
+    Else `largest` on both sides, cut out of larger images and filled up from smaller ones.
+    """
+    found = set(sizes)
+    if len(found) == 1 and max(size := found.pop()) <= largest:
+        return size
+    return largest, largest

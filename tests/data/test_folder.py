@@ -1,0 +1,169 @@
+"""One's own folder of images: what is read, what is refused, and a whole run on images of several sizes."""
+
+import re
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, raw_config, salt
+
+from salt.config import check_config
+from salt.data import rle
+from salt.data.load import load_data, settled
+
+SIZES = {"a": (101, 101), "b": (64, 200), "c": (230, 150), "d": (101, 101), "e": (40, 40), "f": (130, 90)}
+
+
+def write(folder, sizes=SIZES, suffix=".png"):
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks", "test"):
+        (folder / part).mkdir(parents=True)
+    for name, size in sizes.items():
+        mask = np.zeros(size, np.uint8)
+        mask[size[0] // 2 :, : size[1] // 2] = 255
+        if name == "d":
+            mask[:] = 0
+        noise = rng.integers(0, 100, size, dtype=np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{name}{suffix}"), noise + mask // 2)
+        cv2.imwrite(str(folder / "masks" / f"{name}.png"), mask)
+        cv2.imwrite(str(folder / "test" / f"test_{name}.png"), noise)
+    return folder
+
+
+def config(folder, *overrides):
+    return check_config(raw_config("data=folder", f"data.root={folder}", *overrides))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "own")
+
+
+def test_images_of_any_size_are_read(folder):
+    data = load_data(config(folder))
+    assert data.train.ids == list(SIZES) and [image.shape for image in data.train.images] == list(SIZES.values())
+    assert data.train.coverage.round(2).tolist() == [0.25, 0.25, 0.25, 0, 0.25, 0.25]
+    assert data.test.ids == [f"test_{name}" for name in SIZES] and data.has_no_depths
+    for name, image in zip(SIZES, data.train.images, strict=True):
+        assert np.array_equal(image, cv2.imread(str(folder / "images" / f"{name}.png"), cv2.IMREAD_UNCHANGED))
+
+
+def test_the_tables_are_read_where_they_are_there(folder):
+    masks = [cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED) for name in "fedcba"]
+    table = pd.DataFrame({"id": list("fedcba"), "rle_mask": [rle.encode(mask) for mask in masks]})
+    table.to_csv(folder / "train.csv", index=False)
+    ids = [*SIZES, *(f"test_{name}" for name in SIZES)]
+    pd.DataFrame({"id": ids, "z": range(len(ids))}).to_csv(folder / "depths.csv", index=False)
+    data = load_data(config(folder))
+    assert data.train.ids == list("fedcba") and data.train.depths.tolist() == [5, 4, 3, 2, 1, 0]
+    assert not data.has_no_depths and settled(config(folder, "input.channels=depth_z"), data)
+    table.loc[2, "rle_mask"] = "1 2"
+    table.to_csv(folder / "train.csv", index=False)
+    with pytest.raises(ValueError, match=r"train.csv: 1 masks differ from their rle_mask, e.g. \['d'\]"):
+        load_data(config(folder))
+    table.iloc[1:].to_csv(folder / "train.csv", index=False)
+    with pytest.raises(ValueError, match=r"train.csv: its ids are not those of images; 1 differ, e.g. \['f'\]"):
+        load_data(config(folder))
+
+
+def test_a_depth_that_is_missing_is_named(folder):
+    with pytest.raises(ValueError, match=r"input.channels=depth_z: .*own has no depths.csv"):
+        settled(config(folder, "input.channels=depth_z"), load_data(config(folder)))
+
+
+@pytest.mark.parametrize(("per", "images"), [("image", [[0, 255], [0, 255]]), ("survey", [[0, 128], [128, 255]])])
+def test_amplitudes_are_scaled_by_image_or_by_survey(tmp_path, per, images):
+    write(tmp_path, {"a": (32, 32), "b": (32, 32)})
+    for path in (tmp_path / "images").iterdir():
+        path.unlink()
+    for name, (low, high) in {"a": (-1000.0, 0.0), "b": (0.0, 1000.0)}.items():
+        array = np.full((32, 32), low)
+        array[16:] = high
+        np.save(tmp_path / "images" / f"{name}.npy", array)
+    wanted = config(tmp_path, f"data.amplitudes.per={per}", "data.amplitudes.percentiles=[0,100]")
+    data = load_data(wanted)
+    assert [[image[0, 0], image[-1, 0]] for image in data.train.images] == images
+    assert settled(wanted, data).data.amplitudes.range == ([-1000, 1000] if per == "survey" else None)
+
+
+def break_folder(folder, how):
+    images, masks = folder / "images", folder / "masks"
+    if how == "no images":
+        [path.unlink() for path in images.iterdir()]
+    elif how == "no mask":
+        (masks / "b.png").unlink()
+    elif how == "no image":
+        (images / "b.png").unlink()
+    elif how == "mask of another size":
+        cv2.imwrite(str(masks / "b.png"), np.zeros((64, 199), np.uint8))
+    elif how == "three values":
+        cv2.imwrite(str(masks / "b.png"), np.arange(64 * 200, dtype=np.uint8).reshape(64, 200) % 3)
+    elif how == "two of one name":
+        cv2.imwrite(str(images / "b.tif"), np.zeros((64, 200), np.uint8))
+    elif how == "unknown extension":
+        (images / "notes.txt").write_text("")
+    elif how == "damaged":
+        (images / "b.png").write_bytes((images / "b.png").read_bytes()[:500])
+    elif how == "not a number":
+        (images / "b.png").unlink()
+        np.save(images / "b.npy", np.full((64, 200), np.nan))
+    elif how == "small":
+        cv2.imwrite(str(images / "b.png"), np.zeros((31, 200), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no images", "images: holds no image; expected the folders images and masks"),
+        ("no mask", "masks: has no file for 1 images, e.g. ['b']; images that have no mask belong into test"),
+        ("no image", "images: has no file for 1 masks, e.g. ['b']"),
+        ("mask of another size", "masks/b.png: is 64x199 pixels, expected 64x200, as its image"),
+        ("three values", "masks/b.png: has 3 values [0, 1, 2], expected 0 and one other"),
+        ("two of one name", "images/b.tif: another file has the same name, b.png"),
+        ("unknown extension", "images/notes.txt: has an unknown extension, expected one of .png"),
+        ("damaged", "images/b.png: does not decode as a PNG"),
+        ("not a number", "images/b.npy: has 12800 pixels that are no finite numbers"),
+        ("small", "images/b.png: is 31x200 pixels, expected 32 or more on both sides"),
+    ],
+)
+def test_what_is_wrong_is_named(folder, how, message):
+    break_folder(folder, how)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_data(config(folder))
+
+
+def test_a_run_on_images_of_several_sizes_to_its_submission(folder):
+    small = [word for word in TINY if not word.startswith(("data", "input"))]
+    command = [*small, "data=folder", "data.root=own", "data.n_folds=2", "input.size=64", "trainer.epochs=1"]
+    ended = salt(folder.parent, *command, "name=own")
+    assert ended.returncode == 0, ended.stderr
+    run = folder.parent / "runs" / "own"
+    table = pd.read_csv(run / "oof.csv", dtype={"id": str})
+    assert set(table["id"]) == set(SIZES) and table["coverage"].round(2).tolist().count(0.25) == 5
+    submission = pd.read_csv(run / "submission.csv", keep_default_na=False, dtype=str)
+    assert submission["id"].tolist() == [f"test_{name}" for name in SIZES]
+    for name, text in submission.itertuples(index=False):
+        rle.decode(text, SIZES[name.removeprefix("test_")])
+    again = salt(folder.parent, *command, "name=own")  # what was settled by the data is not another config
+    assert again.returncode == 0 and "fold 0 is finished already" in again.stdout, again.stderr
+
+
+def test_without_test_images_there_is_no_submission(folder):
+    for path in (folder / "test").iterdir():
+        path.unlink()
+    (folder / "test").rmdir()
+    small = [word for word in TINY if not word.startswith(("data", "input"))]
+    command = [
+        *small,
+        "data=folder",
+        "data.root=own",
+        "data.n_folds=2",
+        "input.size=128",
+        "trainer.epochs=1",
+        "trainer.batch_size=2",
+    ]
+    ended = salt(folder.parent, *command, "name=own")
+    assert ended.returncode == 0, ended.stderr
+    assert "no submission.csv, since the data has no test images" in ended.stdout
+    assert not (folder.parent / "runs/own/submission.csv").exists()

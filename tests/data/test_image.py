@@ -1,0 +1,97 @@
+"""Image files of every kind: the same pixels from each, and one line about what is wrong."""
+
+import io
+import re
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from salt.data.image import decode, find_range, to_grey
+
+BYTES = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+SHORTS = BYTES.astype(np.uint16) * 200 + 7
+FLOATS = (BYTES / np.float32(3) - 40).astype(np.float32)
+
+
+def npy(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def pillow(array, kind, **options):
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.png", cv2.imencode(".png", BYTES)[1].tobytes(), BYTES),
+        ("a.PNG", cv2.imencode(".png", np.dstack([BYTES] * 3))[1].tobytes(), BYTES),
+        ("a.png", cv2.imencode(".png", SHORTS)[1].tobytes(), SHORTS),
+        ("a.tif", pillow(BYTES, "TIFF"), BYTES),
+        ("a.tiff", pillow(SHORTS, "TIFF"), SHORTS),
+        ("a.tif", pillow(FLOATS, "TIFF"), FLOATS),
+        ("a.tif", pillow(SHORTS, "TIFF", compression="tiff_lzw"), SHORTS),
+        ("a.tif", cv2.imencode(".tif", FLOATS)[1].tobytes(), FLOATS),
+        ("a.tif", pillow(np.dstack([BYTES] * 3), "TIFF"), BYTES),
+        ("a.npy", npy(FLOATS), FLOATS),
+        ("a.npy", npy(FLOATS.astype(">f8")), FLOATS),
+        ("a.npy", npy(BYTES > 99), BYTES > 99),
+        ("a.npy", npy(np.asfortranarray(SHORTS[..., None])), SHORTS),
+    ],
+)
+def test_the_same_pixels_from_every_format(name, data, expected):
+    assert np.array_equal(decode(name, data), expected)
+
+
+def test_a_jpeg_is_nearly_the_same():
+    smooth = cv2.GaussianBlur(BYTES, (0, 0), 3)
+    for suffix in ("jpg", "jpeg"):
+        assert np.abs(decode(f"a.{suffix}", pillow(smooth, "JPEG", quality=95)).astype(int) - smooth).max() < 6
+
+
+PAGES = [Image.fromarray(BYTES), Image.fromarray(BYTES)]
+TWO_PAGES = io.BytesIO()
+PAGES[0].save(TWO_PAGES, "TIFF", save_all=True, append_images=PAGES[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.bmp", b"", "unknown extension, expected one of .png"),
+        ("a", b"", "unknown extension"),
+        ("a.tif", pillow(BYTES, "TIFF")[:200], "does not decode as a TIFF"),
+        ("a.jpg", b"nothing", "does not decode as a JPEG"),
+        ("a.jpg", pillow(BYTES, "TIFF"), "does not decode as a JPEG"),
+        ("a.npy", npy(BYTES)[:100], "does not decode as an NPY"),
+        ("a.npy", npy(np.array(["a"])), "has the type <U1, expected real numbers"),
+        ("a.npy", npy(FLOATS * 1j), "has the type complex64, expected real numbers"),
+        ("a.npy", npy(np.zeros((4, 40, 50))), "has the shape (4, 40, 50), expected two dimensions"),
+        ("a.npy", npy(np.zeros(50)), "has the shape (50,), expected two dimensions"),
+        ("a.npy", npy(np.where(FLOATS > 0, np.nan, FLOATS)), "pixels that are no finite numbers"),
+        ("a.npy", npy(np.full((40, 40), np.inf)), "has 1600 pixels that are no finite numbers"),
+        ("a.npy", npy(BYTES[:31]), "is 31x50 pixels, expected 32 or more"),
+        ("a.png", cv2.imencode(".png", np.dstack([BYTES, BYTES, 255 - BYTES]))[1].tobytes(), "colour channels differ"),
+        ("a.tif", pillow(np.dstack([BYTES, BYTES, 255 - BYTES]), "TIFF"), "colour channels differ"),
+        ("a.tif", pillow(np.dstack([BYTES] * 4), "TIFF"), "partly transparent"),
+        ("a.tif", TWO_PAGES.getvalue(), "has 2 pages, expected one image"),
+    ],
+)
+def test_what_is_wrong_is_said(name, data, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        decode(name, data)
+
+
+def test_amplitudes_become_grey_values():
+    assert np.array_equal(to_grey(BYTES, None), BYTES)
+    amplitudes = np.array([[-5.0, -2.0, 0.0, 2.0, 9.0]])
+    assert to_grey(amplitudes, (-2, 2)).tolist() == [[0, 0, 128, 255, 255]]
+    assert to_grey(np.array([[0, 500, 1000]], np.uint16), (0, 1000)).tolist() == [[0, 128, 255]]
+    low, high = find_range(FLOATS, (10, 90))
+    assert np.isclose((low > FLOATS).mean(), 0.1, atol=0.01) and np.isclose((high < FLOATS).mean(), 0.1, atol=0.01)
+    assert len(np.unique(to_grey(np.full((3, 3), 7.5), (7.5, 7.5)))) == 1

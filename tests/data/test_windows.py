@@ -1,0 +1,114 @@
+"""Windows over images of any size: every pixel counts once, and no seam is seen."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salt.data.tiles import Tiles, tile_size
+from salt.data.windows import Windows, starts
+from salt.inference.predict import predict
+from salt.machine.device import choose_runtime
+from salt.models.segmenter import Output
+from salt.network import Network
+from salt.runs.stacks import as_stack
+
+SIDES = st.integers(1, 400)
+
+
+def grey(*sizes):
+    rng = np.random.default_rng(0)
+    return as_stack([rng.integers(0, 256, size, dtype=np.uint8) for size in sizes])
+
+
+@given(SIDES, st.integers(1, 150))
+def test_windows_lie_within_a_larger_image_and_overlap_by_half(side, window):
+    begins = starts(side, window)
+    if side <= window:
+        assert len(begins) == 1 and begins[0] <= 0 and begins[0] + window >= side
+    else:
+        assert begins[0] == 0 and begins[-1] + window == side
+        assert all(0 < b - a <= max(window // 2, 1) for a, b in pairwise(begins))
+
+
+@given(SIDES, SIDES, st.integers(1, 150), st.integers(1, 150))
+def test_what_windows_say_of_a_pixel_is_averaged(height, width, h, w):
+    images = grey((height, width))
+    windows = Windows(images, np.array([0]), (h, w))
+    result = windows.start_result()
+    shown, _ = windows.cut(0, len(windows))
+    windows.put(result, 0, shown.astype(np.float32))
+    assert shown.shape == (len(windows), h, w)
+    np.testing.assert_allclose(result[0], images[0], rtol=1e-5, atol=1e-3)
+
+
+def test_a_smaller_image_is_reflected_in_the_middle_of_a_window():
+    images = grey((3, 5), (40, 2))
+    shown, positions = Windows(images, np.array([1, 0]), (10, 9)).cut(6, 8)
+    assert positions.tolist() == [1, 0]
+    assert np.array_equal(shown[1], np.pad(images[0], ((3, 4), (2, 2)), mode="reflect"))
+    assert np.array_equal(shown[0][:, 3:5], images[1][30:])
+
+
+def test_tiles_of_the_windows_size_are_taken_as_they_are():
+    images = grey((7, 9), (7, 9), (7, 9))
+    windows = Windows(images, np.array([2, 0]), (7, 9))
+    shown, positions = windows.cut(0, 2)
+    assert len(windows) == 2 and positions.tolist() == [2, 0] and np.array_equal(shown, images[[2, 0]])
+    result = windows.start_result()
+    windows.put(result, 1, np.ones((1, 7, 9), np.float32))
+    assert result.sum(axis=(1, 2)).tolist() == [0, 63]
+
+
+class Local(torch.nn.Module):
+    """A network whose answer depends on the nearest 7 pixels in each direction."""
+
+    def __init__(self, tile):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tile = tile
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 8, 7, padding=3),
+            torch.nn.Tanh(),
+            torch.nn.Conv2d(8, 8, 5, padding=2),
+            torch.nn.Tanh(),
+            torch.nn.Conv2d(8, 1, 5, padding=2),
+        )
+
+    def forward(self, images, depths):
+        return Output(12 * self.layers(images), [])
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_no_seam_is_seen(tiny, tta):
+    size = (230, 411)
+    tiles = Tiles(["line"], grey(size), None, np.zeros(1))
+    runtime = choose_runtime(tiny().trainer)
+    whole, parts = (
+        predict(Network(model, model), tiles, np.array([0]), runtime, tta, "")[0]
+        for model in (Local(size), Local((101, 101)))
+    )
+    assert whole.std() > 0.1
+    inner = np.abs(whole - parts)
+    assert inner[7:-7, 7:-7].max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(101, 101), (101, 101)], (101, 101)),
+        ([(64, 128)], (64, 128)),
+        ([(64, 129)], (128, 128)),
+        ([(101, 101), (100, 101)], (128, 128)),
+    ],
+)
+def test_the_network_is_trained_on_the_images_own_size_where_there_is_one(sizes, expected):
+    assert tile_size(sizes, largest=128) == expected
+
+
+def test_large_images_give_as_many_crops_as_cover_them():
+    images = grey((100, 100), (300, 400), (40, 40))
+    assert Tiles(["a", "b", "c"], images, None, np.zeros(3)).crops((100, 100)).tolist() == [0] + [1] * 12 + [2]
