@@ -102,9 +102,9 @@ def add(image: NDArray[np.float32], window: Window, value: NDArray[np.float32]) 
 @lru_cache(maxsize=256)
 def weights(side: int, window: int) -> dict[int, NDArray[np.float32]]:
     """For the windows along one side, by their start: the weight of each pixel within the image; 1 in sum at each."""
-    ramp = np.minimum(np.arange(1, window + 1), np.arange(window, 0, -1)).astype(np.float32)
+    bell = np.sin(np.pi * (np.arange(window) + 0.5) / window).astype(np.float32) ** 2
     total = np.zeros(side, dtype=np.float32)
-    parts = {start: ramp[max(-start, 0) :][:side] for start in starts(side, window)}
+    parts = {start: bell[max(-start, 0) :][:side] for start in starts(side, window)}
     for start, part in parts.items():
         total[max(start, 0) :][: len(part)] += part
     return {start: part / total[max(start, 0) :][: len(part)] for start, part in parts.items()}

@@ -91,7 +91,7 @@ def test_no_seam_is_seen(tiny, tta):
         predict(Network(model, model), tiles, np.array([0]), runtime, tta, "")[0]
         for model in (Local(size), Local((101, 101)))
     )
-    assert whole.std() > 0.1
+    assert whole.std() > 0.05
     inner = np.abs(whole - parts)
     assert inner[7:-7, 7:-7].max() < 0.01
 
