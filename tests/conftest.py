@@ -12,6 +12,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -109,6 +111,26 @@ def perturbed(value: object, refusal: Callable[[object], str]) -> Iterator[objec
     elif isinstance(value, list) and value and not isinstance(value[0], list | dict | str):
         yield [value[0] * 2, *value[1:]]
         yield [value[0] + 2, *value[1:]]
+
+
+SIZES = {"a": (101, 101), "b": (64, 200), "c": (230, 150), "d": (101, 101), "e": (40, 40), "f": (130, 90)}
+
+
+def write_folder(folder: Path, sizes: dict = SIZES) -> Path:
+    """A folder of one's own images: noise, with salt in one quarter of each but "d", and test images."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks", "test"):
+        (folder / part).mkdir(parents=True)
+    for name, size in sizes.items():
+        mask = np.zeros(size, np.uint8)
+        mask[size[0] // 2 :, : size[1] // 2] = 255
+        if name == "d":
+            mask[:] = 0
+        noise = rng.integers(0, 100, size, dtype=np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), noise + mask // 2)
+        cv2.imwrite(str(folder / "masks" / f"{name}.png"), mask)
+        cv2.imwrite(str(folder / "test" / f"test_{name}.png"), rng.integers(0, 100, size, dtype=np.uint8))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,8 @@ def check_png(data: bytes, size: tuple[int, int] | None) -> None:
         width, height, animated = *image.size, getattr(image, "is_animated", False)
         image.verify()  # reads up to the checksum of the last chunk, which has no content
     except Image.DecompressionBombError:
-        raise ValueError("is too large: more than 178 million pixels") from None
+        limit = "more than 178 million pixels" if size is None else f"expected {size[0]}x{size[1]} pixels"
+        raise ValueError(f"is too large, {limit}") from None
     except UnidentifiedImageError:
         raise ValueError("does not decode as a PNG: it does not begin like one") from None
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error):

@@ -6,29 +6,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, raw_config, salt
+from conftest import SIZES, TINY, raw_config, salt, write_folder
 
 from salt.config import check_config
 from salt.data import rle
 from salt.data.load import load_data, settled
-
-SIZES = {"a": (101, 101), "b": (64, 200), "c": (230, 150), "d": (101, 101), "e": (40, 40), "f": (130, 90)}
-
-
-def write(folder, sizes=SIZES, suffix=".png"):
-    rng = np.random.default_rng(0)
-    for part in ("images", "masks", "test"):
-        (folder / part).mkdir(parents=True)
-    for name, size in sizes.items():
-        mask = np.zeros(size, np.uint8)
-        mask[size[0] // 2 :, : size[1] // 2] = 255
-        if name == "d":
-            mask[:] = 0
-        noise = rng.integers(0, 100, size, dtype=np.uint8)
-        cv2.imwrite(str(folder / "images" / f"{name}{suffix}"), noise + mask // 2)
-        cv2.imwrite(str(folder / "masks" / f"{name}.png"), mask)
-        cv2.imwrite(str(folder / "test" / f"test_{name}.png"), noise)
-    return folder
 
 
 def config(folder, *overrides):
@@ -37,7 +19,7 @@ def config(folder, *overrides):
 
 @pytest.fixture
 def folder(tmp_path):
-    return write(tmp_path / "own")
+    return write_folder(tmp_path / "own")
 
 
 def test_images_of_any_size_are_read(folder):
@@ -74,7 +56,7 @@ def test_a_depth_that_is_missing_is_named(folder):
 
 @pytest.mark.parametrize(("per", "images"), [("image", [[0, 255], [0, 255]]), ("survey", [[0, 128], [128, 255]])])
 def test_amplitudes_are_scaled_by_image_or_by_survey(tmp_path, per, images):
-    write(tmp_path, {"a": (32, 32), "b": (32, 32)})
+    write_folder(tmp_path, {"a": (32, 32), "b": (32, 32)})
     for path in (tmp_path / "images").iterdir():
         path.unlink()
     for name, (low, high) in {"a": (-1000.0, 0.0), "b": (0.0, 1000.0)}.items():

@@ -1,0 +1,127 @@
+"""The check of a data folder: every kind of problem is found, all at once, and sound data has none."""
+
+import re
+import zipfile
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import salt, write_folder
+
+from salt.commands import data as command
+from salt.data import rle
+from salt.data.doctor import check, in_words
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "own")
+
+
+def errors(folder):
+    return {f.what: f.names for f in check(folder).findings.values() if f.level == "error"}
+
+
+def save(path, pixels):
+    cv2.imwrite(str(path), pixels)
+
+
+def test_sound_data_has_no_error(folder, synthetic_root):
+    assert not errors(folder) and not errors(synthetic_root)
+    found = check(synthetic_root)
+    assert found.facts[0] == "train: 24 images; pixels 101x101 (24); types uint8 (24)"
+    assert sum(int(n) for n in re.findall(r" (\d+)(?:,|$)", found.facts[1])) == 24
+    assert found.facts[2] == "test: 6 images; pixels 101x101 (6); types uint8 (6)"
+
+
+def test_all_problems_at_once(folder):
+    images, masks = folder / "images", folder / "masks"
+    save(images / "lonely.png", np.arange(1600, dtype=np.uint8).reshape(40, 40))
+    save(masks / "nobody.png", np.zeros((40, 40), np.uint8))
+    save(masks / "b.png", np.zeros((64, 199), np.uint8))
+    save(masks / "c.png", np.arange(230 * 150, dtype=np.uint8).reshape(230, 150) % 3)
+    save(images / "a.png", np.full((101, 101), 5, np.uint8))
+    (images / "e.png").write_bytes((images / "e.png").read_bytes()[:300])
+    save(images / "f.tif", np.zeros((40, 40), np.uint8))
+    (masks / "notes.txt").write_text("")
+    found = check(folder)
+    table = {finding.what: (finding.level, finding.names) for finding in found.findings.values()}
+    assert table == {
+        "unknown extension": ("error", [str(masks / "notes.txt")]),
+        "two files of one name": ("error", [str(images / "f.tif")]),
+        "images without a mask": ("error", ["lonely"]),
+        "masks without an image": ("error", ["nobody"]),
+        "image does not decode as a PNG: it is truncated or a checksum is wrong": ("error", ["e"]),
+        "mask has 3 values [0, 1, 2], expected 0 and one other": ("error", ["c"]),
+        "masks of another size than their image": ("error", ["b"]),
+        "images of one grey value": ("warning", ["a"]),
+    }
+    assert found.n_errors == 7 and "export it again" in in_words(found)
+
+
+def test_odd_masks_and_doubles_are_warnings(folder):
+    column, tiny = np.zeros((2, 101, 101), np.uint8)
+    column[:, 30:50] = 1
+    tiny[4:7, 4:7] = 1
+    save(folder / "masks" / "a.png", column)
+    save(folder / "masks" / "d.png", tiny)
+    (folder / "images" / "z.png").write_bytes((folder / "images" / "a.png").read_bytes())
+    save(folder / "masks" / "z.png", np.ones((101, 101), np.uint8))
+    found = check(folder)
+    assert not found.n_errors
+    assert {finding.what: finding.names for finding in found.findings.values()} == {
+        "masks of whole columns": ["a"],
+        "masks of fewer than 10 pixels": ["d"],
+        "the same image more than once": ["a", "z"],
+    }
+
+
+def test_tables(folder):
+    names = ["a", "b", "c", "d", "e", "other"]
+    masks = [cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED) for name in "abcde"]
+    runs = [rle.encode(mask) for mask in masks]
+    pd.DataFrame({"id": names, "rle_mask": [runs[0], "1 1", "0 1", *runs[3:], ""]}).to_csv(
+        folder / "train.csv", index=False
+    )
+    (folder / "depths.csv").write_text("id,depth\na,1\n")
+    found = errors(folder)
+    assert found.pop("ids of the train table without an image") == ["other"]
+    assert found.pop("train images that are not in the table") == ["f"]
+    assert found.pop("masks that differ from their rle_mask") == ["b"]
+    (what, names), (table, _) = found.items() if "rle_mask" in next(iter(found)) else reversed(found.items())
+    assert what.startswith("rle_mask: run '0 1' is outside") and names == ["c"]
+    assert "depths.csv: expected the columns id,z, found id,depth" in table
+
+
+def test_kaggles_layout(synthetic_root, tmp_path):
+    with zipfile.ZipFile(synthetic_root / "train.zip") as archive:
+        archive.extractall(tmp_path / "train")
+    with zipfile.ZipFile(synthetic_root / "test.zip") as archive:
+        archive.extractall(tmp_path / "test")
+    for name in ("train.csv", "depths.csv", "sample_submission.csv"):
+        (tmp_path / name).write_bytes((synthetic_root / name).read_bytes())
+    first, second, third = sorted((tmp_path / "train" / "images").iterdir())[:3]
+    first.unlink()
+    save(second, np.arange(100 * 101, dtype=np.uint8).reshape(100, 101))
+    save(third, np.arange(101 * 101, dtype=np.uint16).reshape(101, 101))
+    table = pd.read_csv(tmp_path / "depths.csv", dtype=str)
+    table[table["id"] != third.stem].to_csv(tmp_path / "depths.csv", index=False)
+    found = errors(tmp_path)
+    assert found == {
+        "ids of train.csv without a depth": [third.stem],
+        "masks without an image": [first.stem],
+        "ids of the train table without an image": [first.stem],
+        "tiles of another size or type": [second.stem, third.stem],
+        "masks of another size than their image": [second.stem],
+    }
+
+
+def test_the_command_ends_with_its_exit_code(folder, tmp_path):
+    sound = salt(tmp_path, "check", folder, main=command.main)
+    assert sound.returncode == 0 and "no problem found" in sound.stdout
+    (folder / "masks" / "a.png").unlink()
+    ended = salt(tmp_path, "check", folder, main=command.main)
+    assert ended.returncode == 1 and "images without a mask" in ended.stdout and not ended.stderr.startswith("Trace")
+    nothing = salt(tmp_path, "check", tmp_path / "nowhere", main=command.main)
+    assert nothing.returncode == 1 and "salt-data: data.root: there is no folder" in nothing.stderr
