@@ -46,7 +46,7 @@ def test_a_room_imports_from_lower_ones_alone():
     rooms = {room_of(name) for name in FILES if name != "salt.__init__"}
     assert rooms == set(HEIGHT)
     for name, file in FILES.items():
-        for used in imports(file):
+        for used in imports(file) if name != "salt.__init__" else ():  # imports the highest one, when it is called
             if used.startswith("salt.") and used != "salt.__version__" and room_of(used) != room_of(name):
                 assert HEIGHT[room_of(used)] < HEIGHT[room_of(name)], f"{name} imports {used}"
 

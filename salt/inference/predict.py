@@ -38,6 +38,7 @@ def predict(
     runtime: Runtime,
     tta: bool,
     title: str,
+    progress: bool = True,
 ) -> Stack:
     """Probabilities (N H W, float32; or N arrays) of the tiles at N positions, in eval mode.
 
@@ -52,7 +53,8 @@ def predict(
     windows = Windows(tiles.images, share, network.model.tile)
     probabilities = windows.start_result()
     try:
-        with tqdm(total=len(windows), desc=title, unit="tile", disable=distributed.hides_bars(), leave=False) as bar:
+        hidden = distributed.hides_bars() if progress else True
+        with tqdm(total=len(windows), desc=title, unit="tile", disable=hidden, leave=False) as bar:
             for start in range(0, len(windows), BLOCK):
                 images, depths = inputs(tiles, windows, start, min(start + BLOCK, len(windows)), runtime)
                 block = predict_block(network.eval_forward, images, depths, runtime, tta, bar)

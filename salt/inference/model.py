@@ -1,0 +1,93 @@
+"""A finished run as one object that predicts images of any size."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from salt.config import RunConfig, check_config
+from salt.data.image import find_range, to_grey
+from salt.data.tiles import Tiles
+from salt.inference.predict import predict
+from salt.machine.device import choose_runtime
+from salt.network import Network, build_network
+from salt.runs.rundir import RunDir, weight_files
+from salt.runs.weights import load_weights
+from salt.scoring.metrics import is_salt
+
+
+class Model:
+    """The networks of a run's finished folds: `salt.load(run)` makes one.
+
+    Its methods take one image (H W) or several of one size (N H W), of any size and real type of number, with samples
+    down and traces to the right. They may be called from several threads at once.
+    """
+
+    def __init__(self, run: str | Path, device: str = "auto", batch_size: int | None = None):
+        directory = RunDir(Path(run).expanduser())
+        self.config = with_trainer(directory.read_config(), device, batch_size)
+        score = directory.read_score(self.config.data.n_folds)
+        self.threshold = float(score["threshold"])
+        self.runtime = choose_runtime(self.config.trainer)
+        network = build_network(self.config, self.runtime)
+        self.networks = []  # one for each file of weights, which stay as they are: so threads do not disturb each other
+        for row in score["folds"]:
+            for file in weight_files(directory.fold(row["fold"])):
+                load_weights(network.model, file)
+                own = copy.deepcopy(network.model).eval()
+                self.networks.append(Network(own, own))
+
+    def predict(self, images: ArrayLike, depth: float | None = None, progress: bool = False) -> NDArray[np.float32]:
+        """Probability of salt for each pixel, in the shape of the images: the mean over folds, snapshots and mirroring.
+
+        Numbers of 8 bits are grey levels; others are amplitudes, which are scaled as in the run's data (each image by
+        its own percentiles, or all by the survey's range). `depth` is the survey depth in feet, for a network that
+        sees it. `progress` draws a bar on a terminal.
+
+        Raises:
+            ValueError: the images are not arrays of finite real numbers (H W) or (N H W), or the depth is missing.
+        """
+        array = np.asarray(images)
+        if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
+            raise ValueError(
+                f"an array of the shape {array.shape} and the type {array.dtype}, expected real numbers in two "
+                "dimensions (H W) or three (N H W)"
+            )
+        if depth is None and self.config.input.channels == "depth_z":
+            raise ValueError("this network sees the depth in the survey: give depth=..., in feet")
+        grey = self.grey(array if array.ndim == 3 else array[None])
+        depths = np.full(len(grey), np.nan if depth is None else depth)
+        tiles = Tiles([str(i) for i in range(len(grey))], grey, None, depths)
+        total = np.zeros(grey.shape, dtype=np.float32)
+        for i, network in enumerate(self.networks):
+            title = f"network {i + 1} of {len(self.networks)}"
+            every = np.arange(len(grey))
+            total += predict(network, tiles, every, self.runtime, self.config.trainer.tta, title, progress)
+        total /= len(self.networks)
+        if self.config.data.constant_tiles == "empty":
+            total[tiles.constant] = 0
+        return total if array.ndim == 3 else total[0]
+
+    def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
+        """Where there is salt: where `predict` is above `threshold`, which was chosen on the training tiles."""
+        return is_salt(self.predict(images, depth), self.threshold)
+
+    def grey(self, array: NDArray[Any]) -> NDArray[np.uint8]:
+        """Grey levels 0-255 of images (N H W), scaled as the run's data was."""
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(
+                f"{np.count_nonzero(~np.isfinite(array))} of the amplitudes are no finite numbers; fill them first"
+            )
+        amplitudes = self.config.data.amplitudes
+        return np.stack([to_grey(a, amplitudes.limits or find_range(a, amplitudes.pair)) for a in array])
+
+
+def with_trainer(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:
+    """The run's config for prediction on this machine."""
+    raw = config.model_dump(by_alias=True)
+    trainer: dict[str, Any] = {"device": device, "compile": False, "precision": "auto"}
+    if batch_size is not None:
+        trainer["predict_batch_size"] = batch_size
+    return check_config(raw | {"trainer": raw["trainer"] | trainer})

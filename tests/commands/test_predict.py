@@ -1,0 +1,141 @@
+"""salt-predict: files of every format, of any size, resumed and with damaged ones among them."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import salt as run
+from PIL import Image
+
+import salt
+from salt.commands import predict as command
+from salt.data import rle
+from salt.inference import files
+
+segyio = pytest.importorskip("segyio")
+
+GREY = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (150, 130), dtype=np.uint8), (0, 0), 3)
+
+
+def write_segy(path, image, inlines=1):
+    spec = segyio.spec()
+    spec.samples, spec.tracecount, spec.format = np.arange(image.shape[0]) * 4.0, image.shape[1], 1
+    with segyio.create(str(path), spec) as file:
+        file.text[0] = "C 1 A LINE".ljust(3200)
+        file.bin.update({segyio.BinField.Interval: 4000, segyio.BinField.LineNumber: 77})
+        for i in range(image.shape[1]):
+            place = {
+                segyio.TraceField.CDP: 1000 + i,
+                segyio.TraceField.CDP_X: 5 * i,
+                segyio.TraceField.INLINE_3D: 1 + i % inlines,
+                segyio.TraceField.CROSSLINE_3D: 1 + i // inlines,
+            }
+            file.header[i].update(place)
+        file.trace = np.ascontiguousarray(image.T, dtype=np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "in"
+    place.mkdir()
+    cv2.imwrite(str(place / "a.png"), GREY)
+    cv2.imwrite(str(place / "b.tif"), GREY.astype(np.uint16) * 200)
+    Image.fromarray(GREY).save(place / "c.jpg", quality=95)
+    np.save(place / "d.npy", GREY[:60] / 7.0)
+    write_segy(place / "e.sgy", GREY * 3.0 - 100)
+    return place
+
+
+def predict(finished, *words):
+    return run(finished, "runs/a", "--device", "cpu", *words, main=command.main)
+
+
+def test_every_format(finished, folder, tmp_path):
+    out = tmp_path / "out"
+    ended = predict(finished, folder, "--out", out)
+    assert ended.returncode == 0, ended.stderr
+    model = salt.load(finished / "runs/a", "cpu")
+    table = pd.read_csv(out / "masks.csv", index_col="id", keep_default_na=False)["rle_mask"]
+    assert list(table.index) == list("abcde")
+    for path in sorted(folder.iterdir()):
+        places = files.outputs(path, out)
+        expected = model.predict(files.read(path))
+        found = files.read(places["probability"])
+        found = found / 65535 if found.dtype == np.uint16 else found
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        mask = files.read(places["mask"])
+        assert np.array_equal(mask != 0, model.mask(files.read(path)))
+        assert np.array_equal(rle.decode(table[path.stem], mask.shape), mask != 0)
+        assert cv2.imread(str(places["overlay"])).shape == (*mask.shape, 3)
+
+
+def test_segy_keeps_its_headers(finished, folder, tmp_path):
+    predict(finished, folder / "e.sgy", "--out", tmp_path / "out")
+    with (
+        segyio.open(str(folder / "e.sgy"), ignore_geometry=True) as old,
+        segyio.open(str(tmp_path / "out/e_mask.sgy"), ignore_geometry=True) as new,
+    ):
+        assert new.text[0] == old.text[0] and new.bin[segyio.BinField.LineNumber] == 77
+        assert new.bin[segyio.BinField.Interval] == 4000 and np.array_equal(new.samples, old.samples)
+        assert [dict(header) for header in new.header] == [dict(header) for header in old.header]
+        assert set(np.unique(new.trace.raw[:])) <= {0.0, 1.0}
+
+
+def test_a_second_call_predicts_what_is_missing_or_new(finished, folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert predict(finished, folder, "--out", out).returncode == 0
+    table = (out / "masks.csv").read_bytes()
+    (out / "b_mask.tif").unlink()
+    done = []
+    monkeypatch.setattr(files, "write", lambda path, *rest, own=files.write: (done.append(path.name), own(path, *rest)))
+    ended = predict(finished, folder, "--out", out)
+    assert "4 of 5 files are done already" in ended.stdout and done == ["b.tif"]
+    assert (out / "masks.csv").read_bytes() == table
+    other = shutil.copytree(finished / "runs/a", tmp_path / "other")
+    (other / "fold_0/model.safetensors").write_bytes((other / "fold_1/model.safetensors").read_bytes())
+    ended = run(tmp_path, "other", folder, "--out", out, main=command.main)
+    assert ended.returncode == 1 and "holds the predictions of another run; choose another --out" in ended.stderr
+
+
+def test_damaged_files_do_not_stop_the_others(finished, folder, tmp_path):
+    (folder / "b.tif").write_bytes((folder / "b.tif").read_bytes()[:2000])
+    (folder / "e.sgy").write_bytes((folder / "e.sgy").read_bytes()[:3500])
+    np.save(folder / "d.npy", np.full((50, 50), np.nan))
+    write_segy(folder / "cube.segy", GREY, inlines=10)
+    cv2.imwrite(str(folder / "small.png"), GREY[:20])
+    ended = predict(finished, folder, "--out", tmp_path / "out")
+    assert ended.returncode == 1 and "salt-predict: 5 of 7 files failed" in ended.stderr
+    for name, message in (
+        ("b.tif", "does not decode as a TIFF"),
+        ("e.sgy", "does not read as SEG-Y"),
+        ("d.npy", "2500 pixels that are no finite numbers"),
+        ("cube.segy", "is a 3-D survey of 10 inlines and 13 crosslines, expected one line"),
+        ("small.png", "is 20x130 pixels, expected 32 or more"),
+    ):
+        assert any(line.startswith(f"{folder / name}: ") and message in line for line in ended.stderr.splitlines()), (
+            name
+        )
+    assert list(pd.read_csv(tmp_path / "out/masks.csv")["id"]) == ["a", "c"]
+
+
+def test_refused_before_anything_is_predicted(finished, folder, tmp_path):
+    def refused(*words):
+        ended = predict(finished, *words, "--out", tmp_path / "out")
+        assert ended.returncode == 1 and not list((tmp_path).glob("out/*overlay*"))
+        return ended.stderr
+
+    assert "there is no file nowhere.png" in refused("nowhere.png")
+    (tmp_path / "empty").mkdir()
+    assert "holds no image or line, expected files that end in .png" in refused(tmp_path / "empty")
+    shutil.copy(folder / "a.png", tmp_path / "a.png")
+    assert "have one name; predict them into two folders" in refused(folder, tmp_path / "a.png")
+    assert "--batch-size 0: expected 1 or more" in refused(folder, "--batch-size", "0")
+    assert "no run directory" in run(tmp_path, "in", folder, "--out", "out", main=command.main).stderr
+
+
+def test_a_missing_package_is_named(finished, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "segyio", None)
+    ended = predict(finished, folder / "e.sgy", "--out", tmp_path / "out")
+    assert ended.returncode == 1 and "pip install 'salt-segmentation[segy]'" in ended.stderr

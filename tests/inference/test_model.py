@@ -1,0 +1,105 @@
+"""salt.load: a run as one object that predicts images of any size and type."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import salt
+from salt.data import rle
+from salt.data.tgs import read_dataset
+from salt.inference import predict as predict_module
+
+
+@pytest.fixture(scope="module")
+def model(finished):
+    return salt.load(finished / "runs/a", device="cpu")
+
+
+@pytest.fixture
+def images(synthetic_root):
+    return read_dataset(synthetic_root).test.images
+
+
+def test_it_predicts_what_the_run_submitted(model, finished, images):
+    submission = pd.read_csv(finished / "runs/a/submission.csv", keep_default_na=False)
+    expected = rle.decode_all(submission["rle_mask"].tolist(), (101, 101))
+    assert np.array_equal(model.mask(images), expected)
+    assert len(model.networks) == 2
+
+
+def test_one_image_or_several(model, images):
+    both = model.predict(images[:2])
+    assert both.shape == (2, 101, 101) and both.dtype == np.float32 and 0 <= both.min() < both.max() <= 1
+    for image, expected in zip(images, both, strict=False):
+        assert np.array_equal(model.predict(image), expected)
+    as_numbers = model.predict(images[1].tolist())  # no longer of 8 bits: amplitudes
+    assert np.array_equal(as_numbers, model.predict(images[1].astype(float)))
+    assert np.array_equal(model.mask(images[1]), both[1].astype(np.float64) > model.threshold)
+
+
+@pytest.mark.parametrize("size", [(40, 300), (333, 101), (250, 270)])
+def test_any_size(model, size):
+    image = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    assert model.predict(image).shape == size
+
+
+def test_amplitudes_are_scaled_by_their_own_percentiles(model, images):
+    amplitudes = images[0] * 1e-4 - 3.0
+    low, high = np.percentile(amplitudes, (1, 99))
+    grey = (255 * ((amplitudes - low) / (high - low)).clip(0, 1)).round().astype(np.uint8)
+    assert np.array_equal(model.predict(amplitudes), model.predict(grey))
+    assert np.array_equal(model.predict(images[0].astype(np.uint16) * 100), model.predict(grey))
+
+
+def test_an_image_of_one_value_is_empty(model):
+    assert not model.predict(np.full((120, 130), 7.5)).any()
+
+
+def test_threads_do_not_disturb_each_other(model, images):
+    expected = [model.predict(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(model.predict, [*images, *images]))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected * 2, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros(5), r"shape \(5,\)"),
+        (np.zeros((2, 3, 40, 40)), r"shape \(2, 3, 40, 40\)"),
+        (np.zeros((0, 40)), "shape"),
+        (np.zeros((40, 40), complex), "complex128, expected real numbers"),
+        (np.array([["a"]]), "expected real numbers"),
+        (np.full((40, 40), np.nan), "1600 of the amplitudes are no finite numbers"),
+    ],
+)
+def test_what_is_no_image_is_refused(model, image, message):
+    with pytest.raises(ValueError, match=message):
+        model.predict(image)
+
+
+def test_a_depth_that_the_network_needs(model, monkeypatch):
+    sees = model.config.model_copy(update={"input": model.config.input.model_copy(update={"channels": "depth_z"})})
+    monkeypatch.setattr(model, "config", sees)
+    with pytest.raises(ValueError, match="depth"):
+        model.predict(np.zeros((40, 40)))
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"is no run directory, it has no config\.yaml"):
+        salt.load(tmp_path)
+
+
+def test_a_large_image_is_predicted_in_blocks(model, monkeypatch):
+    image = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
+    expected = model.predict(image)
+    monkeypatch.setattr(predict_module, "BLOCK", 7)
+    np.testing.assert_allclose(model.predict(image), expected, atol=1e-6)
+
+
+def test_the_package_imports_no_torch():
+    subprocess.run([sys.executable, "-c", "import salt, sys; assert 'torch' not in sys.modules; salt.load"], check=True)

@@ -1,0 +1,45 @@
+"""The examples of the documentation, run as a reader would."""
+
+import doctest
+import re
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import salt
+
+from salt.commands import data, predict
+from salt.train import main
+
+DOCS = Path(__file__).parents[1] / "docs"
+MAINS = {"salt-train": main, "salt-predict": predict.main, "salt-data": data.main}
+
+
+def commands(page):
+    """The commands of a page: what stands indented by four spaces."""
+    return re.findall(r"^    (salt-[^\n#]*)", (DOCS / page).read_text(), flags=re.MULTILINE)
+
+
+@pytest.fixture
+def folder(finished):
+    lines = finished / "lines"
+    lines.mkdir(exist_ok=True)
+    amplitudes = np.random.default_rng(0).normal(size=(150, 260)).astype(np.float32)
+    np.save(lines / "east.npy", amplitudes)
+    cv2.imwrite(str(lines / "west.tif"), amplitudes)
+    return finished
+
+
+def test_using_a_trained_run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    image = np.load("lines/east.npy")
+    result = doctest.testfile(str(DOCS / "predict.md"), module_relative=False, globs={"image": image})
+    assert result.attempted >= 6 and not result.failed
+    (command,) = commands("predict.md")
+    name, *words = shlex.split(command)
+    ended = salt(folder, *words, main=MAINS[name])
+    assert ended.returncode == 0, ended.stderr
+    names = {path.name for path in (folder / "predictions").iterdir()}
+    assert {"east_probability.npy", "east_mask.npy", "east_overlay.png", "west_mask.tif", "masks.csv"} <= names
