@@ -139,6 +139,7 @@ class Trainer(Section):
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=2)  # tiles; batch norm needs two
+    empty_share: float = Field(ge=0, le=1)  # of the tiles without salt, in an epoch; others are drawn for the next
     predict_batch_size: int | None = Field(ge=1)  # tiles; null: batch_size, on a GPU four times as many
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     compile: bool

@@ -74,17 +74,8 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
     if given is None and config.data.layout == "folder" and beside.is_file():
         given = str(beside)
     if given is not None:
-        folds = read_folds(Path(given), tiles.ids, config.data.n_folds)
-    else:
-        folds = make_folds(tiles.coverage, config.data.n_folds, config.data.fold_seed)
-    batch_size, images = config.trainer.batch_size, tiles.crops(config.data.size)
-    for fold in config.fold_list:
-        n_train = int((folds[images] != fold).sum())
-        if batch_size > n_train:
-            raise ValueError(
-                f"trainer.batch_size={batch_size} is more than the {n_train} training tiles of fold {fold}"
-            )
-    return folds
+        return read_folds(Path(given), tiles.ids, config.data.n_folds)
+    return make_folds(tiles.coverage, config.data.n_folds, config.data.fold_seed)
 
 
 def keep_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:

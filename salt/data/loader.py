@@ -82,25 +82,42 @@ class TrainTiles(Dataset[Sample]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Shuffled full batches of (epoch, number of the tile). The rest of an epoch is dropped.
 
-    The loop sets `epoch`, and `first`, the batch to begin with. Of several processes each gets its share of a batch.
+    Of the tiles without salt, `empty`, an epoch has the share `empty_share`, drawn anew in each. The loop sets `epoch`,
+    and `first`, the batch to begin with. Of several processes each gets its share of a batch.
 
     Raises:
-        ValueError: the processes cannot share a batch evenly.
+        ValueError: the processes cannot share a batch evenly, or an epoch has fewer tiles than a batch.
     """
 
     def __init__(
-        self, positions: NDArray[np.int64], batch_size: int, seed: tuple[int, int], rank: int = 0, world_size: int = 1
+        self,
+        positions: NDArray[np.int64],
+        batch_size: int,
+        seed: tuple[int, int],
+        rank: int = 0,
+        world_size: int = 1,
+        empty: NDArray[np.int64] | None = None,
+        empty_share: float = 1.0,
     ):
         if batch_size % world_size:
             raise ValueError(f"trainer.batch_size={batch_size}, expected a multiple of the {world_size} processes")
         self.positions, self.batch_size, self.seed = positions, batch_size, seed
         self.rank, self.world_size, self.epoch, self.first = rank, world_size, 0, 0
+        self.empty = positions[:0] if empty is None else empty
+        self.n_left_out = round((1 - empty_share) * len(self.empty))
+        if not len(self):
+            n_tiles = len(positions) - self.n_left_out
+            raise ValueError(f"trainer.batch_size={batch_size} is more than the {n_tiles} training tiles of an epoch")
 
     def __len__(self) -> int:
-        return len(self.positions) // self.batch_size
+        return (len(self.positions) - self.n_left_out) // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((*self.seed, self.epoch)).permutation(self.positions)
+        rng = np.random.default_rng((*self.seed, self.epoch))
+        kept = self.positions
+        if self.n_left_out:
+            kept = np.setdiff1d(kept, rng.choice(self.empty, self.n_left_out, replace=False))
+        order = rng.permutation(kept)
         for start in range(self.first * self.batch_size, len(self) * self.batch_size, self.batch_size):
             share = order[start + self.rank : start + self.batch_size : self.world_size]
             yield [(self.epoch, int(i)) for i in share]

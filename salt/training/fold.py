@@ -22,7 +22,7 @@ from tqdm import tqdm
 from salt import build
 from salt.config import RunConfig
 from salt.data.augment import Augment
-from salt.data.loader import Batch, EpochBatches, TrainTiles, train_loader
+from salt.data.loader import Batch, TrainTiles, train_loader
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.ensemble import predict_mean
@@ -40,7 +40,7 @@ from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
 from salt.training.progress import ALONE, Ahead, epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
-from salt.training.setup import snapshots, start, wrap_ddp
+from salt.training.setup import epoch_batches, snapshots, start, wrap_ddp
 from salt.training.state import Epoch, Row, State
 from salt.training.step import HELP, Fold, Statistics, read_outcome, train_step
 
@@ -69,9 +69,7 @@ def train_fold(
     """
     augment = build.build_augment(config)
     dataset = TrainTiles(tiles, augment, (config.seed, number), config.data.size)
-    training = np.flatnonzero(folds[dataset.positions] != number)
-    share = (distributed.rank(), distributed.world_size())
-    batches = EpochBatches(training, config.trainer.batch_size, (config.seed, number), *share)
+    batches = epoch_batches(config, tiles, folds, number)
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
 
     seed_all(config.seed, number)

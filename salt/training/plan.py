@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from salt import build
 from salt.config import RunConfig
-from salt.data.loader import EpochBatches, TrainTiles, train_loader
+from salt.data.loader import TrainTiles, train_loader
 from salt.data.tiles import Dataset, Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import predict
 from salt.machine.device import Runtime, seed_all
 from salt.network import build_network
 from salt.training.fold import prepare
-from salt.training.setup import start
+from salt.training.setup import epoch_batches, start
 from salt.training.step import train_step
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,7 @@ FEW = 8  # tiles; on a CPU the time is in proportion to their number, and a whol
 def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
     """Log the data, the network, the device, and the folds and steps to train."""
     empty = (data.train.coverage == 0).mean()
-    images = data.train.crops(config.data.size)
-    steps = [int((folds[images] != f).sum()) // config.trainer.batch_size for f in config.fold_list]
+    steps = [len(epoch_batches(config, data.train, folds, fold)) for fold in config.fold_list]
     log.info(
         "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
         config.data.root,
@@ -83,8 +82,7 @@ def estimate_seconds(
     network = build_network(few, runtime)
     augment = build.build_augment(few)
     dataset = TrainTiles(data.train, augment, (config.seed, todo[0]), config.data.size)
-    training = np.flatnonzero(folds[dataset.positions] != todo[0])
-    batches = EpochBatches(training, few.trainer.batch_size, (config.seed, todo[0]))
+    batches = epoch_batches(few, data.train, folds, todo[0])
     loader = train_loader(dataset, batches, 0, pin_memory=False)
     with tempfile.TemporaryDirectory() as empty:
         state = start(few, len(batches), Path(empty), network.model, runtime)
@@ -103,7 +101,7 @@ def estimate_seconds(
 
     step = fastest(train) / few.trainer.batch_size
     predicted = fastest(validate) / runtime.predict_batch_size
-    n_trained = len(training) // config.trainer.batch_size * config.trainer.batch_size
+    n_trained = len(epoch_batches(config, data.train, folds, todo[0])) * config.trainer.batch_size
     n_validations = -(-config.trainer.epochs // config.trainer.validate_every)
     n_held_out, n_test = (
         len(Windows(images, positions, config.data.size))

@@ -5,7 +5,9 @@ import inspect
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Optimizer
@@ -14,6 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from salt import build
 from salt.build import get_target
 from salt.config import RunConfig
+from salt.data.loader import EpochBatches
+from salt.data.tiles import Tiles
 from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
@@ -47,6 +51,25 @@ def start(config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter,
         snapshots(state, path)  # report a lost snapshot now, not at the end
         log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
     return state
+
+
+def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], number: int) -> EpochBatches:
+    """The batches of a fold's epochs; of several processes this one's share.
+
+    Raises:
+        ValueError: as `EpochBatches`.
+    """
+    images = tiles.crops(config.data.size)
+    training = np.flatnonzero(folds[images] != number)
+    return EpochBatches(
+        training,
+        config.trainer.batch_size,
+        (config.seed, number),
+        distributed.rank(),
+        distributed.world_size(),
+        training[tiles.coverage[images[training]] == 0],
+        config.trainer.empty_share,
+    )
 
 
 def snapshots(state: State, path: Path) -> list[Path]:

@@ -279,3 +279,23 @@ def test_a_loader_leaves_the_random_numbers_of_the_training_alone():
 def test_resuming_at_an_epoch_makes_the_same_batches():
     for a, b in zip(batches_of(0)[2:], batches_of(0, epochs=[1]), strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_an_epoch_has_a_share_of_the_empty_tiles_and_each_has_others(share):
+    positions, empty = np.arange(5, 45), np.arange(5, 25)
+    batches = EpochBatches(positions, 4, (0, 0), empty=empty, empty_share=share)
+    epochs = []
+    for batches.epoch in range(30):
+        shown = [i for batch in batches for _, i in batch]
+        epochs.append(set(shown))
+        assert len(shown) == len(epochs[-1]) == len(batches) * 4 == 20 + round(20 * share)
+        assert set(range(25, 45)) <= epochs[-1] <= set(positions.tolist())
+    assert set.union(*epochs) == set(range(25 if share == 0 else 5, 45))
+    if share == 1:  # the same order as without the setting
+        assert list(EpochBatches(positions, 4, (0, 0))) == list(EpochBatches(positions, 4, (0, 0), empty=empty))
+
+
+def test_an_epoch_of_less_than_a_batch_is_refused():
+    with pytest.raises(ValueError, match=r"trainer.batch_size=8 is more than the 6 training tiles of an epoch"):
+        EpochBatches(np.arange(10), 8, (0, 0), empty=np.arange(4), empty_share=0.0)
