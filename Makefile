@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 RUN ?= runs/baseline
 ARGS ?=
 TESTS ?=
-COMPETITION := tgs-salt-identification-challenge
+UPLOAD ?=
+MESSAGE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo ablation test faults gpu check wheel wheels docs bench data train sweep submit report clean
@@ -64,12 +65,8 @@ docs: setup  ## measure the cost of every option and write docs/mechanisms.md (1
 bench: setup  ## measure speed and memory, and write docs/benchmarks.md (20 minutes on 2 cores)
 	$(BIN)/python scripts/bench.py $(ARGS)
 
-data:  ## fetch the TGS archives into data/tgs with Kaggle's command line tool
-	@command -v kaggle >/dev/null || { \
-	  echo "1. Accept the rules: kaggle.com, competition $(COMPETITION), tab Rules"; \
-	  echo "2. pip install kaggle, put your API token where its documentation says, and run 'make data' again;"; \
-	  echo "   or download the archive in the browser and put it into data/tgs as it is."; exit 1; }
-	kaggle competitions download -c $(COMPETITION) -p data/tgs
+data: setup  ## fetch the TGS archive into data/tgs with Kaggle's command line tool
+	$(BIN)/salt-data download
 
 train: setup  ## salt-train; settings in ARGS="encoder=resnet34 loss=lovasz"
 	$(BIN)/salt-train $(ARGS)
@@ -77,8 +74,8 @@ train: setup  ## salt-train; settings in ARGS="encoder=resnet34 loss=lovasz"
 sweep: setup  ## every combination; settings in ARGS="encoder=resnet18,resnet34 loss=bce_dice,lovasz"
 	$(BIN)/salt-train -m $(ARGS)
 
-submit: setup  ## write and check the Kaggle CSV of RUN=runs/NAME again
-	$(BIN)/salt-submit $(RUN)
+submit: setup  ## write and check the Kaggle CSV of RUN=runs/NAME again; UPLOAD=1 MESSAGE="..." sends it
+	$(BIN)/salt-submit $(RUN) $(if $(UPLOAD),--upload $(if $(MESSAGE),--message "$(MESSAGE)"))
 
 report: setup  ## scores, files and picture of RUN=runs/NAME
 	$(BIN)/salt-report $(RUN)

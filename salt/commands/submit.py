@@ -1,4 +1,4 @@
-"""The command `salt-submit RUN`: write and check the submission of a finished run again."""
+"""The command `salt-submit RUN`: write and check the submission of a finished run again, and upload it if asked to."""
 
 import logging
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 from salt.commands.common import make_parser, messages
 from salt.config import check_config
-from salt.runs.files import locked
+from salt.runs.files import locked, read_json
 from salt.runs.rundir import RunDir
 
 
@@ -20,6 +20,8 @@ def main() -> None:
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
         parser.add_argument("--batch-size", type=int, help="tiles predicted at once (default: as in training)")
         parser.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: as in training)")
+        parser.add_argument("--upload", action="store_true", help="send it to Kaggle too, by the command kaggle")
+        parser.add_argument("--message", help="what Kaggle shows beside an upload (default: run and score)")
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         trainer = {
@@ -29,6 +31,8 @@ def main() -> None:
             "compile": False,  # which takes longer to start than it saves, and needs a compiler
         }
         submit(arguments.run, arguments.root, {key: value for key, value in trainer.items() if value is not None})
+        if arguments.upload:
+            print(upload(arguments.run, arguments.message))
 
 
 def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
@@ -53,6 +57,18 @@ def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
 
         origin = submission.origin_of(directory, score)
         submission.submit(config, directory, origin, data.test, choose_runtime(config.trainer))
+
+
+def upload(run: Path, message: str | None) -> str:
+    """Send a run's submission to Kaggle; returns its answer.
+
+    Raises:
+        ValueError: it cannot be sent.
+    """
+    from salt.data import kaggle
+
+    score = read_json(run / "score.json", "map")
+    return kaggle.upload(run / "submission.csv", message or f"{run.resolve().name}, out-of-fold map {score['map']:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""Download and upload through the command `kaggle` of Kaggle's own package, whose answers become one clear line."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+COMPETITION = "tgs-salt-identification-challenge"
+RULES = f"https://www.kaggle.com/c/{COMPETITION}/rules"
+TOKEN = "https://www.kaggle.com/settings"  # where an account's API token is made
+# The command ends with exit code 0 also after these.
+FAILURES = ("Could not submit to competition", "Could not find competition", "Upload unsuccessful")
+
+
+def download(folder: Path) -> None:
+    """Fetch the competition's archive into a folder; it is left zipped.
+
+    Raises:
+        ValueError: the command is missing or fails; the message says what to do.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    call("competitions", "download", "-c", COMPETITION, "-p", str(folder))
+    if not any(folder.glob("*.zip")):
+        raise ValueError(f"kaggle reported success, but {folder} holds no archive; download it at {RULES}")
+
+
+def upload(submission: Path, message: str) -> str:
+    """Send a submission and return the command's answer.
+
+    Raises:
+        ValueError: as `download`, or the upload failed.
+    """
+    answer = call("competitions", "submit", "-c", COMPETITION, "-f", str(submission), "-m", message)
+    if "successfully submitted" not in answer.lower():
+        raise ValueError(f"kaggle did not confirm the upload of {submission}: {last_line(answer)}")
+    return last_line(answer)
+
+
+def call(*words: str) -> str:
+    """Run the command and return what it printed.
+
+    Raises:
+        ValueError: it is missing, ends with an error, or reports one in its text alone.
+    """
+    program = shutil.which("kaggle")
+    if program is None:
+        raise ValueError(
+            f"the command kaggle is missing: pip install kaggle, and put a token from {TOKEN} where it says"
+        )
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    text = f"{done.stdout}\n{done.stderr}"
+    if done.returncode == 0 and not any(failure in text for failure in FAILURES):
+        return done.stdout
+    raise ValueError(reason(text))
+
+
+def reason(text: str) -> str:
+    """What an answer of the command means, and the address to visit."""
+    low = text.lower()
+    if "401" in low or "unauthorized" in low or "could not find kaggle.json" in low or "authenticate" in low:
+        return f"kaggle has no valid token (401): make one at {TOKEN} and put it where kaggle's documentation says"
+    if "403" in low or "rules" in low or "permission" in low:
+        return f"kaggle refuses (403): log in, join the competition and accept its rules at {RULES}"
+    return f"kaggle failed: {last_line(text)}; see https://www.kaggle.com/c/{COMPETITION}"
+
+
+def last_line(text: str) -> str:
+    """The last line that holds something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
