@@ -158,6 +158,7 @@ class RunConfig(Section):
     name: Name
     seed: int = Field(ge=0)
     folds: Stages  # the folds to train: all, or a list such as [0,2]
+    init: Place | None  # a run directory: fold k begins with the weights of its fold k; null: with the encoder's
     dry_run: bool
     accept: list[str]  # keys whose value may differ from the run that goes on, such as trainer.batch_size
     data: Data

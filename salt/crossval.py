@@ -29,6 +29,7 @@ from salt.training.check import check_build
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead, duration
+from salt.training.warmstart import check_first_weights
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ def run(
     runtime = choose_runtime(config.trainer, device)
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
-    needs_weights = directory.needs_weights(config.fold_list)
+    begin = directory.folds_to_begin(config.fold_list)
+    needs_weights = bool(begin) and config.init is None
     data = load_data(config)
     config = settled(config, data)
     n_parameters = check_build(config if needs_weights else build.without_weights(config))
@@ -62,6 +64,7 @@ def run(
     )
     directory.check(*belongings)
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
+    check_first_weights(config, data.train.ids, folds, begin)
     log_plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
         if distributed.world_size() == 1:
@@ -144,7 +147,7 @@ def complete_fold(
         if distributed.from_main(lambda: directory.is_done(fold)):  # rank 0 alone holds the lock
             log.info("fold %d is finished already", fold)
         else:
-            digest = digest_of_weights(config, directory.needs_weights([fold]))
+            digest = digest_of_weights(config, config.init is None and bool(directory.folds_to_begin([fold])))
             if digest is not None:  # checked again: hours may have passed since the first fold
                 directory.check_weights(digest, str(config.encoder.weights))
             with out_of_memory_named(config):

@@ -137,8 +137,10 @@ def check_start(config: "RunConfig", path: Path) -> None:
     if config.data.folds_csv is not None:
         check_file("data.folds_csv", Path(config.data.folds_csv))
     directory.check(config.model_dump(mode="json", by_alias=True))
-    weights = config.encoder.weights
-    if weights not in (None, "imagenet") and config.encoder.name and directory.needs_weights(config.fold_list):
+    weights, begin = config.encoder.weights, directory.folds_to_begin(config.fold_list)
+    if config.init is not None and begin:
+        check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, or null")
+    elif weights not in (None, "imagenet") and config.encoder.name and begin:
         check_file("encoder.weights", Path(weights), "; expected imagenet, null, or a .safetensors or .pth file")
     directory.check_free(config.fold_list)
 

@@ -58,9 +58,9 @@ class RunDir:
         """The finished folds of 0 ... n_folds-1."""
         return [fold for fold in range(n_folds) if self.is_done(fold)]
 
-    def needs_weights(self, folds: list[int]) -> bool:
-        """Whether one of the folds is still to begin, so that the encoder's own weights are needed."""
-        return any(not self.is_done(fold) and not has_checkpoint(self.fold(fold)) for fold in folds)
+    def folds_to_begin(self, folds: list[int]) -> list[int]:
+        """Those of the folds that are neither finished nor begun, so that their first weights are needed."""
+        return [fold for fold in folds if not self.is_done(fold) and not has_checkpoint(self.fold(fold))]
 
     def read_score(self, n_folds: int) -> dict[str, Any]:
         """The content of score.json.

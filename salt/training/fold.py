@@ -32,7 +32,7 @@ from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime, seed_all
 from salt.network import Network
 from salt.runs.files import write_json
-from salt.runs.rundir import snapshot_file
+from salt.runs.rundir import has_checkpoint, snapshot_file
 from salt.runs.stacks import halves, save_stack, set_to_zero
 from salt.runs.weights import save_weights
 from salt.scoring import metrics
@@ -43,6 +43,7 @@ from salt.training.schedule import after_epoch, snapshot_epochs
 from salt.training.setup import epoch_batches, snapshots, start, wrap_ddp
 from salt.training.state import Epoch, Row, State
 from salt.training.step import HELP, Fold, Statistics, read_outcome, train_step
+from salt.training.warmstart import first_weights
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def train_fold(
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
 
     seed_all(config.seed, number)
-    state = start(config, len(batches), path, network.model, runtime)
+    first = None if has_checkpoint(path) else first_weights(config, number)
+    state = start(config, len(batches), path, network.model, runtime, first)
     fold = prepare(config, number, tiles, folds, path, network, runtime, augment, ahead)
     n = config.trainer.epochs
     hidden = distributed.hides_bars()

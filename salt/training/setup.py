@@ -22,7 +22,9 @@ from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
 from salt.network import Forward, Network
+from salt.runs.files import sha256
 from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
+from salt.runs.weights import load_weights
 from salt.training import checkpoint
 from salt.training.averaging import Averaging
 from salt.training.schedule import snapshot_epochs
@@ -32,11 +34,16 @@ log = logging.getLogger(__name__)
 
 
 @full_gpu_named()
-def start(config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter, runtime: Runtime) -> State:
-    """A fresh state around `model`, whose weights are set anew, or the one in `last.pt`."""
+def start(
+    config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter, runtime: Runtime, first: Path | None = None
+) -> State:
+    """The state in `last.pt`, or a fresh one around `model`, with new weights or those in the file `first`."""
     resumed = has_checkpoint(path)
     if not resumed:
-        model.load_state_dict(build.build_model(config).state_dict())
+        model.load_state_dict(build.build_model(build.without_weights(config) if first else config).state_dict())
+        if first is not None:
+            load_weights(model, first)
+            log.info("%s begins with the weights in %s, SHA-256 %s", path, first, sha256(first))
     optimizer = build_optimizer(config, model)
     state = State(
         model=model,
