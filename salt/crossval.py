@@ -53,9 +53,15 @@ def run(
     directory = RunDir(path)
     begin = directory.folds_to_begin(config.fold_list)
     needs_weights = bool(begin) and config.init is None
+
+    def check(config: RunConfig) -> int:
+        return check_build(config if needs_weights else build.without_weights(config))
+
+    n_parameters = check(config) if config.data.tile is not None else None  # before tiles are generated or read
     data = load_data(config)
     config = settled(config, data)
-    n_parameters = check_build(config if needs_weights else build.without_weights(config))
+    if n_parameters is None:
+        n_parameters = check(config)
     folds = assign_folds(config, data.train)
     belongings = (
         config.model_dump(mode="json", by_alias=True),

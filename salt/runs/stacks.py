@@ -55,14 +55,14 @@ def save_stack(path: Path, ids: NDArray[np.str_], **stacks: Stack) -> None:
 
     Where sizes differ, the pixels of all images stand one after the other, and `sizes` (N 2) tells each one's.
     """
-    arrays: dict[str, NDArray[Any]] = {"ids": ids}
-    for name, stack in stacks.items():
-        if stack.dtype == object:
-            arrays["sizes"] = np.array(sizes_of(stack), dtype=np.int64)
-            stack = np.concatenate([image.ravel() for image in stack])
-        arrays[name] = stack
 
     def write(temporary: Path) -> None:
+        arrays: dict[str, NDArray[Any]] = {"ids": ids}
+        for name, stack in stacks.items():
+            if stack.dtype == object:
+                arrays["sizes"] = np.array(sizes_of(stack), dtype=np.int64)
+                stack = np.concatenate([image.ravel() for image in stack])
+            arrays[name] = stack
         with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
