@@ -5,7 +5,7 @@ import math
 from os.path import expanduser
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 
 def check_ascending(pair: list[float]) -> list[float]:
@@ -69,6 +69,13 @@ class Amplitudes(Section):
     per: Literal["image", "survey"]  # each image by its own percentiles, or all by common ones
     percentiles: Pair  # these become 0 and 255, and what is beyond them too
     range: Pair | None  # amplitudes that become 0 and 255; null: of the survey, by its percentiles
+
+    @model_validator(mode="after")
+    def check_range(self) -> "Amplitudes":
+        """Refuse a common range where each image has its own."""
+        if self.per == "image" and self.range is not None:
+            raise ValueError("a range is common to all images, expected per=survey with it")
+        return self
 
     @property
     def pair(self) -> tuple[float, float]:

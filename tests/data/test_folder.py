@@ -149,3 +149,12 @@ def test_without_test_images_there_is_no_submission(folder):
     assert ended.returncode == 0, ended.stderr
     assert "no submission.csv, since the data has no test images" in ended.stdout
     assert not (folder.parent / "runs/own/submission.csv").exists()
+
+
+def test_a_range_goes_with_the_survey(folder):
+    with pytest.raises(ValueError, match=r"data\.amplitudes: .*expected per=survey with it"):
+        config(folder, "data.amplitudes.range=[-1,1]")
+    data = load_data(config(folder, "data.amplitudes.range=[-1,1]", "data.amplitudes.per=survey"))
+    assert data.limits == (-1, 1)
+    with pytest.raises(ValueError, match=r"data\.amplitudes\.percentiles: .*two ascending numbers"):
+        config(folder, "data.amplitudes.percentiles=[99,1]")
