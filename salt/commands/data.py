@@ -1,4 +1,4 @@
-"""The command `salt-data`: `check DATA` shows all problems of a data folder, `download` fetches Kaggle's archive."""
+"""The command `salt-data`: check a data set, download Kaggle's archive, or make up seismic lines."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from salt.commands.common import make_parser, messages
 from salt.data import kaggle
 from salt.data.doctor import check, in_words
+from salt.data.synthetic import write_sections
 
 
 def main() -> None:
@@ -17,7 +18,17 @@ def main() -> None:
         checking.add_argument("data", type=Path, metavar="DATA", help="the data's folder, or Kaggle's outer zip")
         fetching = commands.add_parser("download", help="Kaggle's archive, by the command kaggle")
         fetching.add_argument("folder", type=Path, nargs="?", default=Path("data/tgs"), help="default: data/tgs")
+        making = commands.add_parser("lines", help="made-up seismic lines with salt, as a folder for data=folder")
+        making.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+        making.add_argument("--n", type=int, default=5, help="number of lines (default: 5)")
+        making.add_argument("--size", type=int, nargs=2, default=[1500, 3000], metavar=("H", "W"), help="in pixels")
+        making.add_argument("--bodies", type=int, default=6, help="salt bodies in each line (default: 6)")
+        making.add_argument("--seed", type=int, default=0)
         arguments = parser.parse_args()
+        if arguments.command == "lines":
+            write_sections(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
+            print(f"{arguments.folder}: train on it with salt-train data=folder data.root={arguments.folder}")
+            return
         if arguments.command == "download":
             kaggle.download(arguments.folder)
             print(f"{arguments.folder}: the archive is here, and is read as it is")

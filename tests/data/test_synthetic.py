@@ -1,8 +1,13 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
+from conftest import raw_config, salt
 
+from salt.commands import data as command
+from salt.config import check_config
+from salt.data.load import load_data
 from salt.data.synthetic import ensure_synthetic, make_tiles
 from salt.data.tgs import read_dataset
 from salt.scoring import metrics
@@ -42,3 +47,20 @@ def test_what_is_there_is_kept_and_anything_else_refused(tmp_path):
     with pytest.raises(ValueError, match="holds other files"):
         ensure_synthetic(root, n_train=5, n_test=1, seed=0)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a"]
+
+
+def test_lines_are_a_folder_of_ones_own_data(tmp_path):
+    words = ["lines", "made", "--n", "2", "--size", "200", "330", "--bodies", "2", "--seed", "3"]
+    assert salt(tmp_path, *words, main=command.main).returncode == 0
+    config = check_config(raw_config("data=folder", f"data.root={tmp_path / 'made'}"))
+    data = load_data(config).train
+    assert data.images.shape == (2, 200, 330) and (data.coverage > 0).all() and (data.coverage < 0.8).all()
+    assert cv2.imread(str(tmp_path / "made/images/line_0.tif"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    words[1] = "again"
+    salt(tmp_path, *words, main=command.main)
+    for path in sorted((tmp_path / "made").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "made")).read_bytes()
+    ended = salt(tmp_path, *words, main=command.main)
+    assert ended.returncode == 1 and "again is not empty; name a new folder" in ended.stderr
+    ended = salt(tmp_path, "lines", "small", "--size", "100", "330", main=command.main)
+    assert ended.returncode == 1 and "expected 101 or more" in ended.stderr and not (tmp_path / "small").exists()
