@@ -21,9 +21,10 @@ from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
 from salt.network import Network, build_network
 from salt.reporting.curves import write_curves
-from salt.runs.files import locked, read_json, remove, sha256, write_json, write_text
+from salt.runs.files import locked, read_json, remove, sha256, write_text
+from salt.runs.results import write_results
 from salt.runs.rundir import RunDir, how_to_remake
-from salt.runs.stacks import Size, Stack, empty_stack, load_stack, save_stack, set_to_zero, sizes_of
+from salt.runs.stacks import Size, Stack, empty_stack, load_stack, set_to_zero, sizes_of
 from salt.scoring.score import score_out_of_fold
 from salt.training.check import check_build
 from salt.training.fold import train_fold
@@ -222,14 +223,11 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
         probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist(), sizes_of(probabilities[here]))
     if config.data.constant_tiles == "empty":
         set_to_zero(probabilities, tiles.constant[index])
-    save_stack(directory.path / "oof.npz", ids, probabilities=probabilities)
-
     result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
-    write_text(directory.path / "oof.csv", result.table.to_csv(index=False, lineterminator="\n"))
     for row in result.summary["folds"]:
         row |= read_timing(directory.fold(row["fold"]))
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}
-    write_json(directory.path / "score.json", score)
+    write_results(directory.path, ids, probabilities, result.table, score)
     log.info(
         "out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %d tiles, threshold %.2f",
         score["map"],

@@ -3,6 +3,7 @@
 import doctest
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import salt
 
-from salt.commands import data, predict
+from salt.commands import blend, data, predict
 from salt.train import main
 
 DOCS = Path(__file__).parents[1] / "docs"
-MAINS = {"salt-train": main, "salt-predict": predict.main, "salt-data": data.main}
+MAINS = {"salt-train": main, "salt-predict": predict.main, "salt-data": data.main, "salt-blend": blend.main}
 
 
 def commands(page):
@@ -32,14 +33,16 @@ def folder(finished):
     return finished
 
 
-def test_using_a_trained_run(folder, monkeypatch):
+def test_using_a_trained_run(folder, synthetic_root, monkeypatch):
     monkeypatch.chdir(folder)
     image = np.load("lines/east.npy")
     result = doctest.testfile(str(DOCS / "predict.md"), module_relative=False, globs={"image": image})
     assert result.attempted >= 6 and not result.failed
-    (command,) = commands("predict.md")
-    name, *words = shlex.split(command)
-    ended = salt(folder, *words, main=MAINS[name])
-    assert ended.returncode == 0, ended.stderr
+    shutil.copytree("runs/a", "runs/b", dirs_exist_ok=True)  # stands for another run
+    for command in commands("predict.md"):
+        name, *words = shlex.split(command)
+        ended = salt(folder, *words, *(["--root", synthetic_root] if name == "salt-blend" else []), main=MAINS[name])
+        assert ended.returncode == 0, ended.stderr
+    assert len(commands("predict.md")) == 2
     names = {path.name for path in (folder / "predictions").iterdir()}
     assert {"east_probability.npy", "east_mask.npy", "east_overlay.png", "west_mask.tif", "masks.csv"} <= names

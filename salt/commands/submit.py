@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,14 @@ def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
         from salt.machine.device import choose_runtime
 
         origin = submission.origin_of(directory, score)
-        submission.submit(config, directory, origin, data.test, choose_runtime(config.trainer))
+        if "runs" not in origin:
+            submission.submit(config, directory, origin, data.test, choose_runtime(config.trainer))
+            return
+        from salt.inference.blend import Blend
+
+        blend = Blend(path, config.trainer.device, config.trainer.predict_batch_size)
+        predict = partial(blend.predict_tiles, data.test)
+        submission.write_predictions(config, directory, origin, data.test, predict)
 
 
 def upload(run: Path, message: str | None) -> str:

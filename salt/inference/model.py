@@ -1,6 +1,7 @@
 """A finished run as one object that predicts images of any size."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from salt.config import RunConfig, check_config
 from salt.data.image import find_range, to_grey
 from salt.data.tiles import Tiles
+from salt.data.windows import Windows
 from salt.inference.predict import predict
 from salt.machine.device import choose_runtime
 from salt.network import Network, build_network
 from salt.runs.rundir import RunDir, weight_files
+from salt.runs.stacks import Stack, set_to_zero
 from salt.runs.weights import load_weights
 from salt.scoring.metrics import is_salt
 
@@ -60,15 +63,21 @@ class Model:
         grey = self.grey(array if array.ndim == 3 else array[None])
         depths = np.full(len(grey), np.nan if depth is None else depth)
         tiles = Tiles([str(i) for i in range(len(grey))], grey, None, depths)
-        total = np.zeros(grey.shape, dtype=np.float32)
+        probabilities = self.predict_tiles(tiles, np.arange(len(grey)), progress)
+        if self.config.data.constant_tiles == "empty":
+            set_to_zero(probabilities, tiles.constant)
+        return probabilities if array.ndim == 3 else probabilities[0]
+
+    def predict_tiles(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
+        """Probabilities (N H W, or N arrays) of the tiles of a data set at N positions."""
+        n_windows = len(Windows(tiles.images, positions, self.config.data.size))
+        size = min(self.runtime.predict_batch_size, max(n_windows, 1))  # a batch that is not full is filled with copies
+        runtime = replace(self.runtime, predict_batch_size=size)
+        total = np.zeros((), dtype=np.float32)
         for i, network in enumerate(self.networks):
             title = f"network {i + 1} of {len(self.networks)}"
-            every = np.arange(len(grey))
-            total += predict(network, tiles, every, self.runtime, self.config.trainer.tta, title, progress)
-        total /= len(self.networks)
-        if self.config.data.constant_tiles == "empty":
-            total[tiles.constant] = 0
-        return total if array.ndim == 3 else total[0]
+            total = total + predict(network, tiles, positions, runtime, self.config.trainer.tta, title, progress)
+        return total / np.float32(len(self.networks))
 
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
         """Where there is salt: where `predict` is above `threshold`, which was chosen on the training tiles."""

@@ -2,11 +2,13 @@
 
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from salt.config import RunConfig
 from salt.data import rle
@@ -16,7 +18,7 @@ from salt.machine import distributed
 from salt.machine.device import Runtime
 from salt.network import Network, build_network
 from salt.runs.files import read_json, sha256, write_json, write_text
-from salt.runs.rundir import RunDir, weight_files
+from salt.runs.rundir import BLEND, RunDir, weight_files
 from salt.runs.stacks import Stack, empty_stack, set_to_zero, sizes_of
 from salt.scoring.metrics import is_salt
 
@@ -35,14 +37,32 @@ def submit(
 ) -> None:
     """Predict the test tiles by the mean over the weights of `origin` and write submission.csv.
 
-    `network` is the run's, where it is there already. submission.json tells from which weights and threshold it came.
+    `network` is the run's, where it is there already.
     """
     network = network or build_network(config, runtime)
     files = [directory.path / name for name in origin["weights_sha256"]]
+
+    def mean(positions: NDArray[np.int64]) -> Stack:
+        return predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
+
+    write_predictions(config, directory, origin, tiles, mean)
+
+
+def write_predictions(
+    config: RunConfig,
+    directory: RunDir,
+    origin: dict[str, Any],
+    tiles: Tiles,
+    predict: Callable[[NDArray[np.int64]], Stack],
+) -> None:
+    """Write submission.csv from what `predict` says of the test tiles at some positions.
+
+    submission.json tells from which weights and threshold it came.
+    """
     salt = empty_stack(sizes_of(tiles.images), np.bool_)
     for start in range(0, len(salt), PREDICTED):
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
-        probabilities = predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
+        probabilities = predict(positions)
         if distributed.is_main():
             for i, image in zip(positions, probabilities, strict=True):
                 salt[i] = is_salt(image, origin["threshold"])
@@ -61,8 +81,10 @@ def origin_of(directory: RunDir, score: dict[str, Any]) -> dict[str, Any]:
     """What a submission is made from: the threshold of a score, and the weights of the folds that were scored.
 
     A fold that another process finishes later is not among them. The settings and the data stay the same as long as a
-    run exists.
+    run exists. A blend is made from the weights of its runs.
     """
+    if (directory.path / BLEND).is_file():
+        return {"threshold": score["threshold"], "runs": read_json(directory.path / BLEND, "runs")["runs"]}
     files = [file for row in score["folds"] for file in weight_files(directory.fold(row["fold"]))]
     weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in files}
     return {"threshold": score["threshold"], "weights_sha256": weights}

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from salt.runs.files import read_yaml
-from salt.runs.rundir import FREE_KEYS, flatten, read_settings
+from salt.runs.files import read_yaml, write_json, write_text
+from salt.runs.rundir import BLEND, FREE_KEYS, flatten, read_settings
+from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
 TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
@@ -29,6 +30,13 @@ class Run:
     tiles: pd.DataFrame
     partial: bool
     data: str | None  # digest of the data, from environment.json
+
+
+def write_results(path: Path, ids: Any, probabilities: Stack, table: pd.DataFrame, score: dict[str, Any]) -> None:
+    """Write oof.npz, oof.csv and score.json of a run, each atomically."""
+    save_stack(path / "oof.npz", ids, probabilities=probabilities)
+    write_text(path / "oof.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_json(path / "score.json", score)
 
 
 def find_points(folder: Path) -> list[Path]:
@@ -52,6 +60,8 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
     config = flatten(read_settings(path))
     settings = {key: value for key, value in config.items() if key not in SAME_ROW}
+    if (path / BLEND).is_file():  # its config is that of its first run
+        settings["blend"] = (path / BLEND).read_text(encoding="utf-8")
     try:
         partial = bool(json.loads((path / "score.json").read_text(encoding="utf-8")).get("partial"))
     except (ValueError, AttributeError) as error:

@@ -24,6 +24,7 @@ FREE_KEYS = (
 )
 # Null until the data was read; then what it has.
 SETTLED_KEYS = ("data.tile", "data.amplitudes.range")
+BLEND = "blend.json"  # of a run that salt-blend made: the runs that it averages, and their weights
 RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
 
 
@@ -55,7 +56,9 @@ class RunDir:
         return check_config(read_yaml(file))
 
     def done_folds(self, n_folds: int) -> list[int]:
-        """The finished folds of 0 ... n_folds-1."""
+        """The finished folds of 0 ... n_folds-1; of a blend those of its runs."""
+        if (self.path / BLEND).is_file():
+            return [int(fold) for fold in read_json(self.path / BLEND, "folds")["folds"]]
         return [fold for fold in range(n_folds) if self.is_done(fold)]
 
     def folds_to_begin(self, folds: list[int]) -> list[int]:
@@ -111,6 +114,8 @@ class RunDir:
             ValueError: the directory belongs to another config (the differing keys are named), to other data or to
                 other encoder weights.
         """
+        if (self.path / BLEND).exists():
+            raise ValueError(f"{self.path} is a blend of other runs; choose another name=...")
         folds = list(self.path.glob("fold_*"))  # first: another process may begin the run just now, these come last
         if not self.is_begun():
             if folds:

@@ -25,16 +25,18 @@ def score_out_of_fold(
     masks: NDArray[Any],
     folds: NDArray[np.int64],
     seed: int,
+    chosen: NDArray[np.int64] | None = None,
 ) -> OutOfFold:
     """Score probabilities (N H W, or N arrays), each from a network that did not train on the tile, against masks.
 
-    A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it.
+    A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it;
+    or it is the candidate `chosen` (N, indices of `THRESHOLDS`).
     """
     groups = folds
     if len(np.unique(folds)) == 1:
         groups = np.random.default_rng(seed).permutation(len(ids)) % 2
     table = metrics.score_table(probabilities, masks)
-    chosen = cross_fit(table, groups)
+    chosen = cross_fit(table, groups) if chosen is None else chosen
     everywhere = best_threshold(table)
     row = np.arange(len(ids))
 

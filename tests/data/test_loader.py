@@ -287,12 +287,11 @@ def test_an_epoch_has_a_share_of_the_empty_tiles_and_each_has_others(share):
     batches = EpochBatches(positions, 4, (0, 0), empty=empty, empty_share=share)
     epochs = []
     for batches.epoch in range(30):
-        shown = [i for batch in batches for _, i in batch]
-        epochs.append(set(shown))
+        epochs.append(set(shown := [i for batch in batches for _, i in batch]))
         assert len(shown) == len(epochs[-1]) == len(batches) * 4 == 20 + round(20 * share)
         assert set(range(25, 45)) <= epochs[-1] <= set(positions.tolist())
     assert set.union(*epochs) == set(range(25 if share == 0 else 5, 45))
-    if share == 1:  # the same order as without the setting
+    if share == 1:
         assert list(EpochBatches(positions, 4, (0, 0))) == list(EpochBatches(positions, 4, (0, 0), empty=empty))
 
 

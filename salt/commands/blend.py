@@ -1,0 +1,69 @@
+"""The command `salt-blend RUN RUN... --out RUN`: several finished runs as one, with weights chosen out of fold."""
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from salt.commands.common import make_parser, messages
+from salt.runs.files import locked, read_json, write_json, write_text
+from salt.runs.results import write_results
+from salt.runs.rundir import BLEND, RunDir
+
+
+def main() -> None:
+    """Write the blended run; exit code 1 and one message if it fails."""
+    with messages("salt-blend"):
+        parser = make_parser("salt-blend", "Average finished runs, with weights chosen on out-of-fold predictions.")
+        parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs of the same data and folds")
+        parser.add_argument("--out", type=Path, metavar="RUN", required=True, help="the new run directory")
+        parser.add_argument("--root", help="data folder, where it is not at the place that the runs were trained from")
+        arguments = parser.parse_args()
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        print(blend_runs(arguments.runs, arguments.out, arguments.root))
+
+
+def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
+    """Write the blended run in `out`, without a submission; returns its weights and scores in words.
+
+    Raises:
+        ValueError: the runs do not fit together, or `out` holds something else.
+    """
+    from salt.data.folds import read_folds
+    from salt.data.load import load_data_of_run
+    from salt.inference import blend
+
+    if out.exists() and not (out / BLEND).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out}: this folder holds something else; name a new one")
+    members = [blend.read_member(path) for path in paths]
+    blend.check_members(members)
+    first = members[0]
+    data = load_data_of_run(RunDir(first.path), first.config, root).train
+    assert data.masks is not None
+    position = {name: i for i, name in enumerate(data.ids)}
+    index = np.array([position[name] for name in first.ids])
+    folds = read_folds(first.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
+    weights, probabilities, result = blend.blend(members, data.masks[index], folds)
+
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out, "collect"):
+        (out / "submission.json").unlink(missing_ok=True)  # a submission of other weights is not one of this run
+        (out / "submission.csv").unlink(missing_ok=True)
+        missing = first.score["missing_folds"]
+        score = result.summary | {"partial": bool(missing), "missing_folds": missing}
+        write_json(out / BLEND, blend.describe(out, members, weights))
+        config = first.config.model_dump(mode="json", by_alias=True) | {"name": out.resolve().name}
+        write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_json(out / "environment.json", read_json(first.path / "environment.json", "data_sha256"))
+        shutil.copyfile(first.path / "folds.csv", out / "folds.csv")
+        write_results(out, np.array(first.ids), probabilities, result.table, score)
+    lines = [f"{w:5.2f}  {m.path}  (map {m.score['map']:.4f})" for w, m in zip(weights, members, strict=True)]
+    lines.append(f"{out}: out-of-fold map {score['map']:.4f}; salt-submit {out} writes its submission")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

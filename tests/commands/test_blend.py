@@ -1,0 +1,119 @@
+"""salt-blend: several runs as one, which is reported, compared, submitted and loaded like any other."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY
+from conftest import salt as run
+
+import salt
+from salt.commands import blend as command
+from salt.commands import compare, report, submit
+from salt.data.tgs import read_dataset
+from salt.inference import blend
+from salt.scoring import metrics
+
+
+@pytest.fixture(scope="module")
+def runs(finished, synthetic_root):
+    ended = run(finished, *TINY, f"data.root={synthetic_root}", "name=b", "seed=1", "loss=lovasz")
+    assert ended.returncode == 0, ended.stderr
+    ended = run(finished, "runs/a", "runs/b", "--out", "runs/ab", "--root", synthetic_root, main=command.main)
+    assert ended.returncode == 0, ended.stderr
+    return finished / "runs"
+
+
+def oof(path):
+    with np.load(path / "oof.npz") as file:
+        return file["ids"], file["probabilities"].astype(np.float64)
+
+
+def test_the_score_is_that_of_the_weighted_mean(runs, synthetic_root):
+    tiles = read_dataset(synthetic_root).train
+    (ids, a), (_, b), (_, both) = (oof(runs / name) for name in ("a", "b", "ab"))
+    table = pd.read_csv(runs / "ab/oof.csv", dtype={"id": str})
+    masks = tiles.masks[[tiles.ids.index(i) for i in ids]]
+    assert table["id"].tolist() == ids.tolist()
+    for fold in (0, 1):
+        here = (table["fold"] == fold).to_numpy()
+        shares = (both - b)[here][np.abs(a - b)[here] > 0.05] / (a - b)[here][np.abs(a - b)[here] > 0.05]
+        if len(shares):  # one weight for all tiles of a fold
+            assert shares.std() < 0.02 and -0.01 < shares.mean() < 1.01
+        scores = metrics.score_table(both[here].astype(np.float16), masks[here])
+        column = metrics.THRESHOLDS.tolist().index(table["threshold"][here].unique().item())
+        np.testing.assert_allclose(table["score"][here], scores[:, column])
+    assert json.loads((runs / "ab/score.json").read_text())["map"] == pytest.approx(table["score"].mean())
+
+
+def test_weights_have_the_least_cross_entropy():
+    rng = np.random.default_rng(0)
+    masks = (rng.random((40, 30, 30)) < 0.4).astype(np.uint8)
+    stacks = [np.clip(masks * s + rng.normal(0.3, 0.25, masks.shape), 0.01, 0.99) for s in (0.5, 0.3, -0.2)]
+    weights = blend.choose_weights(stacks, masks)
+    assert (weights >= 0).all() and weights.sum() == pytest.approx(1) and weights[2] < 0.02
+
+    def cross_entropy(share):
+        p = share * stacks[0] + (1 - share) * stacks[1]
+        return -np.log(np.where(masks == 1, p, 1 - p)).mean()
+
+    shares = np.linspace(0, 1, 201)
+    best = shares[np.argmin([cross_entropy(share) for share in shares])]
+    assert blend.choose_weights(stacks[:2], masks)[0] == pytest.approx(best, abs=0.05)
+
+
+def test_weights_and_threshold_of_a_fold_ignore_its_tiles():
+    rng = np.random.default_rng(0)
+    masks = (rng.random((20, 30, 30)) < 0.4).astype(np.uint8)
+    stacks = [np.clip(masks * s + rng.normal(0.3, 0.25, masks.shape), 0, 1).astype(np.float16) for s in (0.5, 0.3)]
+    folds = np.arange(20) % 2
+    members = [blend.Member(None, None, {}, [str(i) for i in range(20)], stack) for stack in stacks]
+    _, before, first = blend.blend(members, masks, folds)
+    masks[folds == 0] = 1 - masks[folds == 0]
+    _, after, second = blend.blend(members, masks, folds)
+    assert np.array_equal(before[folds == 0], after[folds == 0])
+    same = first.table["threshold"][folds == 0].to_numpy() == second.table["threshold"][folds == 0].to_numpy()
+    assert same.all() and not np.array_equal(before[folds == 1], after[folds == 1])
+
+
+def test_it_is_a_run_like_any_other(runs, synthetic_root):
+    images = read_dataset(synthetic_root).test.images
+    words = ["--root", synthetic_root]
+    assert "out-of-fold map" in run(runs, "ab", *words, main=report.main).stdout
+    table = run(runs, "a", "ab", "--out", ".", main=compare.main)
+    assert table.returncode == 0 and "The runs differ in: blend" in table.stdout, table.stdout  # not in the seed alone
+    ended = run(runs, "ab", *words, "--device", "cpu", main=submit.main)
+    assert ended.returncode == 0, ended.stderr
+    assert len(pd.read_csv(runs / "ab/submission.csv")) == 6
+    content = json.loads((runs / "ab/blend.json").read_text())
+    weights = [part["weight"] for part in content["runs"]]
+    parts = [salt.load(runs / name, "cpu").predict(images) for name in ("a", "b")]
+    expected = sum(w * part for w, part in zip(weights, parts, strict=True))
+    np.testing.assert_allclose(salt.load(runs / "ab", "cpu").predict(images), expected, atol=1e-6)
+
+
+def test_what_does_not_fit_is_refused(runs, synthetic_root, tmp_path):
+    def refused(*words):
+        ended = run(runs, *words, "--root", synthetic_root, main=command.main)
+        assert ended.returncode == 1 and ended.stderr.count("\n") == 1
+        return ended.stderr
+
+    assert "expected two or more runs" in refused("a", "--out", "new")
+    assert "this folder holds something else" in refused("a", "b", "--out", "a")
+    assert "is a blend already" in refused("a", "ab", "--out", "new")
+    other = shutil.copytree(runs / "b", tmp_path / "other")
+    (other / "folds.csv").write_text((other / "folds.csv").read_text().replace(",0", ",2"))
+    assert "have different folds (folds.csv)" in refused("a", other, "--out", "new")
+    assert not (runs / "new").exists()
+    trained = run(runs.parent, *TINY, f"data.root={synthetic_root}", "name=ab")
+    assert trained.returncode == 1 and "runs/ab is a blend of other runs" in trained.stderr
+
+
+def test_a_run_that_changed_since_is_noticed(runs, synthetic_root, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    file = tmp_path / "runs/b/fold_0/model.safetensors"
+    file.write_bytes((tmp_path / "runs/b/fold_1/model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="has other weights than when"):
+        salt.load(tmp_path / "runs/ab", "cpu")
