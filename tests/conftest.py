@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel proce
 
 import io
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -141,8 +142,14 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, synthetic_root: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, finished_once: Path) -> Path:
     """A folder with the finished run runs/a, for the tests of one file."""
+    return shutil.copytree(finished_once, tmp_path_factory.mktemp("copy") / "finished")
+
+
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, synthetic_root: Path) -> Path:
+    """The run of which each file of tests has a copy."""
     path = tmp_path_factory.mktemp("finished")
     command = [sys.executable, "-m", "salt.train", *TINY, f"data.root={synthetic_root}", "name=a"]
     result = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)  # as a user starts it

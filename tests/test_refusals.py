@@ -37,7 +37,7 @@ from salt.runs.files import locked
         (["encoder.name=tu-vit_tiny_patch16_224", "encoder.weights=null"], "does not halve its feature maps"),
         (
             ["data=synthetic", "trainer.batch_size=900"],
-            "more than the 800 training tiles of fold 0",
+            "more than the 800 training tiles of an epoch",
         ),
         (["encoder.name=resnet43"], "near names: resnet"),
         (["encoder.weights=nowhere.pth"], "there is no file nowhere.pth"),
