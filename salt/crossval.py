@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from salt import build
 from salt.config import RunConfig
-from salt.data.archive import BROKEN
 from salt.data.folds import assign_folds, check_folds, keep_folds
 from salt.data.load import load_data, settled
 from salt.data.tiles import Dataset, Tiles
@@ -53,21 +52,17 @@ def run(
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
     begin = directory.folds_to_begin(config.fold_list)
-    needs_weights = bool(begin) and config.init is None
-
-    def check(config: RunConfig) -> int:
-        return check_build(config if needs_weights else build.without_weights(config))
-
-    n_parameters = check(config) if config.data.tile is not None else None  # before tiles are generated or read
+    has_size = config.data.tile is not None  # then the network is checked before tiles are generated or read
+    n_parameters = check_network(config, begin) if has_size else 0
     data = load_data(config)
     config = settled(config, data)
-    if n_parameters is None:
-        n_parameters = check(config)
+    if not has_size:
+        n_parameters = check_network(config, begin)
     folds = assign_folds(config, data.train)
     belongings = (
         config.model_dump(mode="json", by_alias=True),
         data.digest(),
-        digest_of_weights(config, needs_weights),
+        digest_of_weights(config, begin),
     )
     directory.check(*belongings)
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
@@ -131,9 +126,15 @@ def collect(
     return score["map"], origin
 
 
-def digest_of_weights(config: RunConfig, needed: bool) -> str | None:
-    """SHA-256 of the encoder's file, where one is given and needed; None elsewhere."""
+def check_network(config: RunConfig, begin: list[int]) -> int:
+    """Check every part of the run (see `check_build`); the encoder's weights are loaded if folds begin with them."""
+    return check_build(config if begin and config.init is None else build.without_weights(config))
+
+
+def digest_of_weights(config: RunConfig, begin: list[int]) -> str | None:
+    """SHA-256 of the encoder's file, where one is given and folds are to begin with it; None elsewhere."""
     file = config.encoder.weights
+    needed = bool(begin) and config.init is None
     return sha256(Path(file)) if needed and file not in (None, "imagenet") and Path(file).is_file() else None
 
 
@@ -154,7 +155,7 @@ def complete_fold(
         if distributed.from_main(lambda: directory.is_done(fold)):  # rank 0 alone holds the lock
             log.info("fold %d is finished already", fold)
         else:
-            digest = digest_of_weights(config, config.init is None and bool(directory.folds_to_begin([fold])))
+            digest = digest_of_weights(config, directory.folds_to_begin([fold]))
             if digest is not None:  # checked again: hours may have passed since the first fold
                 directory.check_weights(digest, str(config.encoder.weights))
             with out_of_memory_named(config):
@@ -260,7 +261,7 @@ def read_held_out(fold: Path, ids: list[str], sizes: list[Size]) -> Stack:
     content = file.read_bytes()
     try:
         found, probabilities = load_stack(content, "probabilities")
-    except (KeyError, *BROKEN) as error:
+    except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}. {how_to_remake(file)}") from None
     if found != ids or sizes_of(probabilities) != sizes:
         raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {how_to_remake(file)}")

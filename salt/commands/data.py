@@ -6,13 +6,13 @@ from pathlib import Path
 from salt.commands.common import make_parser, messages
 from salt.data import kaggle
 from salt.data.doctor import check, in_words
-from salt.data.synthetic import write_sections
+from salt.data.synthetic import write_lines
 
 
 def main() -> None:
     """Do what the first word says; exit code 1 if a run would refuse the data, or the download fails."""
     with messages("salt-data"):
-        parser = make_parser("salt-data", "Look at a data set as a whole.")
+        parser = make_parser("salt-data", "Check a data set, fetch Kaggle's, or make up seismic lines.")
         commands = parser.add_subparsers(dest="command", required=True)
         checking = commands.add_parser("check", help="every table, image and mask; all problems in one table")
         checking.add_argument("data", type=Path, metavar="DATA", help="the data's folder, or Kaggle's outer zip")
@@ -26,7 +26,7 @@ def main() -> None:
         making.add_argument("--seed", type=int, default=0)
         arguments = parser.parse_args()
         if arguments.command == "lines":
-            write_sections(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
+            write_lines(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
             print(f"{arguments.folder}: train on it with salt-train data=folder data.root={arguments.folder}")
             return
         if arguments.command == "download":

@@ -32,6 +32,8 @@ def main() -> None:
         if arguments.batch_size is not None and arguments.batch_size < 1:
             raise ValueError(f"--batch-size {arguments.batch_size}: expected 1 or more")
         files = find_files(arguments.files)
+        if arguments.out.resolve() in {path.resolve().parent for path in files}:
+            raise ValueError(f"--out {arguments.out} holds the files to predict; choose another folder for the results")
         arguments.out.mkdir(parents=True, exist_ok=True)
         with locked(arguments.out, "predict"):
             claim(arguments.out, arguments.run)
@@ -98,9 +100,9 @@ def predict_all(
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         assert model is not None
         try:
-            amplitudes = read(path)
-            probability = model.predict(amplitudes, depth, progress=True)
-            write(path, out, model.grey(amplitudes[None])[0], probability, is_salt(probability, model.threshold))
+            grey = model.grey(read(path)[None])[0]
+            probability = model.predict(grey, depth, progress=True)
+            write(path, out, grey, probability, is_salt(probability, model.threshold))
         except ValueError as error:
             failed.append(path)
             tqdm.write(f"{path}: {error}", file=sys.stderr)

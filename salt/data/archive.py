@@ -3,23 +3,20 @@
 import os
 import re
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
-OUTER_ZIP = "tgs-salt-identification-challenge.zip"  # what `kaggle competitions download` writes
-COMPETITION = "https://www.kaggle.com/c/tgs-salt-identification-challenge"
+from salt.runs.files import BROKEN
+
+COMPETITION = "tgs-salt-identification-challenge"
+PAGE = f"https://www.kaggle.com/c/{COMPETITION}"
+OUTER_ZIP = f"{COMPETITION}.zip"  # what `kaggle competitions download` writes
 WANTED = "expected the folders images and masks, with files of the same names, and test for images without a mask"
 LARGE = 10_000_000  # bytes; no tile has as many
 BOMB = 100  # no honest large member shrinks to less than one part in so many
 INNER_LIMIT = 1_000_000_000  # bytes of an archive within an archive, which is unpacked in memory
-BROKEN = (
-    *(zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, struct.error),
-    OverflowError,  # an archive in memory whose offsets are damaged
-)
 
 
 def check_root(root: Path) -> None:
@@ -36,7 +33,7 @@ def check_root(root: Path) -> None:
         raise ValueError(f"data.root: {root} is a file; expected the folder with the data, or Kaggle's outer zip")
     if not root.exists():
         raise ValueError(
-            f"data.root: there is no folder {root}. Download the data from {COMPETITION} (accept its rules first), or "
+            f"data.root: there is no folder {root}. Download the data from {PAGE} (accept its rules first), or "
             "name the folder where it is: data.root=FOLDER or the variable SALT_DATA; data=synthetic needs no download."
         )
     if root.is_dir() and not (root / "train.csv").exists() and not (root / OUTER_ZIP).is_file():

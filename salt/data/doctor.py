@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from salt.data import image, rle
 from salt.data.archive import Folder, Source
+from salt.data.folder import test_folder
 from salt.data.folds import coverage_class
 from salt.data.png import TILE_SIZE, to_mask
 from salt.data.tgs import open_part, open_root, read_table
@@ -91,9 +92,8 @@ def own_parts(root: Path, found: Checkup) -> list[Part]:
     assert train.masks is not None
     list_folder(root / "masks", "masks", train.masks, train.extensions, found)
     test = Part("test", {}, None, {})
-    place = root / "test" / "images" if (root / "test" / "images").is_dir() else root / "test"
-    if place.is_dir():
-        list_folder(place, "images", test.images, test.extensions, found)
+    if test_folder(root).is_dir():
+        list_folder(test_folder(root), "images", test.images, test.extensions, found)
     return [train, test] if test.images else [train]
 
 

@@ -32,8 +32,7 @@ def read_folder(root: Path, amplitudes: Amplitudes) -> Dataset:
     """
     images, masks = list_files(root / "images"), list_files(root / "masks")
     check_partners(root, images, masks)
-    test_folder = root / "test" / "images" if (root / "test" / "images").is_dir() else root / "test"
-    test = list_files(test_folder) if test_folder.is_dir() else {}
+    test = list_files(test_folder(root)) if test_folder(root).is_dir() else {}
     source = Folder(root)
     truth = read_table(source, "train.csv", ["id", "rle_mask"]) if "train.csv" in source.names else None
     ids = list(images) if truth is None else in_order_of(truth, images, root)
@@ -52,6 +51,12 @@ def read_folder(root: Path, amplitudes: Amplitudes) -> Dataset:
     depths = [read_depths(source, part) for part in (ids, test_ids)]
     train = Tiles(ids, train_images, train_masks, depths[0])
     return Dataset(train, Tiles(test_ids, test_images, None, depths[1]), limits)
+
+
+def test_folder(root: Path) -> Path:
+    """Where images without a mask lie, if there are any: test/images or test."""
+    inner = root / "test" / "images"
+    return inner if inner.is_dir() else root / "test"
 
 
 def list_files(folder: Path) -> Files:

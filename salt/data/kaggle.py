@@ -4,8 +4,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-COMPETITION = "tgs-salt-identification-challenge"
-RULES = f"https://www.kaggle.com/c/{COMPETITION}/rules"
+from salt.data.archive import COMPETITION, PAGE
+
+RULES = f"{PAGE}/rules"
 TOKEN = "https://www.kaggle.com/settings"  # where an account's API token is made
 # The command ends with exit code 0 also after these.
 FAILURES = ("Could not submit to competition", "Could not find competition", "Upload unsuccessful")
@@ -60,7 +61,7 @@ def reason(text: str) -> str:
         return f"kaggle has no valid token (401): make one at {TOKEN} and put it where kaggle's documentation says"
     if "403" in low or "rules" in low or "permission" in low:
         return f"kaggle refuses (403): log in, join the competition and accept its rules at {RULES}"
-    return f"kaggle failed: {last_line(text)}; see https://www.kaggle.com/c/{COMPETITION}"
+    return f"kaggle failed: {last_line(text)}; see {PAGE}"
 
 
 def last_line(text: str) -> str:

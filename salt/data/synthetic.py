@@ -126,7 +126,7 @@ def make_tile(rng: np.random.Generator, kind: str) -> tuple[NDArray[np.uint8], N
     return image, mask.astype(np.uint8)
 
 
-def make_section(rng: np.random.Generator, size: Size, n_bodies: int) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+def make_line(rng: np.random.Generator, size: Size, n_bodies: int) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """A line of 16-bit amplitudes and its mask (H W), with salt bodies much larger than a tile."""
     outside = layers(rng, size, faults=int(rng.integers(2, 8)))
     mask = np.zeros(size, dtype=bool)
@@ -136,7 +136,7 @@ def make_section(rng: np.random.Generator, size: Size, n_bodies: int) -> tuple[N
     return np.clip(ZERO + UNIT * amplitude, 0, 65535).astype(np.uint16), mask.astype(np.uint8)
 
 
-def write_sections(folder: Path, n: int, size: Size, n_bodies: int, seed: int) -> None:
+def write_lines(folder: Path, n: int, size: Size, n_bodies: int, seed: int) -> None:
     """Write n lines as a folder of one's own data: 16-bit TIFFs in images, PNGs in masks.
 
     Raises:
@@ -151,7 +151,7 @@ def write_sections(folder: Path, n: int, size: Size, n_bodies: int, seed: int) -
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     for i in range(n):
-        image, mask = make_section(np.random.default_rng((seed, i)), size, n_bodies)
+        image, mask = make_line(np.random.default_rng((seed, i)), size, n_bodies)
         (folder / "images" / f"line_{i}.tif").write_bytes(cv2.imencode(".tif", image)[1].tobytes())
         (folder / "masks" / f"line_{i}.png").write_bytes(png(mask * 255))
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,12 @@ class Tiles:
     masks: Stack | None
     depths: NDArray[np.float64]
 
-    @property
+    @cached_property
     def constant(self) -> NDArray[np.bool_]:
         """Which tiles (N) hold one single grey value: nothing can be seen in them."""
         return np.array([image.min() == image.max() for image in self.images], dtype=np.bool_)
 
-    @property
+    @cached_property
     def coverage(self) -> NDArray[np.float64]:
         """Share of each image (N) that is salt."""
         assert self.masks is not None

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 from salt.config import RunConfig
-from salt.data.archive import BROKEN
 from salt.data.tiles import Tiles
 from salt.inference.model import Model
 from salt.inference.submission import origin_of
@@ -51,7 +50,7 @@ def read_member(path: Path) -> Member:
     file = path / "oof.npz"
     try:
         ids, probabilities = load_stack(file.read_bytes(), "probabilities")
-    except (KeyError, *BROKEN) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from None
     return Member(path, config, score, ids, probabilities)
 

@@ -94,7 +94,7 @@ class Model:
 
 
 def with_trainer(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:
-    """The run's config for prediction on this machine."""
+    """The run's config for prediction on this machine, which may compute fastest in another number format."""
     raw = config.model_dump(by_alias=True)
     trainer: dict[str, Any] = {"device": device, "compile": False, "precision": "auto"}
     if batch_size is not None:

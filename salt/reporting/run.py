@@ -11,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from salt.data.archive import BROKEN
 from salt.data.load import load_data_of_run
 from salt.data.tiles import Dataset
 from salt.runs.files import write_atomic
@@ -65,7 +64,7 @@ def write_picture(directory: RunDir, data: Dataset) -> None:
     file = directory.path / "oof.npz"
     try:
         ids, probabilities = load_stack(file.read_bytes(), "probabilities")
-    except (KeyError, *BROKEN) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from None
     position = {tile_id: i for i, tile_id in enumerate(data.train.ids)}
     index = [position[i] for i in ids]

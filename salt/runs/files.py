@@ -4,6 +4,9 @@ import hashlib
 import json
 import os
 import socket
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -15,6 +18,11 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from salt.machine.distributed import is_main
 
+# What reading a damaged archive may raise, an .npz or a checkpoint among them.
+BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, struct.error),
+    OverflowError,  # an archive in memory whose offsets are damaged
+)
 TAKE_OVER = 15.0  # seconds that a dead process's loader workers may live on and hold its lock
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.runs.files import write_atomic
+from salt.runs.files import BROKEN, write_atomic
 
 Size = tuple[int, int]  # height and width in pixels
 Stack = NDArray[Any]  # (N H W); where sizes differ an array (N) of arrays (H W), which is indexed in the same way
@@ -73,11 +73,14 @@ def load_stack(data: bytes, name: str) -> tuple[list[str], Stack]:
     """Ids and images from the content of a file of `save_stack`.
 
     Raises:
-        KeyError, ValueError, zipfile.BadZipFile and others: it is damaged.
+        ValueError: it is damaged.
     """
-    with np.load(io.BytesIO(data)) as arrays:
-        ids, stack = arrays["ids"].tolist(), np.asarray(arrays[name])
-        sizes = [tuple(size) for size in arrays["sizes"].tolist()] if "sizes" in arrays else None
+    try:
+        with np.load(io.BytesIO(data)) as arrays:
+            ids, stack = arrays["ids"].tolist(), np.asarray(arrays[name])
+            sizes = [tuple(size) for size in arrays["sizes"].tolist()] if "sizes" in arrays else None
+    except (KeyError, *BROKEN) as error:
+        raise ValueError(str(error)) from None
     if sizes is None:
         return ids, stack
     ends = np.cumsum([math.prod(size) for size in sizes])

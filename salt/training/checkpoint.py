@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from salt.data.archive import BROKEN
 from salt.machine.distributed import is_main
-from salt.runs.files import first_line, rename, write_atomic, write_text
+from salt.runs.files import BROKEN, first_line, rename, write_atomic, write_text
 from salt.runs.weights import other_tensor
 from salt.training.schedule import Plateau
 from salt.training.state import PARTS, Clock, Epoch, State

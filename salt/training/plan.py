@@ -58,7 +58,7 @@ def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime
     if runtime.device.type == "cpu" and n_parameters * n_trained > LONG_ON_CPU:
         log.warning(
             "without a GPU this takes many hours (dry_run=true tells how many); "
-            "experiment=cpu is a run of half an hour on 2 cores, experiment=cpu_5fold one of two hours"
+            "experiment=cpu is made for one fold on 2 cores, experiment=cpu_5fold for all five"
         )
     if runtime.dtype == torch.float16 and runtime.device.type == "cpu":
         log.warning("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU, which has no units for it")

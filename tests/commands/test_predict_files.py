@@ -127,6 +127,8 @@ def test_refused_before_anything_is_predicted(finished, folder, tmp_path):
         return ended.stderr
 
     assert "there is no file nowhere.png" in refused("nowhere.png")
+    same = predict(finished, folder, "--out", folder)
+    assert same.returncode == 1 and "holds the files to predict; choose another folder" in same.stderr
     (tmp_path / "empty").mkdir()
     assert "holds no image or line, expected files that end in .png" in refused(tmp_path / "empty")
     shutil.copy(folder / "a.png", tmp_path / "a.png")

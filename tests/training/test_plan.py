@@ -81,7 +81,7 @@ def test_a_run_that_a_cpu_takes_hours_for_is_told(tiny, tmp_path, monkeypatch, c
     if limit is not None:
         monkeypatch.setattr(plan, "LONG_ON_CPU", limit)
     crossval.run(tiny("trainer.device=cpu", "dry_run=true"), tmp_path)
-    assert any("experiment=cpu is a run of half an hour" in message for message in caplog.messages) == warned
+    assert any("experiment=cpu is made for one fold" in message for message in caplog.messages) == warned
 
 
 @pytest.mark.parametrize(("n", "text"), [(0, "0 folds"), (1, "1 fold"), (2, "2 folds")])
