@@ -104,7 +104,7 @@ def weights(side: int, window: int) -> dict[int, NDArray[np.float32]]:
     """For the windows along one side, by their start: the weight of each pixel within the image; 1 in sum at each."""
     bell = np.sin(np.pi * (np.arange(window) + 0.5) / window).astype(np.float32) ** 2
     total = np.zeros(side, dtype=np.float32)
-    parts = {start: bell[max(-start, 0) :][:side] for start in starts(side, window)}
+    parts = {start: bell[:side] for start in starts(side, window)}  # of a smaller image one alone, so 1 everywhere
     for start, part in parts.items():
         total[max(start, 0) :][: len(part)] += part
     return {start: part / total[max(start, 0) :][: len(part)] for start, part in parts.items()}
