@@ -1,7 +1,5 @@
 """The network of a run on its device."""
 
-import copy
-
 import pytest
 import torch
 from timm.layers import BatchNormAct2d
@@ -10,7 +8,7 @@ from torch import nn
 from salt import build
 from salt.machine import device
 from salt.machine.device import choose_runtime
-from salt.network import build_network, depthwise_in_float32, with_common_norms
+from salt.network import build_network, with_common_norms
 
 
 @pytest.mark.parametrize("name", ["tu-test_resnet", "tu-efficientnet_lite0"])
@@ -100,19 +98,3 @@ def test_depthwise_convolutions_compute_in_float32_on_a_cpu(tiny, precision, cha
     output.logits.sum().backward()
     depthwise = [part for part in model.modules() if isinstance(part, nn.Conv2d) and part.groups > 1]
     assert len(depthwise) == 16 and all(part.weight.grad.dtype == torch.float32 for part in depthwise)
-
-
-@pytest.mark.parametrize("name", ["tu-efficientnet_lite0", "tu-tf_efficientnet_lite0"])  # even padding, TensorFlow's
-def test_depthwise_convolutions_in_float32_compute_what_they_did(tiny, name):
-    model = build.build_model(tiny(f"encoder.name={name}")).eval()
-    images, depths = torch.rand(2, 1, 101, 101), torch.rand(2)
-    names = list(model.state_dict())
-    with torch.no_grad():
-        expected = model(images, depths).logits
-        depthwise_in_float32(model)
-        assert torch.equal(model(images, depths).logits, expected)
-        assert torch.equal(copy.deepcopy(model)(images, depths).logits, expected)
-        compiled = torch.compile(model, backend="eager", fullgraph=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.equal(compiled(images, depths).logits, model(images, depths).logits)
-    assert list(model.state_dict()) == names
