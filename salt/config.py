@@ -34,7 +34,8 @@ MOVED = {
 }
 
 # The keys that `accept` may name: a changed value takes effect at the next step, since checkpoints do not hold it.
-ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
+# Of the epochs it holds how many are done.
+ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last", "trainer.epochs")
 
 
 class Section(BaseModel):
@@ -204,7 +205,7 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         problems += [describe(detail) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
-    problems += check_accept(raw.get("accept"))
+    problems += check_accept(raw.get("accept"), raw.get("schedule"))
     if problems or config is None:
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ValueError(f"the config has {count}:\n  " + "\n  ".join(problems))
@@ -245,8 +246,11 @@ def check_folds(folds: object, data: object) -> list[str]:
     return []
 
 
-def check_accept(accept: object) -> list[str]:
+def check_accept(accept: object, schedule: object) -> list[str]:
     """Problems of `accept`: only some keys may change when a run resumes."""
+    name = str(schedule.get("_target_")).rpartition(".")[2] if isinstance(schedule, dict) else ""
+    if isinstance(accept, list) and "trainer.epochs" in accept and name == "CosineRestarts":
+        return ["accept: trainer.epochs cannot change with schedule=cosine_restarts, whose cycles would be others"]
     keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
     bad = [key for key in keys if key not in ACCEPTABLE]
     return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []

@@ -26,6 +26,7 @@ from salt.runs.rundir import RunDir, how_to_remake
 from salt.runs.stacks import Size, Stack, empty_stack, load_stack, set_to_zero, sizes_of
 from salt.scoring.score import score_out_of_fold
 from salt.training.check import check_build
+from salt.training.extend import is_complete, reopen
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead, duration
@@ -95,7 +96,7 @@ def complete_run(
     """Train what is missing of the run's folds, then score and submit; returns the out-of-fold score."""
     network = build_network(config, runtime)
     for i, fold in enumerate(config.fold_list):
-        n_later = sum(not directory.is_done(later) for later in config.fold_list[i + 1 :])
+        n_later = sum(not is_complete(directory, later, config.trainer.epochs) for later in config.fold_list[i + 1 :])
         ahead = Ahead(in_run=n_later, in_sweep=points_left * len(config.fold_list))
         complete_fold(config, fold, data, folds, directory, network, runtime, ahead)
     distributed.barrier()
@@ -152,13 +153,15 @@ def complete_fold(
     distributed.barrier()
     path = directory.fold(fold)
     with locked(path, "fold"):
-        if distributed.from_main(lambda: directory.is_done(fold)):  # rank 0 alone holds the lock
+        if distributed.from_main(lambda: is_complete(directory, fold, config.trainer.epochs)):  # rank 0 has the lock
             log.info("fold %d is finished already", fold)
         else:
             digest = digest_of_weights(config, directory.folds_to_begin([fold]))
             if digest is not None:  # checked again: hours may have passed since the first fold
                 directory.check_weights(digest, str(config.encoder.weights))
             with out_of_memory_named(config):
+                if distributed.from_main(lambda: directory.is_done(fold)):
+                    reopen(config, fold, path, data.train, folds, network, runtime)
                 weights = train_fold(config, fold, data.train, folds, path, network, runtime, ahead)
             draw_curves(path)
             write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
@@ -190,7 +193,7 @@ def log_estimate(
     config: RunConfig, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime
 ) -> None:
     """Log how long the folds that are not finished will take."""
-    todo = [fold for fold in config.fold_list if not directory.is_done(fold)]
+    todo = [fold for fold in config.fold_list if not is_complete(directory, fold, config.trainer.epochs)]
     with memory_given_back(), out_of_memory_named(config):
         seconds = estimate_seconds(config, data, folds, todo, runtime)
     log.info(

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from conftest import salt
 
-from salt.commands import blend, data, predict
+from salt.commands import blend, data, export, predict
 from salt.train import main
 
 DOCS = Path(__file__).parents[1] / "docs"
-MAINS = {"salt-train": main, "salt-predict": predict.main, "salt-data": data.main, "salt-blend": blend.main}
+MAINS = {"salt-train": main} | {
+    f"salt-{name}": module.main
+    for name, module in {"predict": predict, "data": data, "blend": blend, "export": export}.items()
+}
 
 
 def commands(page):
@@ -36,13 +39,14 @@ def folder(finished):
 def test_using_a_trained_run(folder, synthetic_root, monkeypatch):
     monkeypatch.chdir(folder)
     image = np.load("lines/east.npy")
-    result = doctest.testfile(str(DOCS / "predict.md"), module_relative=False, globs={"image": image})
-    assert result.attempted >= 6 and not result.failed
     shutil.copytree("runs/a", "runs/b", dirs_exist_ok=True)  # stands for another run
     for command in commands("predict.md"):
         name, *words = shlex.split(command)
         ended = salt(folder, *words, *(["--root", synthetic_root] if name == "salt-blend" else []), main=MAINS[name])
         assert ended.returncode == 0, ended.stderr
-    assert len(commands("predict.md")) == 2
+    assert len(commands("predict.md")) == 3
+    values = {"image": image, "tiles": np.zeros((2, 1, 101, 101), dtype=np.uint8)}
+    result = doctest.testfile(str(DOCS / "predict.md"), module_relative=False, globs=values)
+    assert result.attempted >= 11 and not result.failed
     names = {path.name for path in (folder / "predictions").iterdir()}
     assert {"east_probability.npy", "east_mask.npy", "east_overlay.png", "west_mask.tif", "masks.csv"} <= names

@@ -120,12 +120,37 @@ class ResizePad(nn.Module):
         return self.inner.restore(self.outer.restore(logits))
 
 
+class AnySize(nn.Module):
+    """In the place of a window that pads: the image itself is the network's input, so that its sides may vary.
+
+    Shape: (N C H W) to the same and back; the sides are multiples of 32, 64 or more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size: Sequence[int] = (0, 0)
+
+    @property
+    def tile(self) -> Sequence[int]:
+        """Height and width of the last image."""
+        return self.size
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """The images themselves."""
+        self.size = images.shape[-2:]
+        return images
+
+    def restore(self, logits: Tensor) -> Tensor:
+        """The logits themselves."""
+        return logits
+
+
 def in_words(tile: Sequence[int]) -> str:
     """Height and width for a message."""
     return "x".join(map(str, tile)) + " pixels"
 
 
-Window = Pad | Resize | ResizePad
+Window = Pad | Resize | ResizePad | AnySize
 
 
 def shrink(inputs: Tensor, scale: float) -> Tensor:

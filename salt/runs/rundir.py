@@ -123,13 +123,19 @@ class RunDir:
                     f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
                 )
             return []
-        changes = differences(read_settings(self.path), config)
+        settings = read_settings(self.path)
+        changes = differences(settings, config)
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
         if refused:
             raise ValueError(
                 f"{self.path} holds a run with another config:\n  "
                 + "\n  ".join(refused)
                 + "\nChoose another name=..., or delete that folder to start again."
+            )
+        epochs = config.get("trainer", {}).get("epochs", 0)
+        if any(line.startswith("trainer.epochs:") for line in changes) and epochs < settings["trainer"]["epochs"]:
+            raise ValueError(
+                f"trainer.epochs={epochs}: {self.path} has {settings['trainer']['epochs']}; they can only be raised"
             )
         if data_digest is not None:
             self.check_data(data_digest, config["data"]["root"], "choose another name=...")

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from salt.machine.distributed import is_main
 from salt.runs.files import BROKEN, first_line, rename, write_atomic, write_text
@@ -49,7 +50,7 @@ def save(state: State, path: Path) -> None:
         return
     clock = vars(state.clock) | {"steps": 0}
     content = {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
-    content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
+    content |= {"epochs": state.epochs, "steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
     buffer = io.BytesIO()
     try:
         content |= {name: part.state_dict() for name, part in state.parts().items()}  # the scaler's asks the device
@@ -127,10 +128,12 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
         ValueError: it is of another network or optimizer.
     """
     same_steps = content["steps_per_epoch"] == state.steps_per_epoch
-    if not same_steps:
-        replay(state, content)
+    same_schedule = same_steps and content.get("epochs", state.epochs) == state.epochs
+    if not same_schedule:  # it is at the same part of its epochs
+        done = content["epoch"] + content["current"]["steps"] / content["steps_per_epoch"]
+        advance(state.schedule, int(done * state.steps_per_epoch))
     for name, part in state.parts().items():
-        if name == "schedule" and not same_steps and not isinstance(part, Plateau):
+        if name == "schedule" and not same_schedule and not isinstance(part, Plateau):
             continue
         if name == "scaler" and content[name].get("scale") == 1:  # written where no loss is scaled (see step.py)
             continue
@@ -143,7 +146,7 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
         if other is not None:
             raise ValueError(f"{file} cannot be used, its {name} is of another run: {other}")
     match_layout(state.optimizer)
-    if not same_steps and not isinstance(state.schedule, Plateau):
+    if not same_schedule and not isinstance(state.schedule, Plateau):
         for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
             group["lr"] = rate
     state.epoch, state.rows, state.clock = content["epoch"], content["rows"], Clock(**content["clock"])
@@ -163,10 +166,9 @@ def match_layout(optimizer: torch.optim.Optimizer) -> None:
                 moments[name] = torch.empty_like(weights, dtype=value.dtype).copy_(value)
 
 
-def replay(state: State, content: dict[str, Any]) -> None:
-    """Bring the schedule to where a run with another batch size was: the same part of its epochs."""
-    done = content["epoch"] + content["current"]["steps"] / content["steps_per_epoch"]
+def advance(schedule: LRScheduler, steps: int) -> None:
+    """Bring a new schedule to where it is after some steps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch warns that no step of the optimizer came before
-        for _ in range(int(done * state.steps_per_epoch)):
-            state.schedule.step()
+        for _ in range(steps):
+            schedule.step()

@@ -51,6 +51,7 @@ def start(
         optimizer=optimizer,
         schedule=build_schedule(config, optimizer, steps_per_epoch),
         scaler=build_scaler(runtime),
+        epochs=config.trainer.epochs,
         steps_per_epoch=steps_per_epoch,
     )
     if resumed:

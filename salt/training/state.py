@@ -74,6 +74,7 @@ class State:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
+    epochs: int  # of the whole fold
     steps_per_epoch: int
     epoch: int = 0  # epochs done
     current: Epoch = field(default_factory=Epoch)

@@ -1,0 +1,132 @@
+"""A run's networks as one file that other programs run without Salt."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import salt
+from salt import build
+from salt.config import RunConfig
+from salt.inference.formats import FORMATS
+from salt.models.inputs import AnySize, Pad
+from salt.models.segmenter import Segmenter
+from salt.runs.rundir import BLEND, RunDir, weight_files
+from salt.runs.weights import load_weights
+
+CLOSE = 1e-4  # the most that a probability of the file may differ from torch's
+STEP = 32  # pixels: encoders halve a side five times
+
+
+class Exported(nn.Module):
+    """From grey levels to the probability of salt: the mean over networks, and over the mirrored image with `tta`.
+
+    Shape: grey levels 0-255 (N 1 h w, uint8), and survey depths in feet (N) if the network sees them, to (N 1 h w).
+    """
+
+    def __init__(self, models: Sequence[Segmenter], tta: bool, constant_is_empty: bool):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        self.tta, self.constant_is_empty = tta, constant_is_empty
+
+    def forward(self, image: Tensor, depth: Tensor | None = None) -> Tensor:
+        """Probabilities of a batch."""
+        x = image.float() / 255
+        depths = x[:, 0, 0, 0] if depth is None else depth  # not looked at, but it has the right shape
+        parts = []
+        for model in self.models:
+            parts.append(model(x, depths).logits.sigmoid())
+            if self.tta:
+                parts.append(model(x.flip(-1), depths).logits.sigmoid().flip(-1))
+        mean = torch.stack(parts).mean(dim=0)
+        if self.constant_is_empty:
+            mean = mean * (x.amax(dim=(1, 2, 3), keepdim=True) > x.amin(dim=(1, 2, 3), keepdim=True))
+        return mean
+
+
+def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: bool) -> dict[str, Any]:
+    """Write the networks of some finished folds into one file, try it, and return what the file says of itself.
+
+    Raises:
+        ValueError: the network cannot be written so, or the file gives other probabilities than torch.
+    """
+    config = run.read_config()
+    model = assemble(run, config, folds, any_size)
+    facts = describe(run, config, folds, any_size)
+    images = [trial(config, n, any_size) for n in (2, 1, 3)]
+    partial = file.with_name(f".partial-{file.name}")
+    form = FORMATS[kind]
+    try:
+        form.write(model, images[0], any_size, partial)
+        facts["largest_difference"] = difference = largest_difference(model, form.load(partial), images)
+        if not difference <= CLOSE:
+            raise ValueError(
+                f"{file}: its probabilities differ from torch's by {difference:.2g}, more than {CLOSE:g}; not written"
+            )
+        form.describe(partial, {key: str(value) for key, value in facts.items()})
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return facts
+
+
+def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> Exported:
+    """The networks of some folds as one module, on the CPU in float32.
+
+    Raises:
+        ValueError: the network's input has one size, or the run is a blend of others.
+    """
+    if (run.path / BLEND).exists():
+        raise ValueError(f"{run.path} is a blend of other runs; export each of them")
+    models = []
+    for file in [file for fold in folds for file in weight_files(run.fold(fold))]:
+        model = build.build_model(build.without_weights(config))
+        load_weights(model, file)
+        if any_size:
+            if not isinstance(model.window, Pad):
+                raise ValueError(
+                    f"--size any: {run.path} resizes its tiles, expected a network with input=reflect_pad_..."
+                )
+            model.window = AnySize()
+        models.append(model)
+    return Exported(models, config.trainer.tta, config.data.constant_tiles == "empty").eval()
+
+
+def describe(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> dict[str, Any]:
+    """What a program must know to use the file."""
+    amplitudes, (height, width) = config.data.amplitudes, config.data.size
+    scaling = (
+        f"{amplitudes.limits[0]} becomes 0 and {amplitudes.limits[1]} becomes 255"
+        if amplitudes.limits
+        else f"of each image its percentile {amplitudes.pair[0]} becomes 0 and {amplitudes.pair[1]} becomes 255"
+    )
+    return {
+        "input": "image: grey levels 0-255, uint8 (N 1 h w)"
+        + (", and depth: survey depths in feet, float32 (N)" if config.input.channels == "depth_z" else ""),
+        "size": f"sides that are multiples of {STEP}, {2 * STEP} or more" if any_size else f"h = {height}, w = {width}",
+        "output": "probability of salt, float32 (N 1 h w)",
+        "threshold": run.read_score(config.data.n_folds)["threshold"],
+        "scaling": f"8 bits as they are; amplitudes: {scaling}, rounded, and cut off beyond",
+        "run": run.path.resolve().name,
+        "folds": " ".join(map(str, folds)),
+        "mirrored": config.trainer.tta,
+        "salt": salt.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def trial(config: RunConfig, n: int, any_size: bool) -> tuple[Tensor, ...]:
+    """Inputs of n images of random grey levels; of another size for another n, if any size is taken."""
+    generator = torch.Generator().manual_seed(n)
+    height, width = (STEP * (2 + n), STEP * (5 - n)) if any_size else config.data.size
+    image = torch.randint(0, 256, (n, 1, height, width), dtype=torch.uint8, generator=generator)
+    return (image, torch.linspace(100, 900, n)) if config.input.channels == "depth_z" else (image,)
+
+
+@torch.no_grad()
+def largest_difference(model: Exported, loaded: Any, images: Sequence[tuple[Tensor, ...]]) -> float:
+    """The largest difference between the probabilities of a loaded file and of torch."""
+    return max(float(np.abs(loaded(*given) - model(*given).numpy()).max()) for given in images)

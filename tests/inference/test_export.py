@@ -1,0 +1,143 @@
+"""salt-export: files that programs without Salt run, against the run's own predictions."""
+
+import json
+import shutil
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from conftest import salt as command
+
+import salt
+from salt import build
+from salt.commands.export import main
+from salt.data.tgs import read_dataset
+from salt.inference.export import Exported, largest_difference
+from salt.inference.formats import FORMATS
+from salt.machine import device
+from salt.models.inputs import AnySize
+
+KINDS = list(FORMATS)
+
+
+def read_facts(kind, file):
+    if kind == "onnx":
+        onnx = pytest.importorskip("onnx")
+        return {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
+    with zipfile.ZipFile(file) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("salt.json")]
+        return json.loads(archive.read(name))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_predicts_what_the_run_does(finished, synthetic_root, kind, monkeypatch):
+    monkeypatch.setattr(device, "fast_dtype", lambda _: torch.float32)  # salt.load takes what is fastest here
+    ended = command(finished, "runs/a", "--to", kind, main=main)
+    assert ended.returncode == 0, ended.stderr
+    file = finished / f"runs/a/model{FORMATS[kind].suffix}"
+    loaded, model = FORMATS[kind].load(file), salt.load(finished / "runs/a", device="cpu")
+    images = read_dataset(synthetic_root).test.images
+    for some in (images[:1], images[:5]):
+        found = loaded(torch.from_numpy(some)[:, None])
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found[:, 0], model.predict(some), atol=1e-5)
+    assert not loaded(torch.full((1, 1, 101, 101), 7, dtype=torch.uint8)).any()
+    facts = read_facts(kind, file)
+    assert float(facts["threshold"]) == model.threshold and facts["folds"] == "0 1"
+    assert float(facts["largest_difference"]) < 1e-5 and facts["size"] == "h = 101, w = 101"
+    assert "percentile 1.0 becomes 0 and 99.0" in facts["scaling"]
+    again = command(finished, "runs/a", "--to", kind, main=main)
+    assert again.returncode == 1 and "exists already; nothing was written" in again.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_size_and_a_file_for_each_fold(finished, tmp_path, kind):
+    suffix = FORMATS[kind].suffix
+    words = ("--to", kind, "--size", "any", "--folds", "each", "--out", tmp_path / f"net{suffix}")
+    ended = command(finished, "runs/a", *words, main=main)
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"net_fold_0{suffix}", f"net_fold_1{suffix}"]
+    model = salt.load(finished / "runs/a", device="cpu").networks[1].model
+    model.window = AnySize()
+    loaded = FORMATS[kind].load(tmp_path / f"net_fold_1{suffix}")
+    for n, height, width in ((1, 64, 64), (3, 96, 160)):
+        image = torch.randint(0, 256, (n, 1, height, width), dtype=torch.uint8)
+        with torch.no_grad():
+            expected = Exported([model], tta=True, constant_is_empty=True)(image)
+        np.testing.assert_allclose(loaded(image), expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_that_sees_the_depth_takes_it(tiny, kind, tmp_path):
+    model = Exported([build.build_model(tiny("input.channels=depth_z")).eval()], tta=True, constant_is_empty=False)
+    image = torch.randint(0, 256, (2, 1, 101, 101), dtype=torch.uint8)
+    file = tmp_path / f"x{FORMATS[kind].suffix}"
+    FORMATS[kind].write(model, (image, torch.tensor([100.0, 900.0])), False, file)
+    loaded = FORMATS[kind].load(file)
+    deeper = torch.tensor([300.0, 500.0])
+    assert largest_difference(model, loaded, [(image, deeper)]) < 1e-5
+    assert np.abs(loaded(image, deeper) - loaded(image, deeper * 2)).max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--out", "model.x"], "--out model.x: expected a name that ends in .pt2"),
+        (["--out", "nowhere/model.pt2"], "--out nowhere/model.pt2: there is no folder nowhere"),
+    ],
+)
+def test_a_wrong_name_is_refused(finished, words, message):
+    ended = command(finished, "runs/a", "--to", "exported-program", *words, main=main)
+    assert ended.returncode == 1 and message in ended.stderr
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    ended = command(tmp_path, ".", "--to", "torchscript", main=main)
+    assert ended.returncode == 1 and "is no run directory" in ended.stderr
+
+
+def test_a_blend_is_refused(finished):
+    blend = shutil.copytree(finished / "runs/a", finished / "runs/blend")
+    (blend / "blend.json").write_text(json.dumps({"folds": [0, 1]}))
+    ended = command(finished, "runs/blend", "--to", "torchscript", "--out", "blend.pt", main=main)
+    assert ended.returncode == 1 and "is a blend of other runs; export each of them" in ended.stderr
+
+
+def test_resized_tiles_have_one_size(finished, synthetic_root):
+    settings = [*TINY, f"data.root={synthetic_root}", "input=resize_128", "trainer.epochs=1", "folds=[0]", "name=big"]
+    assert command(finished, *settings).returncode == 0
+    ended = command(finished, "runs/big", "--to", "torchscript", "--size", "any", main=main)
+    assert ended.returncode == 1 and "--size any: runs/big resizes its tiles" in ended.stderr
+    assert not list((finished / "runs/big").glob("*.pt"))
+    ended = command(finished, "runs/big", "--to", "torchscript", main=main)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("package", ["onnxscript", "onnxruntime", "onnx"])
+def test_a_missing_package_is_named(finished, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    ended = command(finished, "runs/a", "--to", "onnx", "--out", f"{package}.onnx", main=main)
+    assert (
+        ended.returncode == 1
+        and f"needs the package {package}: pip install 'salt-segmentation[export]'" in ended.stderr
+    )
+    assert not list(finished.glob("*.onnx"))
+
+
+def test_a_file_that_predicts_otherwise_is_not_kept(finished, monkeypatch):
+    form = FORMATS["torchscript"]
+    load = form.load
+    monkeypatch.setattr(form, "load", lambda file: lambda *given: load(file)(*given) + np.float32(2e-4))
+    ended = command(finished, "runs/a", "--to", "torchscript", "--out", "other.pt", main=main)
+    assert ended.returncode == 1 and "differ from torch's by 0.0002, more than 0.0001; not written" in ended.stderr
+    assert not list(finished.glob("*.pt"))
+
+
+def test_a_network_that_cannot_be_exported_is_refused_in_one_line(finished, monkeypatch):
+    monkeypatch.setattr(torch.jit, "trace", lambda *_: (_ for _ in ()).throw(RuntimeError("\nno such operator\nmore")))
+    ended = command(finished, "runs/a", "--to", "torchscript", "--out", "other.pt", main=main)
+    assert ended.returncode == 1
+    assert ended.stderr == "salt-export: torch cannot export this network: no such operator\n"

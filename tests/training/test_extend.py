@@ -1,0 +1,137 @@
+"""accept=[trainer.epochs]: a run, finished or not, goes on to more epochs."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import TINY, salt
+from safetensors.torch import load_file
+
+from salt import crossval
+from salt.training import checkpoint, extend
+from salt.training import fold as fold_module
+
+MORE = ("trainer.epochs=4", "accept=[trainer.epochs]")
+
+
+@pytest.fixture
+def start(finished, synthetic_root, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+
+    def train(*overrides):
+        return salt(tmp_path, *TINY, f"data.root={synthetic_root}", "name=a", *overrides)
+
+    return train
+
+
+def test_a_finished_run_goes_on(start, tmp_path):
+    run = tmp_path / "runs/a"
+    old = pd.read_csv(run / "fold_1/metrics.csv")
+    weights = load_file(run / "fold_1/model.safetensors")
+    before = {name: (run / name).read_bytes() for name in ("oof.npz", "submission.csv", "submission.json")}
+    refused = start("trainer.epochs=4")
+    assert refused.returncode == 1 and "trainer.epochs: 2 -> 4" in refused.stderr
+    ended = start(*MORE)
+    assert ended.returncode == 0, ended.stderr
+    new = pd.read_csv(run / "fold_1/metrics.csv")
+    pd.testing.assert_frame_equal(new[:2], old)
+    assert new["epoch"].tolist() == [1, 2, 3, 4] and new["loss"].notna().all()
+    assert 0 < new["lr"][2] < new["lr"].max()  # in the second half of a cosine over 4 epochs
+    score = json.loads((run / "score.json").read_text())
+    assert [row["epochs"] for row in score["folds"]] == [4, 4]
+    assert score["folds"][1]["seconds"] == json.loads((run / "fold_1/timing.json").read_text())["seconds"]
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["epochs"] == 4
+    assert "trainer.epochs: 2 -> 4" in json.loads((run / "environment.json").read_text())["changes"]
+    after = load_file(run / "fold_1/model.safetensors")
+    assert any(not torch.equal(after[name], weights[name]) for name in weights)
+    assert all((run / name).read_bytes() != content for name, content in before.items() if name != "submission.csv")
+    assert not list(run.glob("fold_*/*.pt"))
+    again = start("trainer.epochs=4")
+    assert again.returncode == 0 and "fold 1 is finished already" in again.stdout
+    lower = start("trainer.epochs=3", "accept=[trainer.epochs]")
+    assert lower.returncode == 1 and "trainer.epochs=3: " in lower.stderr and "they can only be raised" in lower.stderr
+
+
+def test_it_begins_with_the_weights_that_were_the_result(start, tmp_path):
+    weights = load_file(tmp_path / "runs/a/fold_0/model.safetensors")
+    seen = []
+
+    def spy(fold, state, batch):
+        seen.append({name: value.clone() for name, value in state.model.state_dict().items()})
+        return step(fold, state, batch)
+
+    step = fold_module.train_step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fold_module, "train_step", spy)
+        assert start(*MORE, "folds=[0]").returncode == 0
+    assert all(torch.equal(seen[0][name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("where", ["before the checkpoint", "before done is removed", "in the third epoch"])
+def test_killed_anywhere_it_ends_with_the_same_bytes(start, tmp_path, where):
+    other = shutil.copytree(tmp_path / "runs/a", tmp_path / "kept")
+    assert start(*MORE).returncode == 0
+    names = ["oof.npz", "fold_0/model.safetensors", "fold_1/model.safetensors", "fold_0/metrics.csv"]
+    expected = [(tmp_path / "runs/a" / name).read_bytes() for name in names]
+    shutil.rmtree(tmp_path / "runs/a")
+    shutil.copytree(other, tmp_path / "runs/a")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+        if where == "before the checkpoint":
+            patch.setattr(checkpoint, "save", lambda *_: 1 / 0)
+        elif where == "before done is removed":
+            remove = extend.remove
+            patch.setattr(extend, "remove", lambda *files: 1 / 0 if "done" in files[0].name else remove(*files))
+        else:
+            patch.setattr(fold_module, "train_epoch", lambda *_: 1 / 0)
+        start(*MORE)
+    assert start(*MORE).returncode == 0
+    for name, content in zip(names, expected, strict=True):
+        assert (tmp_path / "runs/a" / name).read_bytes() == content, name
+
+
+def test_a_run_that_is_not_finished_takes_the_longer_schedule(tiny, tmp_path):
+    step, rates = fold_module.train_step, {}
+
+    def watch(key):
+        def spy(fold, state, batch):
+            rates.setdefault(key, {})[state.epoch, state.current.steps] = state.schedule.get_last_lr()[0]
+            if key == "stopped" and state.epoch == 1:
+                raise KeyboardInterrupt
+            return step(fold, state, batch)
+
+        return spy
+
+    for key, run, overrides in (
+        ("whole", "whole", ["trainer.epochs=4"]),
+        ("stopped", "raised", ["trainer.epochs=2"]),
+        ("raised", "raised", list(MORE)),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fold_module, "train_step", watch(key))
+            config = tiny("folds=[0]", "trainer.checkpoint_seconds=0", *overrides)
+            if key == "stopped":
+                with pytest.raises(KeyboardInterrupt):
+                    crossval.run(config, tmp_path / run)
+            else:
+                crossval.run(config, tmp_path / run)
+    assert min(rates["raised"])[0] == 1
+    for at, rate in rates["raised"].items():
+        assert rate == pytest.approx(rates["whole"][at], rel=1e-9)
+
+
+def test_cycles_cannot_change(start):
+    ended = start(*MORE, "schedule=cosine_restarts", "schedule.cycles=2")
+    assert (
+        ended.returncode == 1 and "accept: trainer.epochs cannot change with schedule=cosine_restarts" in ended.stderr
+    )
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "timing.json"])
+def test_a_damaged_file_is_named(start, tmp_path, name):
+    (tmp_path / "runs/a/fold_0" / name).write_text("epoch,loss\nx,1\n" if name == "metrics.csv" else '{"epochs": 2}')
+    ended = start(*MORE)
+    assert ended.returncode == 1 and name in ended.stderr, ended.stderr
+    assert (tmp_path / "runs/a/fold_0/done").exists()
