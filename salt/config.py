@@ -33,8 +33,8 @@ MOVED = {
     "salt.models.supervision.Supervision": "salt.models.supervision.NoDeepSupervision",
 }
 
-# The keys that `accept` may name: a changed value takes effect at the next step, since checkpoints do not hold it.
-# Of the epochs it holds how many are done.
+# The keys that `accept` may name. A changed value takes effect at the next step: checkpoints do not hold it.
+# For another number of epochs a new schedule is brought to the epoch that is done.
 ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last", "trainer.epochs")
 
 
@@ -248,12 +248,14 @@ def check_folds(folds: object, data: object) -> list[str]:
 
 def check_accept(accept: object, schedule: object) -> list[str]:
     """Problems of `accept`: only some keys may change when a run resumes."""
-    name = str(schedule.get("_target_")).rpartition(".")[2] if isinstance(schedule, dict) else ""
-    if isinstance(accept, list) and "trainer.epochs" in accept and name == "CosineRestarts":
-        return ["accept: trainer.epochs cannot change with schedule=cosine_restarts, whose cycles would be others"]
     keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
     bad = [key for key in keys if key not in ACCEPTABLE]
-    return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
+    problems = [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
+    if "trainer.epochs" in keys and isinstance(schedule, dict) and "CosineRestarts" in str(schedule.get("_target_")):
+        problems.append(
+            "accept: trainer.epochs cannot change with schedule=cosine_restarts: its cycles have one length"
+        )
+    return problems
 
 
 def describe(detail: Any) -> str:

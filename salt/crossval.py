@@ -242,6 +242,13 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     )
     if score["map"] <= score["map_all_empty"]:
         log.warning("this run is no better than predicting every tile empty, which scores %.4f", score["map_all_empty"])
+    short = [row["fold"] for row in score["folds"] if (row["epochs"] or config.trainer.epochs) < config.trainer.epochs]
+    if short:
+        log.warning(
+            "the folds %s have fewer than trainer.epochs=%d; the same command with folds=all goes on with them",
+            short,
+            config.trainer.epochs,
+        )
     if missing:
         log.warning(
             "partial: the folds %s are missing; score and submission come from the folds %s alone",

@@ -55,12 +55,19 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
     for name in parts:
         if name.exists():
             raise ValueError(f"{name} exists already; nothing was written")
-    for name, some in parts.items():
-        facts = export(run, kind, name, some, any_size)
-        print(
-            f"{name}: {name.stat().st_size / 1e6:.1f} MB, folds {facts['folds']}; largest difference in probability "
-            f"from torch {facts['largest_difference']:.1e}; threshold {facts['threshold']:g}"
-        )
+    done: list[Path] = []
+    try:
+        for name, some in parts.items():
+            facts = export(run, kind, name, some, any_size)
+            done.append(name)
+            print(
+                f"{name}: {name.stat().st_size / 1e6:.1f} MB, folds {facts['folds']}; largest difference in "
+                f"probability from torch {facts['largest_difference']:.1e}; threshold {facts['threshold']:g}"
+            )
+    except BaseException:  # all or none: the same command refuses files that exist
+        for name in done:
+            name.unlink()
+        raise
 
 
 if __name__ == "__main__":

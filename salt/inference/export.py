@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import salt
 from salt import build
 from salt.config import RunConfig
-from salt.inference.formats import FORMATS
+from salt.inference.formats import FORMATS, in_one_line
 from salt.models.inputs import AnySize, Pad
 from salt.models.segmenter import Segmenter
+from salt.runs.files import write_atomic
 from salt.runs.rundir import BLEND, RunDir, weight_files
 from salt.runs.weights import load_weights
 
@@ -57,19 +59,16 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
     model = assemble(run, config, folds, any_size)
     facts = describe(run, config, folds, any_size)
     images = [trial(config, n, any_size) for n in (2, 1, 3)]
-    partial = file.with_name(f".partial-{file.name}")
     form = FORMATS[kind]
-    try:
-        form.write(model, images[0], any_size, partial)
-        facts["largest_difference"] = difference = largest_difference(model, form.load(partial), images)
-        if not difference <= CLOSE:
+    with in_one_line(any_size):
+        content = form.convert(model, images[0], any_size)
+        facts["largest_difference"] = difference = largest_difference(model, form.load(content), images)
+        content = form.describe(content, {key: str(value) for key, value in facts.items()})
+        if not largest_difference(model, form.load(content), images) == difference <= CLOSE:
             raise ValueError(
                 f"{file}: its probabilities differ from torch's by {difference:.2g}, more than {CLOSE:g}; not written"
             )
-        form.describe(partial, {key: str(value) for key, value in facts.items()})
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(file, lambda partial: partial.write_bytes(content))
     return facts
 
 
@@ -77,7 +76,7 @@ def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
     """The networks of some folds as one module, on the CPU in float32.
 
     Raises:
-        ValueError: the network's input has one size, or the run is a blend of others.
+        ValueError: the network's input has one size, or depends on the tile's, or the run is a blend of others.
     """
     if (run.path / BLEND).exists():
         raise ValueError(f"{run.path} is a blend of other runs; export each of them")
@@ -86,9 +85,10 @@ def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
         model = build.build_model(build.without_weights(config))
         load_weights(model, file)
         if any_size:
-            if not isinstance(model.window, Pad):
+            if not isinstance(model.window, Pad) or config.input.channels != "image":
                 raise ValueError(
-                    f"--size any: {run.path} resizes its tiles, expected a network with input=reflect_pad_..."
+                    f"--size any: {run.path} resizes its tiles or sees the depth in them, expected a run with "
+                    "input=reflect_pad, reflect_pad_104 or edge_pad and input.channels=image"
                 )
             model.window = AnySize()
         models.append(model)
@@ -119,14 +119,17 @@ def describe(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
 
 
 def trial(config: RunConfig, n: int, any_size: bool) -> tuple[Tensor, ...]:
-    """Inputs of n images of random grey levels; of another size for another n, if any size is taken."""
+    """Inputs of n images, random bodies with noise; of another size for another n, if any size is taken."""
     generator = torch.Generator().manual_seed(n)
     height, width = (STEP * (2 + n), STEP * (5 - n)) if any_size else config.data.size
-    image = torch.randint(0, 256, (n, 1, height, width), dtype=torch.uint8, generator=generator)
+    coarse = torch.rand((n, 1, 2 + height // 10, 2 + width // 10), generator=generator)
+    smooth = F.interpolate(coarse, size=(height, width), mode="bicubic")
+    noise = torch.rand(smooth.shape, generator=generator)
+    image = (255 * (0.8 * smooth + 0.2 * noise)).clip(0, 255).to(torch.uint8)
     return (image, torch.linspace(100, 900, n)) if config.input.channels == "depth_z" else (image,)
 
 
 @torch.no_grad()
 def largest_difference(model: Exported, loaded: Any, images: Sequence[tuple[Tensor, ...]]) -> float:
     """The largest difference between the probabilities of a loaded file and of torch."""
-    return max(float(np.abs(loaded(*given) - model(*given).numpy()).max()) for given in images)
+    return float(np.max([np.abs(loaded(*given) - model(*given).numpy()).max() for given in images]))

@@ -1,11 +1,12 @@
-"""The formats that salt-export writes: each one class that writes a network, loads the file, and describes it."""
+"""The formats that salt-export writes: each one class that converts a network, loads the file, and describes it."""
 
+import importlib
+import io
 import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,21 +16,22 @@ from torch import Tensor, nn
 
 Loaded = Callable[..., NDArray[np.float32]]  # tensors to probabilities
 ENTRY = "salt.json"  # the description within a file of torch
+LARGEST = 1.5e9  # bytes of weights: torch writes larger ones into a second file beside the ONNX file
 
 
 class Format(Protocol):
-    """A kind of file."""
+    """A kind of file; its content is held in memory."""
 
     suffix: str
 
-    def write(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool, file: Path) -> None:
-        """Write a module in eval mode, for batches of any number and, if `any_size`, images of any size."""
+    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
+        """A module in eval mode, for batches of any number and, if `any_size`, images of any size."""
 
-    def load(self, file: Path) -> Loaded:
+    def load(self, content: bytes) -> Loaded:
         """The file as a function."""
 
-    def describe(self, file: Path, facts: dict[str, str]) -> None:
-        """Write the description into the file."""
+    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
+        """The file with its description."""
 
 
 class Onnx:
@@ -37,32 +39,38 @@ class Onnx:
 
     suffix = ".onnx"
 
-    def write(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool, file: Path) -> None:
-        """Write a module."""
+    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
+        """The module as ONNX.
+
+        Raises:
+            ValueError: a package is missing, or the weights are too large for one file.
+        """
         for package in ("onnx", "onnxruntime", "onnxscript"):
             library(package)
-        with quiet(), refused_in_one_line(any_size):
-            torch.onnx.export(
-                program(model, example, any_size),
-                f=file,
-                input_names=["image", "depth"][: len(example)],
-                output_names=["probability"],
-                external_data=False,
-                verbose=False,
+        size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        if size > LARGEST:
+            raise ValueError(
+                f"these networks have {size / 1e9:.1f} GB of weights, expected {LARGEST / 1e9:g} GB or less for one "
+                "ONNX file; --folds each writes smaller ones"
             )
+        names = ["image", "depth"][: len(example)]
+        given = program(model, example, any_size)
+        made = torch.onnx.export(given, input_names=names, output_names=["probability"], verbose=False)
+        assert made is not None
+        return bytes(made.model_proto.SerializeToString())
 
-    def load(self, file: Path) -> Loaded:
+    def load(self, content: bytes) -> Loaded:
         """The file in onnxruntime, on the CPU."""
-        session = library("onnxruntime").InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        session = library("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
         names = [given.name for given in session.get_inputs()]
         return lambda *given: session.run(None, dict(zip(names, (g.numpy() for g in given), strict=True)))[0]
 
-    def describe(self, file: Path, facts: dict[str, str]) -> None:
-        """Write the description."""
+    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
+        """The file with its description."""
         onnx = library("onnx")
-        content = onnx.load(str(file))
-        onnx.helper.set_model_props(content, facts)
-        onnx.save(content, str(file))
+        model = onnx.load_from_string(content)
+        onnx.helper.set_model_props(model, facts)
+        return bytes(model.SerializeToString())
 
 
 class TorchScript:
@@ -70,21 +78,24 @@ class TorchScript:
 
     suffix = ".pt"
 
-    def write(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool, file: Path) -> None:
-        """Write a module."""
-        with quiet(), refused_in_one_line(any_size), torch.no_grad():
-            torch.jit.save(torch.jit.trace(model, example), str(file))
+    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
+        """The module as TorchScript."""
+        with torch.no_grad():
+            return self.saved(torch.jit.trace(model, example))
 
-    def load(self, file: Path) -> Loaded:
+    def load(self, content: bytes) -> Loaded:
         """The file as torch reads it."""
-        with quiet():
-            module = torch.jit.load(str(file))
-        return without_gradients(module)
+        return without_gradients(torch.jit.load(io.BytesIO(content)))
 
-    def describe(self, file: Path, facts: dict[str, str]) -> None:
-        """Write the description."""
-        with quiet():
-            torch.jit.save(torch.jit.load(str(file)), str(file), _extra_files={ENTRY: json.dumps(facts)})
+    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
+        """The file with its description."""
+        return self.saved(torch.jit.load(io.BytesIO(content)), _extra_files={ENTRY: json.dumps(facts)})
+
+    def saved(self, module: Any, **more: Any) -> bytes:
+        """The content of a file."""
+        buffer = io.BytesIO()
+        torch.jit.save(module, buffer, **more)
+        return buffer.getvalue()
 
 
 class ExportedProgram:
@@ -92,19 +103,23 @@ class ExportedProgram:
 
     suffix = ".pt2"
 
-    def write(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool, file: Path) -> None:
-        """Write a module."""
-        with quiet(), refused_in_one_line(any_size):
-            torch.export.save(program(model, example, any_size), file)
+    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
+        """The module as an ExportedProgram."""
+        return self.saved(program(model, example, any_size))
 
-    def load(self, file: Path) -> Loaded:
+    def load(self, content: bytes) -> Loaded:
         """The file as torch reads it."""
-        module = torch.export.load(file).module()
-        return without_gradients(module)
+        return without_gradients(torch.export.load(io.BytesIO(content)).module())
 
-    def describe(self, file: Path, facts: dict[str, str]) -> None:
-        """Write the description."""
-        torch.export.save(torch.export.load(file), file, extra_files={ENTRY: json.dumps(facts)})
+    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
+        """The file with its description."""
+        return self.saved(torch.export.load(io.BytesIO(content)), extra_files={ENTRY: json.dumps(facts)})
+
+    def saved(self, made: torch.export.ExportedProgram, **more: Any) -> bytes:
+        """The content of a file."""
+        buffer = io.BytesIO()
+        torch.export.save(made, buffer, **more)
+        return buffer.getvalue()
 
 
 FORMATS: dict[str, Format] = {"onnx": Onnx(), "torchscript": TorchScript(), "exported-program": ExportedProgram()}
@@ -124,8 +139,8 @@ def without_gradients(module: nn.Module) -> Loaded:
 def program(model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> torch.export.ExportedProgram:
     """The module's operations, for batches of any number and, if `any_size`, sides of 64, 96, 128 ... pixels."""
     batch = torch.export.Dim("batch")
-    sides = {2: 32 * torch.export.Dim("rows", min=2), 3: 32 * torch.export.Dim("columns", min=2)} if any_size else {}
-    shapes = ({0: batch} | sides, {0: batch})[: len(example)]
+    rows, columns = (32 * torch.export.Dim(name, min=2) for name in ("rows", "columns"))
+    shapes = ({0: batch} | ({2: rows, 3: columns} if any_size else {}), {0: batch})[: len(example)]
     with torch.no_grad():
         return torch.export.export(model, example, dynamic_shapes=shapes)
 
@@ -136,8 +151,6 @@ def library(name: str) -> Any:
     Raises:
         ValueError: it is not installed.
     """
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -145,23 +158,18 @@ def library(name: str) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Within this context torch's exporters do not warn: the file is tried afterwards."""
+def in_one_line(any_size: bool) -> Iterator[None]:
+    """Within this context torch's exporters do not warn, and what they or onnxruntime do not take is a ValueError."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-@contextmanager
-def refused_in_one_line(any_size: bool) -> Iterator[None]:
-    """Within this context a network that an exporter does not take is a ValueError."""
-    try:
-        yield
-    except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # of many classes, onnxruntime's own among them
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         hint = "; without --size any it may go" if any_size else ""
-        raise ValueError(f"torch cannot export this network{hint}: {reason[:300]}") from error
+        raise ValueError(f"this network cannot be exported{hint}: {reason[:300]}") from error
+    finally:
+        logging.disable(logging.NOTSET)

@@ -112,7 +112,7 @@ class RunDir:
 
         Raises:
             ValueError: the directory belongs to another config (the differing keys are named), to other data or to
-                other encoder weights.
+                other encoder weights, or a fold has more epochs already.
         """
         if (self.path / BLEND).exists():
             raise ValueError(f"{self.path} is a blend of other runs; choose another name=...")
@@ -123,8 +123,7 @@ class RunDir:
                     f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
                 )
             return []
-        settings = read_settings(self.path)
-        changes = differences(settings, config)
+        changes = differences(read_settings(self.path), config)
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
         if refused:
             raise ValueError(
@@ -132,16 +131,20 @@ class RunDir:
                 + "\n  ".join(refused)
                 + "\nChoose another name=..., or delete that folder to start again."
             )
-        epochs = config.get("trainer", {}).get("epochs", 0)
-        if any(line.startswith("trainer.epochs:") for line in changes) and epochs < settings["trainer"]["epochs"]:
-            raise ValueError(
-                f"trainer.epochs={epochs}: {self.path} has {settings['trainer']['epochs']}; they can only be raised"
-            )
+        if any(line.startswith("trainer.epochs:") for line in changes):
+            self.check_epochs(config["trainer"]["epochs"])
         if data_digest is not None:
             self.check_data(data_digest, config["data"]["root"], "choose another name=...")
         if weights_digest is not None:
             self.check_weights(weights_digest, config["encoder"]["weights"])
         return changes
+
+    def check_epochs(self, epochs: int) -> None:
+        """Make sure that no finished fold has more epochs than the run is to have."""
+        for file in sorted(self.path.glob("fold_*/timing.json")):
+            done = read_json(file, "epochs")["epochs"]
+            if done > epochs:
+                raise ValueError(f"trainer.epochs={epochs}: {file.parent} has {done} already; expected {done} or more")
 
     def check_data(self, digest: str, root: str, remedy: str) -> None:
         """Make sure that the data is the one that this run was trained on."""

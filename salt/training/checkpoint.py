@@ -125,13 +125,13 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
     """Put the content of a checkpoint into a state.
 
     Raises:
-        ValueError: it is of another network or optimizer.
+        ValueError: it is of another network or optimizer, or has more epochs than the run.
     """
     same_steps = content["steps_per_epoch"] == state.steps_per_epoch
-    same_schedule = same_steps and content.get("epochs", state.epochs) == state.epochs
+    same_schedule = same_steps and content.get("epochs") == state.epochs
     if not same_schedule:  # it is at the same part of its epochs
-        done = content["epoch"] + content["current"]["steps"] / content["steps_per_epoch"]
-        advance(state.schedule, int(done * state.steps_per_epoch))
+        done = content["epoch"] * content["steps_per_epoch"] + content["current"]["steps"]
+        advance(state.schedule, done * state.steps_per_epoch // content["steps_per_epoch"])
     for name, part in state.parts().items():
         if name == "schedule" and not same_schedule and not isinstance(part, Plateau):
             continue
@@ -145,6 +145,8 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
             other = first_line(error)
         if other is not None:
             raise ValueError(f"{file} cannot be used, its {name} is of another run: {other}")
+    if content["epoch"] > state.epochs:
+        raise ValueError(f"{file} cannot be used: {content['epoch']} epochs are done, trainer.epochs={state.epochs}")
     match_layout(state.optimizer)
     if not same_schedule and not isinstance(state.schedule, Plateau):
         for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):

@@ -2,6 +2,8 @@
 
 import csv
 import logging
+import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from salt.network import Network
 from salt.runs.files import read_json, remove
 from salt.runs.rundir import RunDir, how_to_remake
 from salt.training import checkpoint
+from salt.training.schedule import after_epoch
 from salt.training.setup import epoch_batches, start
 from salt.training.state import Clock, Row
 
@@ -27,11 +30,12 @@ def is_complete(directory: RunDir, fold: int, epochs: int) -> bool:
 
 
 def epochs_done(fold: Path, default: int) -> int:
-    """The epochs of a finished fold; the default where their file is lost, since nothing else depends on it."""
-    try:
+    """The epochs of a finished fold, also from its metrics.csv; the default where both files are lost."""
+    with suppress(ValueError, TypeError):
         return int(read_json(fold / "timing.json", "epochs")["epochs"])
-    except ValueError:
-        return default
+    with suppress(ValueError):
+        return len(read_table(fold / "metrics.csv"))
+    return default
 
 
 def reopen(
@@ -45,7 +49,8 @@ def reopen(
 ) -> None:
     """Make a finished fold one that goes on: from its weights, with a new optimizer, at the epoch where it ended.
 
-    A checkpoint is written, then `done` is removed; if the process is killed between, the same is done once more.
+    A checkpoint is written, then `done` is removed; if the process is killed between, the same is done once more. The
+    run's score.json, whose threshold is of the old weights, is removed too.
 
     Raises:
         ValueError: a file of the fold is damaged.
@@ -58,9 +63,11 @@ def reopen(
     state.epoch, state.clock = timing["epochs"], Clock(seconds=timing["seconds"])
     state.rows = read_table(fold / "metrics.csv")[: state.epoch]
     checkpoint.advance(state.schedule, state.epoch * steps_per_epoch)
+    for row in state.rows:  # for a schedule that depends on the loss
+        after_epoch(state.schedule, float(row["loss"] or math.nan))
     checkpoint.save(state, fold)
     distributed.barrier()
-    remove(fold / "done")
+    remove(fold.parent / "score.json", fold / "done")
     log.info("%s goes on after epoch %d: trainer.epochs is %d now", fold, state.epoch, config.trainer.epochs)
 
 

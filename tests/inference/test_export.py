@@ -15,6 +15,7 @@ import salt
 from salt import build
 from salt.commands.export import main
 from salt.data.tgs import read_dataset
+from salt.inference import formats
 from salt.inference.export import Exported, largest_difference
 from salt.inference.formats import FORMATS
 from salt.machine import device
@@ -38,7 +39,7 @@ def test_a_file_predicts_what_the_run_does(finished, synthetic_root, kind, monke
     ended = command(finished, "runs/a", "--to", kind, main=main)
     assert ended.returncode == 0, ended.stderr
     file = finished / f"runs/a/model{FORMATS[kind].suffix}"
-    loaded, model = FORMATS[kind].load(file), salt.load(finished / "runs/a", device="cpu")
+    loaded, model = FORMATS[kind].load(file.read_bytes()), salt.load(finished / "runs/a", device="cpu")
     images = read_dataset(synthetic_root).test.images
     for some in (images[:1], images[:5]):
         found = loaded(torch.from_numpy(some)[:, None])
@@ -62,7 +63,7 @@ def test_any_size_and_a_file_for_each_fold(finished, tmp_path, kind):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"net_fold_0{suffix}", f"net_fold_1{suffix}"]
     model = salt.load(finished / "runs/a", device="cpu").networks[1].model
     model.window = AnySize()
-    loaded = FORMATS[kind].load(tmp_path / f"net_fold_1{suffix}")
+    loaded = FORMATS[kind].load((tmp_path / f"net_fold_1{suffix}").read_bytes())
     for n, height, width in ((1, 64, 64), (3, 96, 160)):
         image = torch.randint(0, 256, (n, 1, height, width), dtype=torch.uint8)
         with torch.no_grad():
@@ -71,12 +72,10 @@ def test_any_size_and_a_file_for_each_fold(finished, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_network_that_sees_the_depth_takes_it(tiny, kind, tmp_path):
+def test_a_network_that_sees_the_depth_takes_it(tiny, kind):
     model = Exported([build.build_model(tiny("input.channels=depth_z")).eval()], tta=True, constant_is_empty=False)
     image = torch.randint(0, 256, (2, 1, 101, 101), dtype=torch.uint8)
-    file = tmp_path / f"x{FORMATS[kind].suffix}"
-    FORMATS[kind].write(model, (image, torch.tensor([100.0, 900.0])), False, file)
-    loaded = FORMATS[kind].load(file)
+    loaded = FORMATS[kind].load(FORMATS[kind].convert(model, (image, torch.tensor([100.0, 900.0])), False))
     deeper = torch.tensor([300.0, 500.0])
     assert largest_difference(model, loaded, [(image, deeper)]) < 1e-5
     assert np.abs(loaded(image, deeper) - loaded(image, deeper * 2)).max() > 1e-5
@@ -110,7 +109,7 @@ def test_resized_tiles_have_one_size(finished, synthetic_root):
     settings = [*TINY, f"data.root={synthetic_root}", "input=resize_128", "trainer.epochs=1", "folds=[0]", "name=big"]
     assert command(finished, *settings).returncode == 0
     ended = command(finished, "runs/big", "--to", "torchscript", "--size", "any", main=main)
-    assert ended.returncode == 1 and "--size any: runs/big resizes its tiles" in ended.stderr
+    assert ended.returncode == 1 and "--size any: runs/big resizes its tiles or sees" in ended.stderr
     assert not list((finished / "runs/big").glob("*.pt"))
     ended = command(finished, "runs/big", "--to", "torchscript", main=main)
     assert ended.returncode == 0, ended.stderr
@@ -130,7 +129,7 @@ def test_a_missing_package_is_named(finished, monkeypatch, package):
 def test_a_file_that_predicts_otherwise_is_not_kept(finished, monkeypatch):
     form = FORMATS["torchscript"]
     load = form.load
-    monkeypatch.setattr(form, "load", lambda file: lambda *given: load(file)(*given) + np.float32(2e-4))
+    monkeypatch.setattr(form, "load", lambda content: lambda *given: load(content)(*given) + np.float32(2e-4))
     ended = command(finished, "runs/a", "--to", "torchscript", "--out", "other.pt", main=main)
     assert ended.returncode == 1 and "differ from torch's by 0.0002, more than 0.0001; not written" in ended.stderr
     assert not list(finished.glob("*.pt"))
@@ -140,4 +139,27 @@ def test_a_network_that_cannot_be_exported_is_refused_in_one_line(finished, monk
     monkeypatch.setattr(torch.jit, "trace", lambda *_: (_ for _ in ()).throw(RuntimeError("\nno such operator\nmore")))
     ended = command(finished, "runs/a", "--to", "torchscript", "--out", "other.pt", main=main)
     assert ended.returncode == 1
-    assert ended.stderr == "salt-export: torch cannot export this network: no such operator\n"
+    assert ended.stderr == "salt-export: this network cannot be exported: no such operator\n"
+
+
+def test_nothing_is_left_of_files_for_each_fold_if_one_fails(finished, monkeypatch):
+    form, calls = FORMATS["torchscript"], []
+    convert = form.convert
+    monkeypatch.setattr(form, "convert", lambda *given: (calls.append(1), 1 / (2 - len(calls)), convert(*given))[2])
+    words = ("--to", "torchscript", "--folds", "each", "--out", "part.pt")
+    ended = command(finished, "runs/a", *words, main=main)
+    assert ended.returncode == 1 and len(calls) == 2 and not list(finished.glob("part*"))
+
+
+def test_weights_that_do_not_fit_into_one_onnx_file_are_refused(finished, monkeypatch):
+    monkeypatch.setattr(formats, "LARGEST", 1e6)
+    ended = command(finished, "runs/a", "--to", "onnx", "--out", "large.onnx", main=main)
+    assert ended.returncode == 1 and "GB of weights, expected 0.001 GB or less" in ended.stderr
+    assert "--folds each writes smaller ones" in ended.stderr
+
+
+def test_no_number_is_a_difference(tiny):
+    model = Exported([build.build_model(tiny()).eval()], tta=False, constant_is_empty=False)
+    images = [(torch.zeros(n, 1, 101, 101, dtype=torch.uint8),) for n in (1, 2)]
+    loaded = lambda image: np.full((len(image), 1, 101, 101), np.nan if len(image) == 2 else 0.5)  # noqa: E731
+    assert np.isnan(largest_difference(model, loaded, images))

@@ -35,6 +35,18 @@ def test_output_and_gradients(kernel, stride, padding, dilation, bias):
         torch.testing.assert_close(found.double(), right, rtol=1e-5, atol=1e-5 * right.detach().abs().max().item())
 
 
+def test_a_compiled_network_trains_as_it_did():
+    torch.manual_seed(0)
+    own = nn.Sequential(nn.Conv2d(4, 4, 5, padding=2, groups=4), nn.ReLU())
+    speed_up_depthwise(own)
+    x, grads = torch.randn(2, 4, 9, 9), []
+    for net in (own, torch.compile(own, backend="aot_eager", fullgraph=True)):
+        own.zero_grad()
+        net(x).square().sum().backward()
+        grads.append([parameter.grad.clone() for parameter in own.parameters()])
+    torch.testing.assert_close(grads[1], grads[0])
+
+
 def test_kernels_have_gradients_where_the_images_have_none():
     conv = nn.Sequential(nn.Conv2d(4, 4, 5, padding=2, groups=4))
     speed_up_depthwise(conv)

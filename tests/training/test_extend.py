@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from conftest import TINY, salt
 from safetensors.torch import load_file
 
 from salt import crossval
+from salt.machine import interrupt
 from salt.training import checkpoint, extend
 from salt.training import fold as fold_module
 
@@ -52,7 +54,7 @@ def test_a_finished_run_goes_on(start, tmp_path):
     again = start("trainer.epochs=4")
     assert again.returncode == 0 and "fold 1 is finished already" in again.stdout
     lower = start("trainer.epochs=3", "accept=[trainer.epochs]")
-    assert lower.returncode == 1 and "trainer.epochs=3: " in lower.stderr and "they can only be raised" in lower.stderr
+    assert lower.returncode == 1 and "fold_0 has 4 already; expected 4 or more" in lower.stderr
 
 
 def test_it_begins_with_the_weights_that_were_the_result(start, tmp_path):
@@ -66,11 +68,12 @@ def test_it_begins_with_the_weights_that_were_the_result(start, tmp_path):
     step = fold_module.train_step
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fold_module, "train_step", spy)
-        assert start(*MORE, "folds=[0]").returncode == 0
+        ended = start(*MORE, "folds=[0]")
+    assert ended.returncode == 0 and "the folds [1] have fewer than trainer.epochs=4" in ended.stdout + ended.stderr
     assert all(torch.equal(seen[0][name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("where", ["before the checkpoint", "before done is removed", "in the third epoch"])
+@pytest.mark.parametrize("where", ["before the checkpoint", "before done is removed", "in the last epoch"])
 def test_killed_anywhere_it_ends_with_the_same_bytes(start, tmp_path, where):
     other = shutil.copytree(tmp_path / "runs/a", tmp_path / "kept")
     assert start(*MORE).returncode == 0
@@ -83,23 +86,26 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(start, tmp_path, where):
             patch.setattr(checkpoint, "save", lambda *_: 1 / 0)
         elif where == "before done is removed":
             remove = extend.remove
-            patch.setattr(extend, "remove", lambda *files: 1 / 0 if "done" in files[0].name else remove(*files))
+            patch.setattr(extend, "remove", lambda *files: 1 / 0 if "done" in files[-1].name else remove(*files))
         else:
-            patch.setattr(fold_module, "train_epoch", lambda *_: 1 / 0)
+            step = fold_module.train_step
+            patch.setattr(fold_module, "train_step", lambda f, state, b: 1 / (3 - state.epoch) and step(f, state, b))
         start(*MORE)
+    assert (tmp_path / "runs/a/score.json").exists() == (where != "in the last epoch")
     assert start(*MORE).returncode == 0
     for name, content in zip(names, expected, strict=True):
         assert (tmp_path / "runs/a" / name).read_bytes() == content, name
 
 
-def test_a_run_that_is_not_finished_takes_the_longer_schedule(tiny, tmp_path):
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_run_that_is_not_finished_takes_the_longer_schedule(tiny, tmp_path, noted):
     step, rates = fold_module.train_step, {}
 
     def watch(key):
         def spy(fold, state, batch):
             rates.setdefault(key, {})[state.epoch, state.current.steps] = state.schedule.get_last_lr()[0]
-            if key == "stopped" and state.epoch == 1:
-                raise KeyboardInterrupt
+            if key == "stopped" and (state.epoch, state.current.steps) == (1, 0):
+                signal.raise_signal(signal.SIGTERM)
             return step(fold, state, batch)
 
         return spy
@@ -113,11 +119,15 @@ def test_a_run_that_is_not_finished_takes_the_longer_schedule(tiny, tmp_path):
             patch.setattr(fold_module, "train_step", watch(key))
             config = tiny("folds=[0]", "trainer.checkpoint_seconds=0", *overrides)
             if key == "stopped":
-                with pytest.raises(KeyboardInterrupt):
+                with pytest.raises(interrupt.Interrupted), interrupt.handled():
                     crossval.run(config, tmp_path / run)
+                if not noted:  # as versions did that knew no other number of epochs
+                    file = tmp_path / run / "fold_0/last.pt"
+                    content = torch.load(file, weights_only=True)
+                    torch.save({key: value for key, value in content.items() if key != "epochs"}, file)
             else:
                 crossval.run(config, tmp_path / run)
-    assert min(rates["raised"])[0] == 1
+    assert min(rates["raised"]) in ((1, 1), (1, 2))
     for at, rate in rates["raised"].items():
         assert rate == pytest.approx(rates["whole"][at], rel=1e-9)
 
@@ -135,3 +145,41 @@ def test_a_damaged_file_is_named(start, tmp_path, name):
     ended = start(*MORE)
     assert ended.returncode == 1 and name in ended.stderr, ended.stderr
     assert (tmp_path / "runs/a/fold_0/done").exists()
+
+
+def test_a_plateau_keeps_the_rate_that_it_had(start, tmp_path):
+    settings = ("name=p", "schedule=plateau", "schedule.patience=0", "schedule.factor=0.5", "optimizer.lr=0.001")
+    assert start(*settings).returncode == 0
+    for fold in (0, 1):
+        file = tmp_path / f"runs/p/fold_{fold}/metrics.csv"
+        table = pd.read_csv(file)
+        table.assign(loss=[1.0, 2.0]).to_csv(file, index=False)
+    assert start(*settings, *MORE).returncode == 0
+    assert pd.read_csv(tmp_path / "runs/p/fold_1/metrics.csv")["lr"][2] == 0.0005
+
+
+def test_a_raise_by_mistake_can_be_taken_back(start, tmp_path):
+    weights = (tmp_path / "runs/a/fold_0/model.safetensors").read_bytes()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(fold_module, "train_step", lambda *_: 1 / 0)
+        start("trainer.epochs=400", "accept=[trainer.epochs]")
+    ended = start("trainer.epochs=2", "accept=[trainer.epochs]")
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "runs/a/fold_0/model.safetensors").read_bytes() == weights
+
+
+def test_a_checkpoint_with_more_epochs_than_the_run_is_refused(tiny, tmp_path):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(fold_module, "finish", lambda *_: 1 / 0)
+        crossval.run(tiny("folds=[0]"), tmp_path)
+    with pytest.raises(ValueError, match=r"last.pt cannot be used: 2 epochs are done, trainer.epochs=1"):
+        crossval.run(tiny("folds=[0]", "trainer.epochs=1", "accept=[trainer.epochs]"), tmp_path)
+
+
+def test_the_epochs_of_a_fold_without_its_times_are_those_of_its_table(start, tmp_path):
+    file = tmp_path / "runs/a/fold_0/timing.json"
+    for text in ("{", '{"epochs": null}'):
+        file.write_text(text)
+        assert extend.epochs_done(file.parent, default=7) == 2
+    (file.parent / "metrics.csv").unlink()
+    assert extend.epochs_done(file.parent, default=7) == 7
