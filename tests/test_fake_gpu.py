@@ -184,6 +184,7 @@ def fold_and_state(config, model, dtype):
         optimizer=optimizer,
         schedule=setup.build_schedule(config, optimizer, 3),
         scaler=build_scaler(runtime),
+        epochs=config.trainer.epochs,
         steps_per_epoch=3,
     )
     fold = Fold(
