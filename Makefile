@@ -9,7 +9,7 @@ UPLOAD ?=
 MESSAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test faults gpu check wheel wheels docs bench data train sweep submit report clean
+.PHONY: help setup demo ablation test slow faults gpu check wheel wheels docs bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -30,6 +30,9 @@ ablation: setup  ## a toy sweep over the losses on generated tiles, to its table
 
 test: setup  ## run the tests (no network, no GPU); some of them with TESTS="tests/losses"
 	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+slow: setup  ## the tests that take 8 seconds or more each (6 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 -m "slow and not faults and not gpu"
 
 faults: setup  ## the long form of the fault suite: kill, signals, full disks, damaged files (5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 -m faults

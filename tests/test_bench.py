@@ -45,6 +45,7 @@ def watched(monkeypatch):
     return commands
 
 
+@pytest.mark.slow
 def test_every_row_reaches_the_page(toy, watched, monkeypatch):
     monkeypatch.setattr(
         bench_training, "prepare", lambda b, *o, own=bench_training.prepare: own(b)

@@ -167,6 +167,7 @@ def test_a_submission_that_is_not_written_names_the_missing_folds(tiny, tmp_path
     assert submitted == []
 
 
+@pytest.mark.slow
 def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path, submitted):
     for folds, in_parts in (("[0]", True), ("[1]", False), ("[2]", True)):
         crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, in_parts=in_parts)
@@ -219,6 +220,7 @@ def test_rank_0_alone_decides_whether_a_fold_is_finished(tiny, tmp_path, monkeyp
     crossval.complete_fold(config, 0, None, None, RunDir(tmp_path), None, None, None)
 
 
+@pytest.mark.slow
 def test_a_finished_run_predicts_again_only_what_is_not_fresh(tiny, tmp_path, submitted):
     config = tiny("trainer.epochs=1")
     crossval.run(config, tmp_path)
@@ -265,6 +267,7 @@ def test_a_finished_fold_keeps_no_checkpoint(tiny, tmp_path):
     assert not (tmp_path / "fold_0/last.pt").exists()
 
 
+@pytest.mark.slow
 def test_all_folds_and_the_submission_share_one_compiled_network(tiny, tmp_path, monkeypatch):
     graphs = []
 

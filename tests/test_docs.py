@@ -36,6 +36,7 @@ def folder(finished):
     return finished
 
 
+@pytest.mark.slow
 def test_using_a_trained_run(folder, synthetic_root, monkeypatch):
     monkeypatch.chdir(folder)
     image = np.load("lines/east.npy")

@@ -95,6 +95,7 @@ def leftovers(path):
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.slow
 def test_killed_at_random_moments(command, undisturbed, tmp_path, kills):
     chance = random.Random(kills)
     killed = 0
@@ -134,6 +135,7 @@ def test_killed_between_two_writes(command, undisturbed, tmp_path):
         pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.faults),
     ],
 )
+@pytest.mark.slow
 def test_a_signal_saves_and_says_how_to_go_on(command, undisturbed, tmp_path, number, code):
     started = Started(command, tmp_path)
     started.wait_for("epoch 2,")
@@ -146,6 +148,7 @@ def test_a_signal_saves_and_says_how_to_go_on(command, undisturbed, tmp_path, nu
     assert "goes on after epoch" in result.stdout and results(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_names_the_first(command, tmp_path):
     command = [*command, "trainer.epochs=500"]
     first = Started(command, tmp_path)
@@ -169,6 +172,7 @@ def test_a_lock_of_a_dead_process_is_taken_over(command, undisturbed, tmp_path):
     assert results(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_keeps_what_was_there(command, undisturbed, tmp_path):
     first = Started(command, tmp_path)
     first.wait_for("epoch 2,")

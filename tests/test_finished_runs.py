@@ -93,6 +93,7 @@ def test_a_report_needs_no_data(copy, synthetic_root, tmp_path):
     assert result.returncode == 0 and "oof.npz is missing or damaged" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_run_on_a_read_only_disk_is_reported_but_not_submitted(copy, synthetic_root, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

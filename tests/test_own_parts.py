@@ -22,6 +22,7 @@ def save_encoder(file, seed):
     save_file(get_encoder("tu-test_resnet", in_channels=3, weights=None).state_dict(), file)
 
 
+@pytest.mark.slow
 def test_encoder_weights_that_change_under_a_run_are_refused(tiny, tmp_path):
     file, run = tmp_path / "w.safetensors", tmp_path / "run"
     save_encoder(file, 0)
@@ -107,6 +108,7 @@ def test_an_own_loss_that_is_none_is_named_before_anything_is_written(tiny, tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_own_loss_of_the_folder_of_now(tmp_path, synthetic_root):
     (tmp_path / "mylosses.py").write_text(
         "import torch\nclass Mine(torch.nn.Module):\n    def forward(self, logits, masks):\n"

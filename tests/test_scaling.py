@@ -46,6 +46,7 @@ def sequential(overrides, tmp_path_factory):
     [["joblib"], ["joblib", "hydra.launcher.n_jobs=2", "trainer.workers=1"], ["submitit_local"]],
     ids=",".join,
 )
+@pytest.mark.slow
 def test_folds_side_by_side_give_the_same_bytes(overrides, sequential, tmp_path, launcher):
     words = [f"hydra/launcher={launcher[0]}", *launcher[1:], "folds=[0],[1]"]
     sweep = [sys.executable, "-m", "salt.train", "-m", *overrides, *words]
@@ -98,6 +99,7 @@ def test_processes_share_each_batch_and_each_sample_comes_once_an_epoch():
         EpochBatches(np.arange(41), 9, (0, 1), 0, 2)
 
 
+@pytest.mark.slow
 def test_a_dry_run_over_processes_prints_its_plan_once(overrides, tmp_path):
     result = run([*TORCHRUN, *overrides, "dry_run=true"], tmp_path)
     assert result.returncode == 0, result.stderr

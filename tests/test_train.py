@@ -115,6 +115,7 @@ def test_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, synthetic_r
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
     tiny = [override for override in TINY if override != "data=synthetic" and "data.synthetic" not in override]
     result = salt(
@@ -147,6 +148,7 @@ def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
     assert len(list((tmp_path / "runs" / "s").glob("*optimizer.lr=-1*/error.txt"))) == 2
 
 
+@pytest.mark.slow
 def test_an_ablation_goes_on_past_a_failed_point_resumes_and_ends_with_its_table(tmp_path, synthetic_root):
     left_out = ("data=synthetic", "data.synthetic", "decoder.channels", "trainer.epochs")
     tiny = [o for o in TINY if not o.startswith(left_out)]
@@ -197,6 +199,7 @@ def test_a_closed_pipe_ends_the_command_without_a_word(finished, module, argumen
     assert process.returncode == -signal.SIGPIPE  # 141 in a shell
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_nobody_reads_what_it_says(tmp_path, synthetic_root):
     overrides = [*TINY, f"data.root={synthetic_root}", "trainer.epochs=1", "folds=[0]"]
     command = [sys.executable, "-m", "salt.train", *overrides]

@@ -34,6 +34,7 @@ def read_facts(kind, file):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_file_predicts_what_the_run_does(finished, synthetic_root, kind, monkeypatch):
     monkeypatch.setattr(device, "fast_dtype", lambda _: torch.float32)  # salt.load takes what is fastest here
     ended = command(finished, "runs/a", "--to", kind, main=main)
@@ -55,6 +56,7 @@ def test_a_file_predicts_what_the_run_does(finished, synthetic_root, kind, monke
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_any_size_and_a_file_for_each_fold(finished, tmp_path, kind):
     suffix = FORMATS[kind].suffix
     words = ("--to", kind, "--size", "any", "--folds", "each", "--out", tmp_path / f"net{suffix}")

@@ -14,6 +14,7 @@ from salt.machine import interrupt
 
 @pytest.mark.parametrize("to", ["group", "each"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_signal_to_all_processes_is_answered_once_and_loader_workers_do_not_stop_the_step(
     synthetic_root, tmp_path, number, code, to
 ):

@@ -15,6 +15,13 @@ from salt.config import check_config
 
 GROUPS = ("input", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
 CASES = [(group, option) for group in GROUPS for option in options(group)]
+
+
+def marked(*case):
+    """A case of the tests below; Tiramisu's are slow."""
+    return pytest.param(*case, marks=[pytest.mark.slow] * ("tiramisu" in case or ("decoder", "tiramisu") in case))
+
+
 BASE = [o for o in TINY if not o.startswith(("data", "input", "decoder"))]
 WITHOUT_ENCODER = [o for o in BASE if not o.startswith("encoder")]
 SMALL_UNET = "decoder.channels=[24,20,18,16,16]"
@@ -75,7 +82,7 @@ def shake(model, seed=0):
             module.momentum = 1.0
 
 
-@pytest.fixture(params=CASES, ids=lambda case: "=".join(case), scope="module")
+@pytest.fixture(params=[marked(case) for case in CASES], ids=lambda case: "=".join(case), scope="module")
 def case(request):
     return built(overrides_of(*request.param))
 
@@ -181,7 +188,7 @@ def differ(one, other):
 
 
 SETTINGS = [
-    (group, option, key)
+    marked(group, option, key)
     for group, option in CASES
     for node in [raw_config(f"{group}={option}")[group.replace("-", "_")]]
     for key in flat(node)

@@ -111,6 +111,7 @@ def test_every_flipped_bit_of_the_tensors_is_found(stopped):
             checkpoint.read(stopped / "last.pt")
 
 
+@pytest.mark.slow
 def test_flipped_bits_of_the_directory_are_damage_or_harmless(stopped):
     file = stopped / "last.pt"
     content, generator = file.read_bytes(), torch.Generator().manual_seed(1)
@@ -232,6 +233,7 @@ def gradients(state):
     ("key", "value"),
     [("batch_size", "8"), ("clip", "0.000001"), ("compile", "true"), ("channels_last", "false")],
 )
+@pytest.mark.slow
 def test_every_key_of_accept_lets_a_run_go_on_and_takes_effect(tiny, tmp_path, monkeypatch, key, value):
     overrides = ["folds=[0]", "trainer.epochs=2", "optimizer=sgd", "optimizer.weight_decay=0", "optimizer.momentum=0"]
     overrides += ["optimizer.nesterov=false"]

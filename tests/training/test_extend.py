@@ -29,6 +29,7 @@ def start(finished, synthetic_root, tmp_path):
     return train
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on(start, tmp_path):
     run = tmp_path / "runs/a"
     old = pd.read_csv(run / "fold_1/metrics.csv")
@@ -74,6 +75,7 @@ def test_it_begins_with_the_weights_that_were_the_result(start, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["before the checkpoint", "before done is removed", "in the last epoch"])
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_with_the_same_bytes(start, tmp_path, where):
     other = shutil.copytree(tmp_path / "runs/a", tmp_path / "kept")
     assert start(*MORE).returncode == 0
@@ -98,6 +100,7 @@ def test_killed_anywhere_it_ends_with_the_same_bytes(start, tmp_path, where):
 
 
 @pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_takes_the_longer_schedule(tiny, tmp_path, noted):
     step, rates = fold_module.train_step, {}
 
@@ -147,6 +150,7 @@ def test_a_damaged_file_is_named(start, tmp_path, name):
     assert (tmp_path / "runs/a/fold_0/done").exists()
 
 
+@pytest.mark.slow
 def test_a_plateau_keeps_the_rate_that_it_had(start, tmp_path):
     settings = ("name=p", "schedule=plateau", "schedule.patience=0", "schedule.factor=0.5", "optimizer.lr=0.001")
     assert start(*settings).returncode == 0

@@ -93,6 +93,7 @@ def checkpoint_rows(path):
     return len(table.read_text().splitlines()) - 1 if table.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_run_killed_long_after_its_checkpoint_ends_like_an_undisturbed_one(config, tmp_path, monkeypatch):
     train(config, tmp_path / "a")
     trainer = config.trainer.model_copy(update={"checkpoint_seconds": 1e9})
@@ -276,6 +277,7 @@ def test_a_stopped_fold_waits_for_the_other_processes_after_its_state_is_saved(t
         ("plateau", "swa", "cutmix"),
     ],
 )
+@pytest.mark.slow
 def test_an_interrupted_run_of_other_options_ends_like_an_undisturbed_one(
     tiny, tmp_path, monkeypatch, schedule, averaging, augment
 ):

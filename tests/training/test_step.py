@@ -106,6 +106,7 @@ def test_a_loss_that_is_infinite_gives_no_step_even_where_its_gradient_is_finite
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.slow
 def test_a_good_step_is_the_same_after_any_number_of_bad_ones(tiny, optimizer):
     undisturbed, disturbed = (Training(tiny("loss=bce", f"optimizer={optimizer}", "averaging=none")) for _ in range(2))
     for training in (undisturbed, disturbed):
