@@ -177,6 +177,7 @@ def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path
     assert submitted[2:] == [[0, 1]]
 
 
+@pytest.mark.slow
 def test_a_fold_that_another_process_finishes_meanwhile_is_not_in_the_submission(tiny, tmp_path, monkeypatch):
     options = "data.n_folds=2", "trainer.epochs=1"
     crossval.run(tiny(*options), tmp_path)

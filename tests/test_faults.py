@@ -190,6 +190,7 @@ def test_a_file_size_limit_keeps_what_was_there(command, undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("options", ["ro", pytest.param("size=9m", marks=pytest.mark.faults)])
+@pytest.mark.slow
 def test_a_full_or_read_only_disk(command, undisturbed, tmp_path, options):
     # in a mount namespace of its own, so that nothing outlives the test
     unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]

@@ -87,6 +87,7 @@ def test_submit_and_report(finished):
         assert result.returncode == 1 and "is no run directory" in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_some_folds_are_partial_and_the_others_complete_them(tmp_path, synthetic_root, finished):
     run = tmp_path / "runs" / "a"
     arguments = [*TINY, f"data.root={synthetic_root}", "name=a"]

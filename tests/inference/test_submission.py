@@ -228,6 +228,7 @@ def test_every_mask_is_the_mean_over_weights_above_the_best_threshold(
     assert ties > 1000
 
 
+@pytest.mark.slow
 def test_a_trained_run_s_masks_and_probabilities_come_from_its_weights(with_constant_tiles, tmp_path):
     root, data = with_constant_tiles
     config = check_config(raw_config(*TINY, f"data.root={root}", *TILES, *CYCLES, "data.constant_tiles=model"))

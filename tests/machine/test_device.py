@@ -34,6 +34,7 @@ def share_kept(kept):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not GNU's")
+@pytest.mark.slow
 def test_memory_of_freed_tensors_serves_the_next_step():
     assert share_kept(True) > 0.9 and share_kept(False) < 0.1
 

@@ -83,6 +83,7 @@ def test_an_ablation_may_be_narrowed_and_a_list_is_a_value(tmp_path):
     assert len(find_points(tmp_path / "runs/ablation_placement")) == 4
 
 
+@pytest.mark.slow
 def test_a_dry_sweep_leaves_nothing_and_keeps_what_is_there(tmp_path, synthetic_root):
     arguments = ["-m", *TINY, f"data.root={synthetic_root}", "name=s", "loss=bce,dice", "dry_run=true"]
     result = salt(tmp_path, *arguments, "hydra/launcher=joblib")

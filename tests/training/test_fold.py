@@ -52,6 +52,7 @@ def config(tiny):
     )
 
 
+@pytest.mark.slow
 def test_two_runs_are_the_same_to_the_byte(config, tmp_path):
     train(config, tmp_path / "a")
     torch.rand(7)  # what other runs of the process drew does not matter
@@ -60,6 +61,7 @@ def test_two_runs_are_the_same_to_the_byte(config, tmp_path):
 
 
 @pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.slow
 def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monkeypatch, after):
     train(config, tmp_path / "a")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -68,6 +68,7 @@ def test_the_first_call_does_not_count(monkeypatch):
     assert len(calls) == 3
 
 
+@pytest.mark.slow
 def test_float16_on_a_cpu_is_warned_of(tiny, tmp_path, caplog):
     for precision in ("fp16", "fp32"):
         caplog.clear()

@@ -10,6 +10,7 @@ def train(finished, synthetic_root, *overrides):
     return salt(finished, *TINY, f"data.root={synthetic_root}", "init=runs/a", "trainer.epochs=1", *overrides)
 
 
+@pytest.mark.slow
 def test_each_fold_begins_with_the_same_fold(finished, synthetic_root):
     still = ["optimizer.lr=1e-12", "schedule.warmup_epochs=0", "optimizer.weight_decay=0", "schedule.final=0"]
     ended = train(finished, synthetic_root, "name=b", "encoder.weights=imagenet", *still)  # which cannot be had here
