@@ -31,7 +31,7 @@ ablation: setup  ## a toy sweep over the losses on generated tiles, to its table
 test: setup  ## run the tests (no network, no GPU); some of them with TESTS="tests/losses"
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
-slow: setup  ## the tests that take 8 seconds or more each (6 minutes on 2 cores)
+slow: setup  ## the longest tests, which make test leaves out
 	$(BIN)/python -m pytest -n 2 -m "slow and not faults and not gpu"
 
 faults: setup  ## the long form of the fault suite: kill, signals, full disks, damaged files (5 minutes on 2 cores)

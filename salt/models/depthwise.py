@@ -20,10 +20,10 @@ class GradientInStrips(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
     ) -> Tensor:
-        """The convolution of x (N C H W) with the kernels (C 1 h w)."""
+        """The convolution of x (N C H W) with the kernels (C 1 h w, or several for each channel: kC 1 h w)."""
         ctx.save_for_backward(x, weight)
         ctx.geometry = (stride, padding, dilation)
-        return F.conv2d(x, weight, None, stride, padding, dilation, len(weight))
+        return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -35,7 +35,7 @@ class GradientInStrips(torch.autograd.Function):
         def gradients(x: Tensor, weight: Tensor, padding: list[int], wanted: list[bool]) -> list[Tensor]:
             return list(
                 torch.ops.aten.convolution_backward(
-                    grad, x, weight, None, stride, padding, dilation, False, [0, 0], len(weight), wanted
+                    grad, x, weight, None, stride, padding, dilation, False, [0, 0], x.shape[1], wanted
                 )
             )
 
@@ -78,6 +78,6 @@ def speed_up_depthwise(model: nn.Module) -> None:
     EfficientNets trained 1.4 times as fast with it as in either format alone on an Intel Xeon with AMX.
     """
     for part in model.modules():
-        if isinstance(part, nn.Conv2d) and part.groups == part.in_channels == part.out_channels > 1:
+        if isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1:
             kind = type(part)  # a class of its own where padding is done as in TensorFlow
             part.__class__ = type(kind.__name__, (DepthwiseConv2d, kind), {})

@@ -13,6 +13,7 @@ from conftest import salt as command
 
 import salt
 from salt import build
+from salt.commands.export import KINDS as OFFERED
 from salt.commands.export import main
 from salt.data.tgs import read_dataset
 from salt.inference import formats
@@ -165,3 +166,7 @@ def test_no_number_is_a_difference(tiny):
     images = [(torch.zeros(n, 1, 101, 101, dtype=torch.uint8),) for n in (1, 2)]
     loaded = lambda image: np.full((len(image), 1, 101, 101), np.nan if len(image) == 2 else 0.5)  # noqa: E731
     assert np.isnan(largest_difference(model, loaded, images))
+
+
+def test_the_command_offers_every_format():
+    assert list(OFFERED) == list(FORMATS)
