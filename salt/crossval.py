@@ -26,7 +26,7 @@ from salt.runs.rundir import RunDir, how_to_remake
 from salt.runs.stacks import Size, Stack, empty_stack, load_stack, set_to_zero, sizes_of
 from salt.scoring.score import score_out_of_fold
 from salt.training.check import check_build
-from salt.training.extend import is_complete, reopen
+from salt.training.extend import epochs_done, is_complete, reopen
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead, duration
@@ -193,7 +193,12 @@ def log_estimate(
     config: RunConfig, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime
 ) -> None:
     """Log how long the folds that are not finished will take."""
-    todo = [fold for fold in config.fold_list if not is_complete(directory, fold, config.trainer.epochs)]
+    epochs = config.trainer.epochs
+    todo = {
+        fold: epochs_done(directory.fold(fold), epochs) if directory.is_done(fold) else 0
+        for fold in config.fold_list
+        if not is_complete(directory, fold, epochs)
+    }
     with memory_given_back(), out_of_memory_named(config):
         seconds = estimate_seconds(config, data, folds, todo, runtime)
     log.info(

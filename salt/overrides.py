@@ -17,6 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
+EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # where Hydra's launchers come from
 CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
 
 
@@ -100,6 +101,8 @@ def explain(error: Exception, words: list[str]) -> str:
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
+        if group == "hydra/launcher" and option in EXTRAS:
+            return f"{group}={option} is not installed: pip install 'salt-segmentation[{EXTRAS[option]}]'"
         near = difflib.get_close_matches(option, error.options, n=1)
         return f"{group}={option}: unknown option{did_you_mean(near)}\nThe options: {', '.join(error.options)}"
     unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))

@@ -9,11 +9,12 @@ import sys
 import pytest
 from conftest import TINY, salt
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 
 from salt.data.folds import read_folds, write_folds
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
+from salt.overrides import explain
 from salt.runs.files import locked
 
 
@@ -185,3 +186,14 @@ def test_other_mistakes_are_left_to_hydra(tmp_path):
     for typed in ("folds=[0,1", "loss.=3"):
         result = salt(tmp_path, typed)
         assert result.returncode == 1 and "See https://hydra.cc" in result.stderr and "quotes" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [("joblib", "joblib"), ("submitit_slurm", "slurm"), ("submitit_local", "slurm")]
+)
+def test_a_launcher_that_is_not_installed_names_its_extra(launcher, extra):
+    error = MissingConfigException("", f"hydra/launcher/{launcher}", ["basic"])
+    said = explain(error, [])
+    assert said == f"hydra/launcher={launcher} is not installed: pip install 'salt-segmentation[{extra}]'"
+    error = MissingConfigException("", "hydra/launcher/jobs", ["basic"])
+    assert explain(error, []) == "hydra/launcher=jobs: unknown option\nThe options: basic"

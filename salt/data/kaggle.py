@@ -2,12 +2,14 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from salt.data.archive import COMPETITION, PAGE
 
 RULES = f"{PAGE}/rules"
 TOKEN = "https://www.kaggle.com/settings"  # where an account's API token is made
+NO_TOKEN = ("401", "unauthorized", "could not find kaggle.json", "authenticate", "authentication required")
 # The command ends with exit code 0 also after these.
 FAILURES = ("Could not submit to competition", "Could not find competition", "Upload unsuccessful")
 
@@ -42,10 +44,12 @@ def call(*words: str) -> str:
     Raises:
         ValueError: it is missing, ends with an error, or reports one in its text alone.
     """
-    program = shutil.which("kaggle")
+    beside = str(Path(sys.executable).parent)  # of a virtual environment that is not activated
+    program = shutil.which("kaggle") or shutil.which("kaggle", path=beside)
     if program is None:
         raise ValueError(
-            f"the command kaggle is missing: pip install kaggle, and put a token from {TOKEN} where it says"
+            "the command kaggle is missing: pip install 'salt-segmentation[kaggle]', and put a token from "
+            f"{TOKEN} where it says"
         )
     done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
     text = f"{done.stdout}\n{done.stderr}"
@@ -57,7 +61,7 @@ def call(*words: str) -> str:
 def reason(text: str) -> str:
     """What an answer of the command means, and the address to visit."""
     low = text.lower()
-    if "401" in low or "unauthorized" in low or "could not find kaggle.json" in low or "authenticate" in low:
+    if any(words in low for words in NO_TOKEN):
         return f"kaggle has no valid token (401): make one at {TOKEN} and put it where kaggle's documentation says"
     if "403" in low or "rules" in low or "permission" in low:
         return f"kaggle refuses (403): log in, join the competition and accept its rules at {RULES}"

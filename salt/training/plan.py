@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -70,23 +71,25 @@ def counted(n: int, noun: str) -> str:
 
 
 def estimate_seconds(
-    config: RunConfig, data: Dataset, folds: NDArray[np.int64], todo: list[int], runtime: Runtime
+    config: RunConfig, data: Dataset, folds: NDArray[np.int64], todo: dict[int, int], runtime: Runtime
 ) -> float:
-    """Seconds that the folds `todo` will take, with their validation and the prediction of the test tiles.
+    """Seconds that some folds will take, with their validation and the prediction of the test tiles.
 
-    Without torch.compile, whose start takes long. Loading counts where the run has no worker processes for it.
+    `todo` has how many epochs of each of these folds are done already. Without torch.compile, whose start takes long.
+    Loading counts where the run has no worker processes for it.
     """
     if not todo:
         return 0.0
+    one = next(iter(todo))  # for all
     few, runtime = smaller(config, runtime)
     network = build_network(few, runtime)
     augment = build.build_augment(few)
-    dataset = TrainTiles(data.train, augment, (config.seed, todo[0]), config.data.size)
-    batches = epoch_batches(few, data.train, folds, todo[0])
+    dataset = TrainTiles(data.train, augment, (config.seed, one), config.data.size)
+    batches = epoch_batches(few, data.train, folds, one)
     loader = train_loader(dataset, batches, 0, pin_memory=False)
     with tempfile.TemporaryDirectory() as empty:
         state = start(few, len(batches), Path(empty), network.model, runtime)
-        fold = prepare(few, todo[0], data.train, folds, Path(empty), network, runtime, augment)
+        fold = prepare(few, one, data.train, folds, Path(empty), network, runtime, augment)
     state.model.train()
     seed_all(config.seed)
     loaded = next(iter(loader))
@@ -101,18 +104,21 @@ def estimate_seconds(
 
     step = fastest(train) / few.trainer.batch_size
     predicted = fastest(validate) / runtime.predict_batch_size
-    n_trained = len(epoch_batches(config, data.train, folds, todo[0])) * config.trainer.batch_size
-    n_validations = -(-config.trainer.epochs // config.trainer.validate_every)
+    n_trained = len(epoch_batches(config, data.train, folds, one)) * config.trainer.batch_size
     n_held_out, n_test = (
         len(Windows(images, positions, config.data.size))
         for images, positions in (
-            (data.train.images, np.flatnonzero(folds == todo[0])),
+            (data.train.images, np.flatnonzero(folds == one)),
             (data.test.images, np.arange(len(data.test.ids))),
         )
     )
-    n_predicted = n_held_out * n_validations + (n_held_out + n_test) * (1 + config.trainer.tta)
-    work = sum(fold.resolution.work(config.trainer.epochs))  # in epochs at full size, in which the trial's step was
-    return len(todo) * (work * n_trained * step + n_predicted * predicted)
+    work, total = fold.resolution.work(config.trainer.epochs), 0.0  # in epochs at full size, in which the trial was
+    for done in todo.values():
+        n_validations = math.ceil(config.trainer.epochs / config.trainer.validate_every)
+        n_validations -= done // config.trainer.validate_every
+        n_predicted = n_held_out * n_validations + (n_held_out + n_test) * (1 + config.trainer.tta)
+        total += sum(work[done:]) * n_trained * step + n_predicted * predicted
+    return total
 
 
 def fastest(call: Callable[[], None], rounds: int = 3) -> float:

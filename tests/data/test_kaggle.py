@@ -22,6 +22,10 @@ ANSWERS = {
         'echo "Could not find kaggle.json. Make sure it is located in /root/.config/kaggle." >&2; exit 1',
         "no valid token",
     ),
+    "no token, version 2.2": (
+        'printf "Authentication required to call the Kaggle API.\\n Save to ~/.kaggle/access_token\\n"; exit 1',
+        "no valid token",
+    ),
     "rules": (
         """echo "403 Client Error: Forbidden - You must accept this competition's rules" >&2; exit 1""",
         r"kaggle refuses \(403\).*tgs-salt-identification-challenge/rules",
@@ -61,8 +65,18 @@ def test_every_failure_is_one_line_and_a_failing_exit_code(stand_in, tmp_path, c
 
 def test_a_missing_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(kaggle.sys, "executable", str(tmp_path / "python"))
     ended = salt(tmp_path, "download", main=data_command.main)
-    assert ended.returncode == 1 and "the command kaggle is missing: pip install kaggle" in ended.stderr
+    assert ended.returncode == 1
+    assert "the command kaggle is missing: pip install 'salt-segmentation[kaggle]'" in ended.stderr
+
+
+def test_the_command_of_an_environment_that_is_not_activated_is_found(stand_in, tmp_path, monkeypatch):
+    calls = stand_in("echo Successfully submitted to TGS Salt Identification Challenge")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(kaggle.sys, "executable", str(tmp_path / "bin/python"))
+    assert kaggle.upload(tmp_path / "submission.csv", "first try").startswith("Successfully")
+    assert calls.exists()
 
 
 def test_a_download(stand_in, tmp_path):

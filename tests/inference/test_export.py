@@ -56,6 +56,21 @@ def test_a_file_predicts_what_the_run_does(finished, synthetic_root, kind, monke
     assert again.returncode == 1 and "exists already; nothing was written" in again.stderr
 
 
+@pytest.mark.slow
+def test_snapshots_are_in_the_mean(finished, synthetic_root, monkeypatch):
+    monkeypatch.setattr(device, "fast_dtype", lambda _: torch.float32)
+    cycles = ["schedule=cosine_restarts", "schedule.cycles=2", "schedule.snapshots=2", "trainer.epochs=2"]
+    settings = [*TINY, f"data.root={synthetic_root}", *cycles, "folds=[0]", "name=snapshots"]
+    assert command(finished, *settings).returncode == 0
+    ended = command(finished, "runs/snapshots", "--to", "torchscript", main=main)
+    assert ended.returncode == 0, ended.stderr
+    loaded = FORMATS["torchscript"].load((finished / "runs/snapshots/model.pt").read_bytes())
+    model = salt.load(finished / "runs/snapshots", device="cpu")
+    assert len(model.networks) == 2
+    images = read_dataset(synthetic_root).test.images[:3]
+    np.testing.assert_allclose(loaded(torch.from_numpy(images)[:, None])[:, 0], model.predict(images), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.slow
 def test_any_size_and_a_file_for_each_fold(finished, tmp_path, kind):

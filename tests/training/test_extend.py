@@ -135,6 +135,16 @@ def test_a_run_that_is_not_finished_takes_the_longer_schedule(tiny, tmp_path, no
         assert rate == pytest.approx(rates["whole"][at], rel=1e-9)
 
 
+def test_a_dry_run_counts_what_is_missing_alone(start, tiny, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(crossval, "estimate_seconds", lambda *given: (asked.append(given[3]), 60.0)[1])
+    (tmp_path / "runs/a/fold_1/done").unlink()
+    for epochs in (4, 2):
+        more = (f"trainer.epochs={epochs}", "accept=[trainer.epochs]")
+        crossval.run(tiny("name=a", "dry_run=true", *more), tmp_path / "runs/a")
+    assert asked == [{0: 2, 1: 0}, {1: 0}]
+
+
 def test_cycles_cannot_change(start):
     ended = start(*MORE, "schedule=cosine_restarts", "schedule.cycles=2")
     assert (

@@ -12,15 +12,15 @@ from salt.training import plan
 
 @pytest.fixture
 def seconds(tiny, monkeypatch):
-    """The estimate for folds, if a training step takes 8 s (1 s a tile) and a prediction 2 s (0.25 s a tile)."""
+    """The estimate for some folds, if a training step takes 8 s (1 s a tile) and a prediction 2 s (0.25 s a tile)."""
     times = iter([8.0, 2.0] * 9)
     monkeypatch.setattr(plan, "fastest", lambda call: (call(), next(times))[1])
 
-    def make(todo, *overrides):
+    def make(todo, *overrides, done=0):
         config = tiny("trainer.batch_size=8", "trainer.tta=true", *overrides)
         data = load_data(config)
         return plan.estimate_seconds(
-            config, data, assign_folds(config, data.train), todo, choose_runtime(config.trainer)
+            config, data, assign_folds(config, data.train), dict.fromkeys(todo, done), choose_runtime(config.trainer)
         )
 
     return make
@@ -33,6 +33,17 @@ def test_all_steps_validations_and_predictions_are_counted(seconds):
     assert seconds([1], "trainer.epochs=3", "trainer.validate_every=2") == 3 * 8 + 0.25 * (2 * 12 + 2 * (12 + 6))
     assert seconds([1], "trainer.epochs=1", "trainer.tta=false") == 8 + 0.25 * (12 + 12 + 6)
     assert seconds([]) == 0
+
+
+def test_epochs_that_are_done_are_not_counted(seconds):
+    last = 2 * (12 + 6)
+    assert seconds([0], "trainer.epochs=3", done=2) == 8 + 0.25 * (12 + last)
+    assert seconds([0, 1], "trainer.epochs=5", "trainer.validate_every=2", done=3) == 2 * (
+        2 * 8 + 0.25 * (2 * 12 + last)
+    )
+    growing = ("resolution=growing", "resolution.scale=[0.5]", "resolution.until=[0.5]")
+    assert seconds([0], "trainer.epochs=4", *growing) == (2 * 0.25 + 2) * 8 + 0.25 * (4 * 12 + last)
+    assert seconds([0], "trainer.epochs=4", *growing, done=1) == (0.25 + 2) * 8 + 0.25 * (3 * 12 + last)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,7 @@ def test_loading_counts_where_no_workers_do_it_beside_the_steps(tiny, monkeypatc
     monkeypatch.setattr(plan, "fastest", lambda call: (call(), call(), 1.0)[2])
     config = tiny(f"trainer.workers={workers}")
     data = load_data(config)
-    plan.estimate_seconds(config, data, assign_folds(config, data.train), [0], choose_runtime(config.trainer))
+    plan.estimate_seconds(config, data, assign_folds(config, data.train), {0: 0}, choose_runtime(config.trainer))
     assert len(batches) == loaded
 
 
