@@ -169,6 +169,7 @@ class RunConfig(Section):
     init: Place | None  # a run directory: fold k begins with the weights of its fold k; null: with the encoder's
     dry_run: bool
     accept: list[str]  # keys whose value may differ from the run that goes on, such as trainer.batch_size
+    report: bool = True  # write report.html at the end; a run of an earlier version lacks the key
     data: Data
     input: Input
     encoder: Encoder

@@ -2,7 +2,8 @@
 
 import logging
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,16 @@ from salt import build
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_folds, keep_folds
 from salt.data.load import load_data, settled
-from salt.data.tiles import Dataset, Tiles
+from salt.data.tiles import Dataset
 from salt.inference.submission import is_fresh, origin_of, submit
 from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
 from salt.network import Network, build_network
 from salt.reporting.curves import write_curves
+from salt.reporting.page import PAGE, write_page
+from salt.reporting.scores import write_scores
 from salt.runs.files import locked, read_json, remove, sha256, write_text
-from salt.runs.results import write_results
-from salt.runs.rundir import RunDir, how_to_remake
-from salt.runs.stacks import Size, Stack, empty_stack, load_stack, set_to_zero, sizes_of
-from salt.scoring.score import score_out_of_fold
+from salt.runs.rundir import RunDir
 from salt.training.check import check_build
 from salt.training.extend import epochs_done, is_complete, reopen
 from salt.training.fold import train_fold
@@ -39,12 +39,18 @@ COLLECT_SECONDS = 3600.0  # to wait for another one that scores and predicts
 
 
 def run(
-    config: RunConfig, path: Path, device: str | None = None, in_parts: bool = False, points_left: int = 0
+    config: RunConfig,
+    path: Path,
+    device: str | None = None,
+    in_parts: bool = False,
+    points_left: int = 0,
+    command: Sequence[str] | None = None,
 ) -> float | None:
     """Do or finish a run in the directory `path`; returns the out-of-fold score (None for a dry run).
 
     `device` stands for trainer.device=auto or cuda. A run that is done `in_parts` gets its submission when all folds
-    are finished (one that is there is kept in step with the score). `points_left` of a sweep come after this one.
+    are finished (one that is there is kept in step with the score). `points_left` of a sweep come after this one;
+    environment.json keeps the `command`.
 
     Raises:
         ValueError: data, config or an existing run directory do not allow it.
@@ -70,13 +76,13 @@ def run(
     check_first_weights(config, data.train.ids, folds, begin)
     log_plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
-        if distributed.world_size() == 1:
-            log_estimate(config, data, folds, directory, runtime)
+        log_estimate(config, data, folds, directory, runtime)
         distributed.leave()
         return None
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
-        directory.claim(*belongings)  # checked again: another process may have written it before the lock was taken
+        # checked again: another process may have written it before the lock was taken
+        directory.claim(*belongings, command)
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
         score = complete_run(config, data, folds, directory, runtime, in_parts, points_left)
@@ -104,6 +110,7 @@ def complete_run(
         score, origin = distributed.from_main(lambda: collect(config, directory, data, folds, in_parts))
         if origin is not None:
             submit(config, directory, origin, data.test, runtime, network)
+        write_report(config, directory, data, in_parts)
     return score
 
 
@@ -125,6 +132,21 @@ def collect(
         log.info("%s is of these weights and this threshold already", submission)
         return score["map"], None
     return score["map"], origin
+
+
+def write_report(config: RunConfig, directory: RunDir, data: Dataset, in_parts: bool) -> None:
+    """Write report.html, unless other processes still train folds; a page that fails is no reason to fail a run."""
+    if not (config.report and distributed.is_main()):
+        return
+    if in_parts and read_json(directory.path / "score.json", "partial")["partial"]:
+        return
+    began = time.perf_counter()
+    try:
+        write_page(directory, data=data)
+    except Exception as error:
+        log.warning("no %s: %s: %s", directory.path / PAGE, type(error).__name__, error)
+        return
+    log.info("%s: open it in a browser (written in %.0f s)", directory.path / PAGE, time.perf_counter() - began)
 
 
 def check_network(config: RunConfig, begin: list[int]) -> int:
@@ -192,7 +214,9 @@ def out_of_memory(config: RunConfig, error: Exception) -> str:
 def log_estimate(
     config: RunConfig, data: Dataset, folds: NDArray[np.int64], directory: RunDir, runtime: Runtime
 ) -> None:
-    """Log how long the folds that are not finished will take."""
+    """Log how long the folds that are not finished will take, if one process trains them."""
+    if distributed.world_size() > 1:
+        return
     epochs = config.trainer.epochs
     todo = {
         fold: epochs_done(directory.fold(fold), epochs) if directory.is_done(fold) else 0
@@ -217,77 +241,3 @@ def out_of_memory_named(config: RunConfig) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ValueError(out_of_memory(config, error)) from error
-
-
-def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDArray[np.int64]) -> dict[str, Any]:
-    """Write oof.npz, oof.csv and score.json from all finished folds; returns the content of score.json."""
-    assert tiles.masks is not None
-    done = directory.done_folds(config.data.n_folds)
-    missing = sorted(set(range(config.data.n_folds)) - set(done))
-    index = np.concatenate([np.flatnonzero(folds == fold) for fold in done])
-    ids = np.array([tiles.ids[i] for i in index])
-    probabilities = empty_stack(sizes_of(tiles.masks[index]), np.float16)
-    for fold in done:
-        here = np.flatnonzero(folds[index] == fold)
-        probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist(), sizes_of(probabilities[here]))
-    if config.data.constant_tiles == "empty":
-        set_to_zero(probabilities, tiles.constant[index])
-    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
-    for row in result.summary["folds"]:
-        row |= read_timing(directory.fold(row["fold"]))
-    score = result.summary | {"partial": bool(missing), "missing_folds": missing}
-    write_results(directory.path, ids, probabilities, result.table, score)
-    log.info(
-        "out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %d tiles, threshold %.2f",
-        score["map"],
-        score["map_at_0.5"],
-        score["map_all_empty"],
-        score["n"],
-        score["threshold"],
-    )
-    if score["map"] <= score["map_all_empty"]:
-        log.warning("this run is no better than predicting every tile empty, which scores %.4f", score["map_all_empty"])
-    short = [row["fold"] for row in score["folds"] if (row["epochs"] or config.trainer.epochs) < config.trainer.epochs]
-    if short:
-        log.warning(
-            "the folds %s have fewer than trainer.epochs=%d; the same command with folds=all goes on with them",
-            short,
-            config.trainer.epochs,
-        )
-    if missing:
-        log.warning(
-            "partial: the folds %s are missing; score and submission come from the folds %s alone",
-            missing,
-            done,
-        )
-    return score
-
-
-def read_held_out(fold: Path, ids: list[str], sizes: list[Size]) -> Stack:
-    """The out-of-fold probabilities (N H W, or N arrays) of a finished fold.
-
-    Raises:
-        OSError: its file cannot be read, which says nothing about its content.
-        ValueError: its file is missing, damaged or of other tiles.
-    """
-    file = fold / "oof.npz"
-    if not file.exists():
-        raise ValueError(f"{file} is missing. {how_to_remake(file)}")
-    content = file.read_bytes()
-    try:
-        found, probabilities = load_stack(content, "probabilities")
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}. {how_to_remake(file)}") from None
-    if found != ids or sizes_of(probabilities) != sizes:
-        raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {how_to_remake(file)}")
-    return probabilities
-
-
-def read_timing(fold: Path) -> dict[str, Any]:
-    """Epochs and seconds of a finished fold; None where their file is lost, since nothing else depends on them."""
-    keys = ("epochs", "seconds", "images_per_second")
-    try:
-        return read_json(fold / "timing.json", *keys)
-    except ValueError as error:
-        log.warning("%s; score.json tells no times of this fold", error)
-        return dict.fromkeys(keys)

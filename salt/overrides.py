@@ -130,6 +130,18 @@ def near_keys(key: str, words: list[str]) -> list[str]:
     return same_end[:1] or difflib.get_close_matches(key, keys, n=1)
 
 
+def default_settings() -> dict[str, Any]:
+    """The settings of `salt-train` without any words; also within a run, whose own Hydra stays as it is."""
+    own = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            settings: Any = OmegaConf.to_container(compose("train"), resolve=True)
+    finally:
+        GlobalHydra.instance().hydra = own
+    return settings
+
+
 def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """The dotted keys of nested settings, of the sections too."""
     for key, value in node.items() if isinstance(node, dict) else ():

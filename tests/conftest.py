@@ -37,6 +37,7 @@ TINY = [
     "data.n_folds=2",
     "data.synthetic.n_train=24",
     "data.synthetic.n_test=6",
+    "report=false",  # a second each, of hundreds of runs
     "encoder=any",
     "encoder.name=tu-test_resnet",  # 0.4 M parameters
     "encoder.weights=null",

@@ -82,11 +82,11 @@ def test_a_report_needs_no_data(copy, synthetic_root, tmp_path):
         result = salt(tmp_path, "runs/a", "--root", root, main=report.main)
         score = json.loads((copy / "score.json").read_text())
         assert result.returncode == 0 and f"out-of-fold map {score['map']:.4f}" in result.stdout
-        (line,) = [line for line in result.stdout.splitlines() if line.startswith("no new picture: ")]
+        (line,) = [line for line in result.stdout.splitlines() if line.startswith("report.html lacks a part: ")]
         assert reason in line and "--root FOLDER" in line and "data.root" not in line
         assert not (copy / "report.png").exists()
     synthetic_root = shutil.copytree(synthetic_root, tmp_path / "moved = (1)")
-    assert "no new picture" not in salt(tmp_path, "runs/a", "--root", synthetic_root, main=report.main).stdout
+    assert "lacks a part" not in salt(tmp_path, "runs/a", "--root", synthetic_root, main=report.main).stdout
     assert (copy / "report.png").exists()
     (copy / "oof.npz").write_bytes(b"x")
     result = salt(tmp_path, "runs/a", "--root", synthetic_root, main=report.main)
@@ -110,7 +110,7 @@ def test_a_run_on_a_read_only_disk_is_reported_but_not_submitted(copy, synthetic
 
     reported = run("commands.report", "runs/a", "--root", "data")
     assert reported.returncode == 0 and "out-of-fold map" in reported.stdout and reported.stderr == ""
-    assert "no new picture: runs/a/report.png cannot be written" in reported.stdout
+    assert "not written: runs/a/report.html cannot be written" in reported.stdout
     submitted = run("commands.submit", "runs/a", "--root", "data")
     assert submitted.returncode == 1 and submitted.stderr.startswith("salt-submit: ")
     assert "Read-only" in submitted.stderr and submitted.stderr.count("\n") == 1 and submitted.stdout == ""

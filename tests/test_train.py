@@ -80,6 +80,7 @@ def test_submit_and_report(finished):
     result = salt(finished, "runs/a", main=report.main)
     assert result.returncode == 0 and "out-of-fold map" in result.stdout
     assert (finished / "runs/a/report.png").read_bytes()[:4] == b"\x89PNG"
+    assert (finished / "runs/a/report.html").read_text().rstrip().endswith("</html>")
     result = salt(finished, "runs/a", "--device", "gpu", main=submit.main)
     assert result.returncode == 1 and "trainer.device" in result.stderr and "Traceback" not in result.stderr
     for main in (submit.main, report.main):

@@ -1,4 +1,4 @@
-"""The command `salt-report RUN`: what a run scored and wrote, and a picture of its out-of-fold predictions."""
+"""The command `salt-report RUN`: what a run scored and wrote, and its page to look at."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from salt.reporting.run import report
 
 
 def main() -> None:
-    """Print the report and write RUN/report.png; exit code 1 and one message if it fails."""
+    """Print the report, write RUN/report.html and report.png; exit code 1 and one message if it fails."""
     with messages("salt-report"):
-        parser = make_parser("salt-report", "Print what a run scored and wrote; draw RUN/report.png.")
+        parser = make_parser("salt-report", "Print what a run scored and wrote; write RUN/report.html and report.png.")
         parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
         parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
         arguments = parser.parse_args()

@@ -19,7 +19,7 @@ from salt.machine.device import Runtime
 from salt.network import Network, build_network
 from salt.runs.files import read_json, sha256, write_json, write_text
 from salt.runs.rundir import BLEND, RunDir, weight_files
-from salt.runs.stacks import Stack, empty_stack, set_to_zero, sizes_of
+from salt.runs.stacks import Stack, empty_stack, save_stack, set_to_zero, sizes_of
 from salt.scoring.metrics import is_salt
 
 log = logging.getLogger(__name__)
@@ -57,19 +57,24 @@ def write_predictions(
 ) -> None:
     """Write submission.csv from what `predict` says of the test tiles at some positions.
 
-    submission.json tells from which weights and threshold it came.
+    submission.json tells from which weights and threshold it came; test.npz has the probabilities, 255 times as large
+    and rounded.
     """
     salt = empty_stack(sizes_of(tiles.images), np.bool_)
+    shares = empty_stack(sizes_of(tiles.images), np.uint8)
     for start in range(0, len(salt), PREDICTED):
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
         probabilities = predict(positions)
         if distributed.is_main():
             for i, image in zip(positions, probabilities, strict=True):
                 salt[i] = is_salt(image, origin["threshold"])
+                shares[i] = np.rint(image * 255)
     if not distributed.is_main():
         return
     if config.data.constant_tiles == "empty":
         set_to_zero(salt, tiles.constant)
+        set_to_zero(shares, tiles.constant)
+    save_stack(directory.path / "test.npz", np.array(tiles.ids), probabilities=shares)
     file = directory.path / "submission.csv"
     write_submission(file, tiles.ids, salt)
     write_json(directory.path / "submission.json", origin | {"sha256": sha256(file)})

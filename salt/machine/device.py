@@ -177,6 +177,18 @@ class AsyncScalars:
         return self._copy.tolist()
 
 
+def peak_memory(device: torch.device) -> float | None:
+    """The most memory in GB that this process had until now, on the GPU or in all; None where the system tells none."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kilobytes elsewhere
+
+
 def seed_all(*key: int) -> None:
     """Seed Python, NumPy and torch from a key such as (seed, fold, epoch)."""
     words = np.random.SeedSequence(key).generate_state(3)

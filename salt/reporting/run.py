@@ -11,11 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from salt.data.load import load_data_of_run
-from salt.data.tiles import Dataset
+from salt.reporting.facts import Facts
+from salt.reporting.page import PAGE, write_page
 from salt.runs.files import write_atomic
 from salt.runs.rundir import RunDir
-from salt.runs.stacks import Stack, load_stack
+from salt.runs.stacks import Stack
 from salt.scoring.metrics import is_salt
 
 FILES = {
@@ -23,6 +23,8 @@ FILES = {
     "oof.csv": "every training tile: fold, coverage, IoU, score, threshold",
     "oof.npz": "its probabilities from the fold that did not see it",
     "submission.csv": "the Kaggle submission",
+    "test.npz": "probabilities of the test tiles, 255 times as large and rounded",
+    "report.html": "all of it to look at: curves, figures, every tile; open it in a browser",
     "report.png": "tile, truth, probability and prediction of a few tiles",
     "folds.csv": "which tile is validated in which fold",
     "config.yaml": "all settings",
@@ -35,18 +37,21 @@ TRUTH, PREDICTION = "limegreen", "darkorange"
 
 
 def report(path: Path, root: str | None) -> None:
-    """Print scores and files of the run in `path` and draw its picture, if its data is at hand.
+    """Print scores and files of the run in `path`; write its page, and its picture if the data is at hand.
 
     Raises:
         ValueError: it is no run with a score of its finished folds.
     """
     directory = RunDir(path)
-    config = directory.read_config()
-    print_scores(directory.read_score(config.data.n_folds))
+    print_scores(directory.read_score(directory.read_config().data.n_folds))
     try:
-        write_picture(directory, load_data_of_run(directory, config, root))
-    except (ValueError, OSError) as error:  # the picture alone needs the data, and a disk that can be written
-        print(f"\nno new picture: {error}")
+        facts = write_page(directory, root)
+        for problem in facts.problems:
+            print(f"\n{PAGE} lacks a part: {problem}")
+        if facts.held_out is not None:
+            write_picture(directory, facts)
+    except OSError as error:  # such as a disk that cannot be written; the numbers are there all the same
+        print(f"\nnot written: {error}")
     print(f"\nwritten in {path}:")
     for name, meaning in FILES.items():
         if (path / name).exists():
@@ -54,22 +59,11 @@ def report(path: Path, root: str | None) -> None:
     print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, metrics.png (learning curves), oof.npz, timing.json")
 
 
-def write_picture(directory: RunDir, data: Dataset) -> None:
-    """Write report.png from a run's out-of-fold predictions.
-
-    Raises:
-        ValueError: they are missing or damaged.
-    """
-    assert data.train.masks is not None
-    file = directory.path / "oof.npz"
-    try:
-        ids, probabilities = load_stack(file.read_bytes(), "probabilities")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}") from None
-    position = {tile_id: i for i, tile_id in enumerate(data.train.ids)}
-    index = [position[i] for i in ids]
-    table = pd.read_csv(directory.path / "oof.csv", dtype={"id": str})
-    picture = draw(table, data.train.images[index], data.train.masks[index], probabilities)
+def write_picture(directory: RunDir, facts: Facts) -> None:
+    """Write report.png from a run's out-of-fold predictions."""
+    assert facts.held_out is not None and facts.held_out.tiles.masks is not None
+    tiles, index = facts.held_out.tiles, facts.held_out.positions
+    picture = draw(facts.table, tiles.images[index], facts.held_out.tiles.masks[index], facts.held_out.probabilities)
     write_atomic(directory.path / "report.png", lambda temporary: temporary.write_bytes(picture))
 
 

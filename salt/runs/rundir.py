@@ -3,7 +3,7 @@
 import platform
 import shlex
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from salt.runs.files import check_free, read_json, read_yaml, remove, write_json
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
 FREE_KEYS = (
-    *("name", "folds", "dry_run", "accept", "data.root", "data.cache"),
+    *("name", "folds", "dry_run", "accept", "report", "data.root", "data.cache"),
     *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
 )
 # Null until the data was read; then what it has.
@@ -170,10 +170,17 @@ class RunDir:
         for fold in [fold for fold in folds if not self.is_done(fold)][:1]:
             check_free(self.fold(fold), "fold")
 
-    def claim(self, config: dict[str, Any], data_digest: str, weights_digest: str | None = None) -> None:
+    def claim(
+        self,
+        config: dict[str, Any],
+        data_digest: str,
+        weights_digest: str | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
         """Take the directory for this config, or make sure that it already belongs to it (see `check`).
 
-        A difference in a key that `accept` names is written into config.yaml, and noted in environment.json.
+        A difference in a key that `accept` names is written into config.yaml, and noted in environment.json, which
+        also keeps the words of the command that began the run.
         """
         file = self.path / "config.yaml"
         record = self.path / "environment.json"
@@ -185,7 +192,8 @@ class RunDir:
                 write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        write_json(record, environment() | {"data_sha256": data_digest, "weights_sha256": weights_digest})
+        digests = {"data_sha256": data_digest, "weights_sha256": weights_digest}
+        write_json(record, environment() | digests | {"command": None if command is None else list(command)})
 
 
 def read_settings(run: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from salt.inference.ensemble import predict_mean
 from salt.inference.predict import BLOCK, inputs, predict, to_float
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
-from salt.machine.device import AsyncScalars, Runtime, seed_all
+from salt.machine.device import AsyncScalars, Runtime, peak_memory, seed_all
 from salt.network import Network
 from salt.runs.files import write_json
 from salt.runs.rundir import has_checkpoint, snapshot_file
@@ -162,8 +162,8 @@ def finish(fold: Fold, state: State) -> list[Path]:
         probabilities = predict_mean(fold.network, files, fold.tiles, fold.held_out, fold.runtime, tta, "validate")
     ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
     save_stack(fold.path / "oof.npz", ids, probabilities=halves(probabilities))
-    rate, seconds = state.clock.images_per_second, state.clock.seconds
-    write_json(fold.path / "timing.json", {"epochs": state.epoch, "seconds": seconds, "images_per_second": rate})
+    times = {"epochs": state.epoch, "seconds": state.clock.seconds, "images_per_second": state.clock.images_per_second}
+    write_json(fold.path / "timing.json", times | {"memory_gb": peak_memory(fold.runtime.device)})
     return files
 
 

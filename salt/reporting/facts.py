@@ -1,0 +1,176 @@
+"""What lies in a run directory, read for its report page: a file that is damaged costs its part of the page alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from salt.config import RunConfig
+from salt.data import rle
+from salt.data.load import load_data_of_run
+from salt.data.tiles import Dataset, Tiles
+from salt.overrides import default_settings
+from salt.runs.files import read_json
+from salt.runs.results import read_tiles
+from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir, flatten
+from salt.runs.stacks import Stack, load_stack, sizes_of
+from salt.scoring.comparison import bootstrap
+from salt.scoring.metrics import is_salt
+
+NO_DEFAULT = "(not in the default run)"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the run, and what the default run has, if that is something else."""
+
+    key: str
+    value: Any
+    default: Any = None
+    differs: bool = False
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Tiles with their probabilities (N H W, or N arrays), in the order of the table or of the submission."""
+
+    tiles: Tiles
+    positions: NDArray[np.int64]  # of the predicted ones among the tiles
+    probabilities: Stack  # float16, or uint8: 255 times as much
+    salt: list[NDArray[np.bool_]]  # the predicted masks
+
+
+@dataclass
+class Facts:
+    """A run as far as it can be read; `problems` names what cannot."""
+
+    path: Path
+    config: RunConfig
+    score: dict[str, Any]
+    table: pd.DataFrame  # of the scored tiles: id, fold, coverage, iou, score, threshold
+    interval: tuple[float, float]  # of the score
+    problems: list[str] = field(default_factory=list)
+    curves: dict[int, pd.DataFrame] = field(default_factory=dict)  # of each finished fold
+    environment: dict[str, Any] = field(default_factory=dict)
+    settings: list[Setting] = field(default_factory=list)
+    held_out: Predicted | None = None
+    test: Predicted | None = None
+
+    def attempt(self, read: Callable[..., T], *given: Any) -> T | None:
+        """What a function reads, or None and one more problem."""
+        try:
+            return read(*given)
+        except (ValueError, OSError, KeyError) as error:
+            self.problems.append(str(error))
+            return None
+
+
+def read_facts(directory: RunDir, root: str | None = None, data: Dataset | None = None) -> Facts:
+    """Read a run; `data` is its data set, where it is in memory already.
+
+    Raises:
+        ValueError: it is no run, or its score.json or oof.csv, without which there is nothing to tell, cannot be read.
+    """
+    config = directory.read_config()
+    score = directory.read_score(config.data.n_folds)
+    table = read_table(directory.path / "oof.csv")
+    low, high = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy())[0]
+    facts = Facts(directory.path, config, score, table, (float(low), float(high)))
+    facts.environment = facts.attempt(read_json, directory.path / "environment.json") or {}
+    facts.settings = facts.attempt(list_settings, config) or []
+    if not (directory.path / BLEND).exists():  # a blend's folds lie in its runs
+        for row in score["folds"]:
+            curve = facts.attempt(read_curve, directory.fold(row["fold"]) / "metrics.csv")
+            if curve is not None:
+                facts.curves[row["fold"]] = curve
+    data = data or facts.attempt(load_data_of_run, directory, config, root)
+    if data is not None:
+        facts.held_out = facts.attempt(read_held_out, directory.path, data.train, table)
+        if (directory.path / "test.npz").exists():
+            facts.test = facts.attempt(read_test, directory.path, data.test)
+    return facts
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """The scored tiles, with all their columns.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    order = read_tiles(file).index  # checks it
+    table = pd.read_csv(file, dtype={"id": str}, keep_default_na=False)
+    for column in ("iou", "threshold"):
+        if column not in table or not pd.to_numeric(table[column], errors="coerce").between(0, 1).all():
+            raise ValueError(f"{file} is damaged: {column} is not within 0 ... 1 everywhere")
+    assert len(order) == len(table)
+    return table
+
+
+def read_curve(file: Path) -> pd.DataFrame:
+    """The metrics of a fold's epochs.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    try:
+        return pd.read_csv(file)[["epoch", "lr", "loss", "map_at_0.5", "iou", "empty"]].astype(float)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from None
+
+
+def read_held_out(run: Path, tiles: Tiles, table: pd.DataFrame) -> Predicted:
+    """The training tiles as predicted by networks that did not see them; masks by each tile's own threshold."""
+    positions, probabilities = read_probabilities(run / "oof.npz", tiles, table["id"].tolist())
+    salt = [is_salt(p, threshold) for p, threshold in zip(probabilities, table["threshold"], strict=True)]
+    return Predicted(tiles, positions, probabilities, salt)
+
+
+def read_test(run: Path, tiles: Tiles) -> Predicted:
+    """The test tiles as predicted; masks are those of the submission.
+
+    Raises:
+        ValueError: a file is missing, damaged or of other tiles.
+    """
+    positions, probabilities = read_probabilities(run / "test.npz", tiles, tiles.ids)
+    file = run / "submission.csv"
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False).set_index("id").loc[tiles.ids]
+        salt = [mask != 0 for mask in rle.decode_sizes(table["rle_mask"].tolist(), sizes_of(tiles.images))]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from None
+    return Predicted(tiles, positions, probabilities, salt)
+
+
+def read_probabilities(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArray[np.int64], Stack]:
+    """The probabilities in a file, which must be of the tiles with these ids, and where these are among all tiles.
+
+    Raises:
+        ValueError: the file is missing, damaged or of other tiles.
+    """
+    try:
+        found, probabilities = load_stack(file.read_bytes(), "probabilities")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from None
+    place = {name: i for i, name in enumerate(tiles.ids)}
+    if found != ids or not set(found) <= set(place):
+        raise ValueError(f"{file} is damaged: it holds other tiles than expected")
+    positions = np.array([place[name] for name in found], dtype=np.int64)
+    if sizes_of(probabilities) != sizes_of(tiles.images[positions]):
+        raise ValueError(f"{file} is damaged: its tiles have other sizes than the data's")
+    return positions, probabilities
+
+
+def list_settings(config: RunConfig) -> list[Setting]:
+    """Every setting of a run, beside what `salt-train` without any words has."""
+    defaults = flatten(default_settings())
+    settings = []
+    for key, value in flatten(config.model_dump(mode="json", by_alias=True)).items():
+        default = defaults.get(key, NO_DEFAULT)
+        differs = value != default and key not in SETTLED_KEYS
+        settings.append(Setting(key, value, default if differs else None, differs))
+    return settings

@@ -1,0 +1,131 @@
+"""The figures of report pages, as SVG that takes the page's colours, so that they are readable on dark pages too."""
+
+import re
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from salt.scoring.metrics import THRESHOLDS
+
+# Colours that the page's style sheet replaces; matplotlib itself knows no names of CSS.
+INK, GRID = "#010203", "#040506"
+PAGE_COLOURS = {INK: "currentColor", GRID: "var(--line)"}
+MAIN, SECOND = "#0a84c6", "#d97706"  # readable on white and on dark
+FOLDS = ("#0a84c6", "#d97706", "#2a9d5c", "#b5489b", "#8a6d3b", "#d64545", "#5a6acf", "#5f8a8b", "#a3a300", "#7f7f7f")
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "text.parse_math": False,  # a name may hold a $
+}
+
+
+def make_axes(n: int = 1, width: float = 5.2, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """A figure with axes side by side; to be called and drawn on within `mpl.rc_context(STYLE)`."""
+    figure = Figure(figsize=(width * n, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    FigureCanvasSVG(figure)
+    axes = figure.subplots(1, n, squeeze=False)[0]
+    for one in axes:
+        one.patch.set_alpha(0)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes)
+
+
+def svg(figure: Figure, name: str, description: str) -> Markup:
+    """The figure as an SVG element for a page: `name` tells its ids from those of others, `description` is read out."""
+    text = StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    content = text.getvalue()
+    content = content[content.index("<svg") :]
+    content = re.sub(r"<metadata>.*?</metadata>", "", content, flags=re.DOTALL)
+    content = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", content)
+    for colour, instead in PAGE_COLOURS.items():
+        content = content.replace(colour, instead)
+    content = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', content, count=1)
+    label = escape(description)
+    return Markup(content.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+
+
+def threshold_curve(means: NDArray[np.float64], by_fold: dict[int, NDArray[np.float64]], threshold: float) -> Markup:
+    """Mean score at each candidate of the threshold, of all tiles and of each fold; the chosen one is marked."""
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = make_axes()
+        for fold, values in by_fold.items():
+            axes.plot(
+                THRESHOLDS, values, color=FOLDS[fold % len(FOLDS)], linewidth=0.8, alpha=0.7, label=f"fold {fold}"
+            )
+        axes.plot(THRESHOLDS, means, color=INK, linewidth=2, label="all tiles")
+        chosen = int(np.abs(THRESHOLDS - threshold).argmin())
+        axes.plot([threshold], [means[chosen]], "o", color=SECOND, markersize=8, label=f"chosen: {threshold:g}")
+        axes.set(xlabel="threshold of the probability", ylabel="mean score (map)", xlim=(0, 1))
+        axes.legend(fontsize=8, ncols=2)
+        return svg(figure, "threshold", f"Mean score by threshold; the highest is {means.max():.4f} at {threshold:g}.")
+
+
+def coverage_bars(names: list[str], scores: list[float], counts: list[int]) -> Markup:
+    """Mean score of the tiles of each class of coverage, with the number of tiles."""
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = make_axes()
+        bars = axes.bar(range(len(names)), scores, color=MAIN, width=0.7)
+        axes.bar_label(bars, [f"{n:,}" for n in counts], fontsize=8, padding=2)
+        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.set(xlabel="percent of the tile that is salt (above each bar: tiles)", ylabel="mean score", ylim=(0, 1.08))
+        axes.grid(axis="x", visible=False)
+        said = "; ".join(
+            f"{name}: {score:.3f} of {n} tiles" for name, score, n in zip(names, scores, counts, strict=True)
+        )
+        return svg(figure, "coverage", f"Mean score by class of coverage. {said}.")
+
+
+def reliability_diagram(bins: pd.DataFrame, error: float) -> Markup:
+    """Share of salt among pixels of like probability; the diagonal is a network whose probabilities are right."""
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = make_axes()
+        axes.plot([0, 1], [0, 1], color=GRID, linewidth=1)
+        axes.plot(bins["probability"], bins["salt"], "o-", color=MAIN, markersize=4, label="share of them that is salt")
+        axes.bar(bins["probability"], bins["share"], width=0.03, color=SECOND, alpha=0.6, label="share of all pixels")
+        axes.set(xlabel="probability of the pixels", xlim=(-0.03, 1.03), ylim=(0, 1.02))
+        axes.legend(fontsize=8, loc="upper center")
+        return svg(figure, "reliability", f"Share of salt by probability; mean distance to the diagonal {error:.4f}.")
+
+
+def learning_curves(curves: dict[int, pd.DataFrame]) -> Markup:
+    """Loss, learning rate and validation score over the epochs, a line for each fold."""
+    with mpl.rc_context(STYLE):
+        figure, panels = make_axes(3, width=3.9, height=2.9)
+        for fold, table in curves.items():
+            style: dict[str, Any] = {"color": FOLDS[fold % len(FOLDS)], "linewidth": 1.2, "label": f"fold {fold}"}
+            style["marker"] = "." if len(table) < 20 else ""
+            for axes, column in zip(panels, ("loss", "lr", "map_at_0.5"), strict=True):
+                rows = table.dropna(subset=[column])
+                axes.plot(rows["epoch"], rows[column], **style)
+        for axes, title in zip(panels, ("training loss", "learning rate", "validation map at 0.5"), strict=True):
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[1].ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
+        panels[0].legend(fontsize=8)
+        said = "; ".join(
+            f"fold {fold}: {len(table)} epochs, last loss {table['loss'].iloc[-1]:.4f}"
+            for fold, table in curves.items()
+        )
+        return svg(figure, "curves", f"Learning curves. {said}.")

@@ -1,0 +1,147 @@
+"""Tiles for a page: pictures as text, and the columns that its table is sorted and filtered by."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from salt.data import rle
+from salt.reporting.facts import Predicted
+from salt.scoring.errors import classify
+
+# Of a page, which stays below 60 MB with them: tiles of 101x101 pixels have 6 kB each.
+MOST_HELD_OUT, MOST_TEST = 5000, 2500
+MOST_PIXELS = (
+    101 * 101
+)  # for each of them on average: larger images are shrunk, to SMALLEST at most, then fewer are shown
+LARGEST, SMALLEST = 1600, 200  # pixels of the longer side
+JPEG_QUALITY = 85
+CHUNK = 100  # tiles whose pictures stand in one element of the page, which is read when one of them is seen
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Tiles of a page: a table with a row each, and their pictures in chunks of JSON."""
+
+    table: pd.DataFrame
+    n_all: int  # tiles there are, of which a sample may be shown
+    side: int | None  # to which the longer side of larger images was shrunk
+    chunks: list[str]
+
+
+def held_out_gallery(table: pd.DataFrame, predicted: Predicted) -> Gallery:
+    """The out-of-fold tiles, with what is wrong in each."""
+    masks = predicted.tiles.masks
+    assert masks is not None
+    shown, side = choose(predicted, table["score"].to_numpy(), MOST_HELD_OUT)
+    truths = [masks[predicted.positions[i]] for i in shown]
+    salt = [predicted.salt[i] for i in shown]
+    errors = [classify(truth, mask) for truth, mask in zip(truths, salt, strict=True)]
+    rows = table.iloc[shown].assign(
+        error=[error.kind for error in errors],
+        missed=[error.missed for error in errors],
+        invented=[error.invented for error in errors],
+        wrong=[error.missed + error.invented for error in errors],
+        predicted=[bool(mask.any()) for mask in salt],
+    )
+    return Gallery(rows, len(table), side, list(chunks(predicted, shown, salt, truths, side)))
+
+
+def test_gallery(predicted: Predicted) -> Gallery:
+    """The test tiles, with how unsure the network is of each."""
+    unsure = np.array([uncertainty(image) for image in predicted.probabilities])
+    shown, side = choose(predicted, -unsure, MOST_TEST)
+    salt = [predicted.salt[i] for i in shown]
+    rows = pd.DataFrame(
+        {
+            "id": [predicted.tiles.ids[predicted.positions[i]] for i in shown],
+            "unsure": unsure[shown],
+            "coverage": [float(mask.mean()) for mask in salt],
+            "predicted": [bool(mask.any()) for mask in salt],
+        }
+    )
+    return Gallery(rows, len(unsure), side, list(chunks(predicted, shown, salt, None, side)))
+
+
+def uncertainty(probability: NDArray[Any]) -> float:
+    """The share of a tile's pixels that is expected to be wrong, if the probabilities (H W) are right."""
+    p = to_bytes(probability) / np.float32(255)
+    return float(np.minimum(p, 1 - p).mean())
+
+
+def choose(predicted: Predicted, key: NDArray[np.float64], most: int) -> tuple[NDArray[np.int64], int | None]:
+    """Which tiles are shown (in their order), and to which side larger ones are shrunk (None: none is).
+
+    If there are too many for a page, every n-th by `key` is shown, so that they are like all of them.
+    """
+    shapes = np.array([image.shape for image in predicted.probabilities], dtype=np.float64)
+    longest, areas = shapes.max(axis=1), shapes.prod(axis=1)
+    n, side, pixels = min(len(key), most), LARGEST, most * MOST_PIXELS
+    while side > SMALLEST and n / len(key) * shrunk(areas, longest, side) > pixels:
+        side = max(int(side / 1.25), SMALLEST)
+    n = max(1, min(n, int(len(key) * pixels / shrunk(areas, longest, side))))
+    order = np.argsort(key, kind="stable")
+    shown = np.sort(order[np.linspace(0, len(key) - 1, n).round().astype(np.int64)])
+    return shown, side if (longest[shown] > side).any() else None
+
+
+def shrunk(areas: NDArray[np.float64], longest: NDArray[np.float64], side: int) -> float:
+    """Pixels of all images whose longer side is at most `side`."""
+    return float((areas * np.minimum(side / longest, 1) ** 2).sum())
+
+
+def chunks(
+    predicted: Predicted,
+    shown: NDArray[np.int64],
+    salt: Sequence[NDArray[np.bool_]],
+    truths: Sequence[NDArray[Any]] | None,
+    side: int | None,
+) -> Iterator[str]:
+    """The tiles' pictures: lists [image, probability, prediction, truth], masks as height, width and run lengths."""
+    for start in range(0, len(shown), CHUNK):
+        tiles = []
+        for k in range(start, min(start + CHUNK, len(shown))):
+            image = predicted.tiles.images[predicted.positions[shown[k]]]
+            probability = to_bytes(predicted.probabilities[shown[k]])
+            tile: list[Any] = [jpeg(shrink(image, side)), png(shrink(probability, side)), runs(salt[k], side)]
+            tiles.append([*tile, None if truths is None else runs(truths[k], side)])
+        yield json.dumps(tiles, separators=(",", ":"))
+
+
+def to_bytes(probability: NDArray[Any]) -> NDArray[np.uint8]:
+    """Probabilities as 0-255; those that are stored so stay as they are."""
+    if probability.dtype == np.uint8:
+        return probability
+    return np.rint(probability.astype(np.float32) * 255).astype(np.uint8)
+
+
+def shrink(image: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
+    """The image with its longer side at most `side`."""
+    height, width = image.shape
+    if side is None or max(height, width) <= side:
+        return image
+    scale = side / max(height, width)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def runs(mask: NDArray[Any], side: int | None) -> list[Any]:
+    """A mask as [height, width, run lengths]; of a shrunk one, a pixel is salt where half of it is."""
+    small = shrink((mask != 0).astype(np.uint8) * 255, side) > 127
+    return [*small.shape, rle.encode(small)]
+
+
+def jpeg(image: NDArray[np.uint8]) -> str:
+    """An image as a JPEG in base64."""
+    return base64.b64encode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()).decode()
+
+
+def png(image: NDArray[np.uint8]) -> str:
+    """An image as a PNG in base64."""
+    return base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode()

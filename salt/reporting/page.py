@@ -1,0 +1,184 @@
+"""A run's report as one HTML file that needs neither a network nor a server."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+import salt
+from salt.data.folds import coverage_class
+from salt.data.tiles import Dataset
+from salt.reporting import figures
+from salt.reporting.facts import Facts, read_facts
+from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
+from salt.runs.files import write_text
+from salt.runs.rundir import RunDir
+from salt.scoring.calibration import calibration_error, reliability
+from salt.scoring.comparison import LEVEL
+from salt.scoring.errors import KINDS, NEAR
+from salt.scoring.metrics import THRESHOLDS, score_table
+
+TEMPLATES = Path(__file__).parent / "templates"
+PAGE = "report.html"
+SHARP = 0.002  # thresholds whose score is this near to the best are as good
+
+
+def write_page(directory: RunDir, root: str | None = None, data: Dataset | None = None) -> Facts:
+    """Write report.html of a run, from what lies in its directory and from its data; returns what was read.
+
+    Raises:
+        ValueError: it is no run with a score of its finished folds.
+    """
+    facts = read_facts(directory, root, data)
+    write_text(directory.path / PAGE, render("report.html.j2", **describe(facts)))
+    return facts
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from its template; text is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "duration": duration}
+    environment.globals |= {"version": salt.__version__, "viridis": viridis(), "near": NEAR}
+    return environment.get_template(template).render(**content)
+
+
+def viridis() -> list[str]:
+    """Red, green and blue of the colours for probabilities, at equal steps from 0 to 1, as SVG's filter wants them."""
+    colours = mpl.colormaps["viridis"](np.linspace(0, 1, 17))
+    return [" ".join(f"{value:.3f}" for value in colours[:, channel]) for channel in range(3)]
+
+
+def describe(facts: Facts) -> dict[str, Any]:
+    """What the template shows."""
+    held_out = held_out_gallery(facts.table, facts.held_out) if facts.held_out else None
+    test = test_gallery(facts.test) if facts.test and len(facts.test.positions) else None
+    return {
+        "name": facts.path.resolve().name,
+        "facts": facts,
+        "score": facts.score,
+        "level": LEVEL,
+        "folds": folds(facts),
+        "classes": coverage_classes(facts.table),
+        "coverage_figure": coverage_figure(facts.table),
+        "kinds": None if held_out is None else kinds(held_out),
+        "confusion": None if facts.held_out is None else confusion(facts),
+        **by_probability(facts),
+        "curves_figure": figures.learning_curves(facts.curves) if facts.curves else None,
+        "command": command(facts),
+        "galleries": {"held_out": columns(held_out), "test": columns(test)},
+    }
+
+
+def folds(facts: Facts) -> list[dict[str, Any]]:
+    """The numbers of each fold, with the share of its tiles that predicting nothing gets right."""
+    empty = (facts.table["coverage"] == 0).groupby(facts.table["fold"]).mean()
+    return [row | {"all_empty": float(empty[row["fold"]])} for row in facts.score["folds"]]
+
+
+def coverage_classes(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Score and number of the tiles of each class of coverage that has some."""
+    number = coverage_class(table["coverage"].to_numpy())
+    classes = []
+    for i in np.unique(number).tolist():
+        rows = table[number == i]
+        name = "none" if i == 0 else f"{10 * i - 10}-{10 * i}"
+        lost = float((1 - rows["score"]).sum() / len(table))
+        classes.append({"number": i, "name": name, "n": len(rows), "score": rows["score"].mean(), "share": lost})
+    return classes
+
+
+def coverage_figure(table: pd.DataFrame) -> str:
+    """The bars of the classes of coverage."""
+    classes = coverage_classes(table)
+    return figures.coverage_bars(*([row[key] for row in classes] for key in ("name", "score", "n")))
+
+
+def kinds(gallery: Gallery) -> list[dict[str, Any]]:
+    """How many of the shown tiles make each kind of error, and how much of the lost score they lose."""
+    table = gallery.table
+    lost = 1 - table["score"]
+    return [
+        {
+            "name": kind,
+            "meaning": meaning,
+            "n": int((table["error"] == kind).sum()),
+            "share": float(lost[table["error"] == kind].sum() / len(table)),
+        }
+        for kind, meaning in KINDS.items()
+    ]
+
+
+def confusion(facts: Facts) -> dict[str, int]:
+    """Tiles by whether they have salt and whether some is predicted."""
+    assert facts.held_out is not None
+    has = facts.table["coverage"].to_numpy() > 0
+    says = np.array([mask.any() for mask in facts.held_out.salt])
+    pairs = {"none_none": ~has & ~says, "none_some": ~has & says, "some_none": has & ~says, "some_some": has & says}
+    return {name: int(cell.sum()) for name, cell in pairs.items()}
+
+
+def by_probability(facts: Facts) -> dict[str, Any]:
+    """The figures that need the probabilities of all tiles: by threshold, and how far they can be believed."""
+    if facts.held_out is None:
+        return {"threshold_figure": None, "range": None, "reliability_figure": None, "calibration_error": None}
+    masks = facts.held_out.tiles.masks
+    assert masks is not None
+    truths = masks[facts.held_out.positions]
+    scores = score_table(facts.held_out.probabilities, truths)
+    means, of = scores.mean(axis=0), facts.table["fold"].to_numpy()
+    by_fold = {int(fold): scores[of == fold].mean(axis=0) for fold in np.unique(of)}
+    good = THRESHOLDS[means >= means.max() - SHARP]
+    bins = reliability(facts.held_out.probabilities, truths)
+    error = calibration_error(bins)
+    return {
+        "threshold_figure": figures.threshold_curve(means, by_fold, facts.score["threshold"]),
+        "range": (float(good.min()), float(good.max()), SHARP),
+        "reliability_figure": figures.reliability_diagram(bins, error),
+        "calibration_error": error,
+    }
+
+
+def command(facts: Facts) -> str | None:
+    """The command that makes the run again, where the run tells it."""
+    words = facts.environment.get("command")
+    if not isinstance(words, list):
+        return None
+    if facts.score["partial"]:
+        words = [*words, f"folds=[{','.join(str(row['fold']) for row in facts.score['folds'])}]"]
+    return shlex.join(map(str, words))
+
+
+def columns(gallery: Gallery | None) -> dict[str, Any] | None:
+    """A gallery for the page's script: a list for each column of its table, and the chunks of pictures."""
+    if gallery is None:
+        return None
+    table = gallery.table.round({"coverage": 4, "iou": 4, "unsure": 5})
+    lists = {name: table[name].tolist() for name in table.columns}
+    if "coverage" in lists:
+        lists["class"] = coverage_class(gallery.table["coverage"].to_numpy()).tolist()
+    return {"columns": lists, "n_all": gallery.n_all, "n": len(table), "side": gallery.side, "chunks": gallery.chunks}
+
+
+def percent(value: float | None) -> str:
+    """A share in percent; a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that fits."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

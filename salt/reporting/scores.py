@@ -1,0 +1,92 @@
+"""The scores of a run from its finished folds, as they lie on disk."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salt.config import RunConfig
+from salt.data.tiles import Tiles
+from salt.runs.files import read_json
+from salt.runs.results import write_results
+from salt.runs.rundir import RunDir, how_to_remake
+from salt.runs.stacks import Size, Stack, empty_stack, load_stack, set_to_zero, sizes_of
+from salt.scoring.score import score_out_of_fold
+
+log = logging.getLogger(__name__)
+
+
+def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDArray[np.int64]) -> dict[str, Any]:
+    """Write oof.npz, oof.csv and score.json from all finished folds; returns the content of score.json."""
+    assert tiles.masks is not None
+    done = directory.done_folds(config.data.n_folds)
+    missing = sorted(set(range(config.data.n_folds)) - set(done))
+    index = np.concatenate([np.flatnonzero(folds == fold) for fold in done])
+    ids = np.array([tiles.ids[i] for i in index])
+    probabilities = empty_stack(sizes_of(tiles.masks[index]), np.float16)
+    for fold in done:
+        here = np.flatnonzero(folds[index] == fold)
+        probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist(), sizes_of(probabilities[here]))
+    if config.data.constant_tiles == "empty":
+        set_to_zero(probabilities, tiles.constant[index])
+    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
+    for row in result.summary["folds"]:
+        row |= read_timing(directory.fold(row["fold"]))
+    score = result.summary | {"partial": bool(missing), "missing_folds": missing}
+    write_results(directory.path, ids, probabilities, result.table, score)
+    log.info(
+        "out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %d tiles, threshold %.2f",
+        score["map"],
+        score["map_at_0.5"],
+        score["map_all_empty"],
+        score["n"],
+        score["threshold"],
+    )
+    if score["map"] <= score["map_all_empty"]:
+        log.warning("this run is no better than predicting every tile empty, which scores %.4f", score["map_all_empty"])
+    short = [row["fold"] for row in score["folds"] if (row["epochs"] or config.trainer.epochs) < config.trainer.epochs]
+    if short:
+        log.warning(
+            "the folds %s have fewer than trainer.epochs=%d; the same command with folds=all goes on with them",
+            short,
+            config.trainer.epochs,
+        )
+    if missing:
+        log.warning(
+            "partial: the folds %s are missing; score and submission come from the folds %s alone",
+            missing,
+            done,
+        )
+    return score
+
+
+def read_held_out(fold: Path, ids: list[str], sizes: list[Size]) -> Stack:
+    """The out-of-fold probabilities (N H W, or N arrays) of a finished fold.
+
+    Raises:
+        OSError: its file cannot be read, which says nothing about its content.
+        ValueError: its file is missing, damaged or of other tiles.
+    """
+    file = fold / "oof.npz"
+    if not file.exists():
+        raise ValueError(f"{file} is missing. {how_to_remake(file)}")
+    content = file.read_bytes()
+    try:
+        found, probabilities = load_stack(content, "probabilities")
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}. {how_to_remake(file)}") from None
+    if found != ids or sizes_of(probabilities) != sizes:
+        raise ValueError(f"{file} is damaged: it holds other tiles than those of this fold. {how_to_remake(file)}")
+    return probabilities
+
+
+def read_timing(fold: Path) -> dict[str, Any]:
+    """Epochs and seconds of a finished fold; None where their file is lost, since nothing else depends on them."""
+    keys = ("epochs", "seconds", "images_per_second")
+    try:
+        return {"memory_gb": None} | read_json(fold / "timing.json", *keys)  # runs of earlier versions lack it
+    except ValueError as error:
+        log.warning("%s; score.json tells no times of this fold", error)
+        return dict.fromkeys((*keys, "memory_gb"))

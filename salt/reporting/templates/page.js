@@ -1,0 +1,242 @@
+"use strict";
+// The gallery of tiles. The index (a list for each column) is small; pictures stand in chunks that are read when seen.
+(() => {
+  const CHUNK = 100, BATCH = 60;
+  const $ = (id) => document.getElementById(id);
+  const sets = {};
+  for (const element of document.querySelectorAll(".tiles-index")) sets[element.dataset.set] = JSON.parse(element.textContent);
+  const form = $("filters");
+  if (!form) return;
+
+  const LABELS = { score: "score", iou: "IoU", coverage: "share of salt", fold: "fold", threshold: "threshold", error: "error",
+    missed: "missed pixels", invented: "invented pixels", wrong: "wrong pixels", unsure: "unsure", predicted: "salt predicted", id: "id" };
+  const HIDDEN = new Set(["class", "mosaic", "row", "column"]);
+  const FIRST_SORT = { held_out: ["score", "up"], test: ["unsure", "down"] };
+  const FILTERS = ["error", "fold", "class", "truth", "predicted", "id"];
+  const chunks = new Map();
+  const places = new Map();  // "mosaic,row,column" to [set, number of the tile]
+  for (const [set, columns] of Object.entries(sets)) {
+    (columns.mosaic || []).forEach((m, i) => { if (m !== null) places.set(`${m},${columns.row[i]},${columns.column[i]}`, [set, i]); });
+  }
+
+  let state = {}, order = [], drawn = 0, open = null;
+
+  function pictures(set, i) {
+    const key = `${set}-${Math.floor(i / CHUNK)}`;
+    if (!chunks.has(key)) chunks.set(key, JSON.parse($(key).textContent));
+    return chunks.get(key)[i % CHUNK];
+  }
+
+  // The outline of a mask [height, width, run lengths]: edges between salt and no salt, joined where they are straight.
+  function outline([height, width, runs]) {
+    const mask = new Uint8Array(height * width);  // column after column, as run lengths count
+    const numbers = runs ? runs.split(" ").map(Number) : [];
+    for (let k = 0; k < numbers.length; k += 2) mask.fill(1, numbers[k] - 1, numbers[k] - 1 + numbers[k + 1]);
+    const at = (y, x) => (y >= 0 && x >= 0 && y < height && x < width ? mask[x * height + y] : 0);
+    const parts = [];
+    for (let x = 0; x <= width; x++) {
+      for (let y = 0, from = -1; y <= height; y++) {
+        const edge = y < height && at(y, x - 1) !== at(y, x);
+        if (edge && from < 0) from = y;
+        if (!edge && from >= 0) { parts.push(`M${x} ${from}V${y}`); from = -1; }
+      }
+    }
+    for (let y = 0; y <= height; y++) {
+      for (let x = 0, from = -1; x <= width; x++) {
+        const edge = x < width && at(y - 1, x) !== at(y, x);
+        if (edge && from < 0) from = x;
+        if (!edge && from >= 0) { parts.push(`M${from} ${y}H${x}`); from = -1; }
+      }
+    }
+    return parts.join("");
+  }
+
+  function make(tag, attributes = {}, ...children) {
+    const element = tag === "svg" || tag === "path" ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+      : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+
+  function picture(tile, kind, outlines, alt = "") {
+    const [image, probability, prediction, truth] = tile;
+    const source = kind === "probability" ? `data:image/png;base64,${probability}` : `data:image/jpeg;base64,${image}`;
+    const box = make("span", { class: `picture ${kind}` }, make("img", { src: source, alt, decoding: "async" }));
+    if (outlines) {
+      const drawing = make("svg", { viewBox: `0 0 ${prediction[1]} ${prediction[0]}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+      if (truth) drawing.append(make("path", { class: "truth", d: outline(truth) }));
+      drawing.append(make("path", { class: "prediction", d: outline(prediction) }));
+      box.append(drawing);
+    }
+    return box;
+  }
+
+  const show = (value) => (value === true ? "yes" : value === false ? "no" : typeof value === "number" ? String(+value.toFixed(4)) : value);
+
+  function hashOf(changes) {
+    const all = { ...state, ...changes }, words = new URLSearchParams();
+    for (const [key, value] of Object.entries(all)) if (value !== "" && value != null) words.set(key, value);
+    return `#${words}`;
+  }
+
+  function card(i) {
+    const columns = sets[state.set], id = columns.id[i], tile = pictures(state.set, i);
+    const value = columns[state.sort] ? show(columns[state.sort][i]) : "";
+    const said = Object.keys(columns).filter((c) => !HIDDEN.has(c) && c !== "id").map((c) => `${LABELS[c] || c} ${show(columns[c][i])}`);
+    const link = make("a", { href: hashOf({ tile: id }), "aria-label": `tile ${id}: ${said.join(", ")}` },
+      make("span", { class: "two" }, picture(tile, "image", true), picture(tile, "probability", true)),
+      make("span", { class: "caption" }, make("span", {}, id), make("span", {}, state.sort === "id" ? "" : `${LABELS[state.sort] || state.sort} ${value}`)));
+    link.dataset.i = i;
+    return make("li", {}, link);
+  }
+
+  function matches(columns, i) {
+    for (const key of FILTERS) {
+      const wanted = state[key];
+      if (!wanted) continue;
+      if (key === "truth") { if (columns.coverage && (columns.coverage[i] > 0 ? "some" : "none") !== wanted) return false; }
+      else if (key === "predicted") { if ((columns.predicted[i] ? "some" : "none") !== wanted) return false; }
+      else if (key === "id") { if (!columns.id[i].toLowerCase().includes(wanted.toLowerCase())) return false; }
+      else if (columns[key] && String(columns[key][i]) !== wanted) return false;
+    }
+    return true;
+  }
+
+  function choose() {
+    const columns = sets[state.set], values = columns[state.sort], sign = state.order === "down" ? -1 : 1;
+    order = columns.id.map((_, i) => i).filter((i) => matches(columns, i));
+    order.sort((a, b) => sign * (values[a] < values[b] ? -1 : values[a] > values[b] ? 1 : 0)
+      || (columns.wrong ? columns.wrong[b] - columns.wrong[a] : 0) || (columns.id[a] < columns.id[b] ? -1 : 1));
+    $("gallery").replaceChildren();
+    drawn = 0;
+    $("count").textContent = `${order.length.toLocaleString("en")} of ${columns.id.length.toLocaleString("en")} tiles`;
+    more();
+  }
+
+  function more() {
+    const next = order.slice(drawn, drawn + BATCH);
+    $("gallery").append(...next.map(card));
+    drawn += next.length;
+    $("more").hidden = drawn >= order.length;
+  }
+
+  function options() {
+    const columns = sets[state.set];
+    form.elements.sort.replaceChildren(...Object.keys(columns).filter((c) => !HIDDEN.has(c)).map((c) => make("option", { value: c }, LABELS[c] || c)));
+    for (const control of form.elements) {
+      if (control.dataset.only) control.closest("label").classList.toggle("off", control.dataset.only !== state.set);
+      if (control.name && control.name in state) control.value = state[control.name];
+      else if (control.name && control.tagName !== "BUTTON") control.value = "";
+    }
+  }
+
+  // What the address says: filters, order, and the tile that is open. Links within the page are such addresses.
+  function follow(scroll) {
+    const words = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+    const known = new Set([...FILTERS, "set", "sort", "order", "tile"]);
+    const here = Object.keys(words);
+    if (here.length && !here.every((key) => known.has(key))) return;  // the name of a part of the page
+    const { tile, ...rest } = words;
+    const set = sets[rest.set] ? rest.set : (sets.held_out ? "held_out" : "test");
+    const sort = sets[set][rest.sort] ? rest.sort : FIRST_SORT[set][0];
+    const wanted = { ...rest, set, sort, order: rest.order || (rest.sort ? "up" : FIRST_SORT[set][1]) };
+    if (JSON.stringify(wanted) !== JSON.stringify(state)) {
+      state = wanted;
+      options();
+      choose();
+      if (scroll && !tile && here.length) $("tiles").scrollIntoView();
+    }
+    const i = tile == null ? -1 : sets[set].id.indexOf(tile);
+    if (i >= 0) view(i);
+    else if ($("viewer").open) $("viewer").close();
+  }
+
+  function view(i) {
+    const columns = sets[state.set], tile = pictures(state.set, i), id = columns.id[i];
+    open = i;
+    $("viewer-title").textContent = `Tile ${id}`;
+    const panel = (kind, outlines, words) => make("figure", {}, picture(tile, kind, outlines, words), make("figcaption", {}, words));
+    $("panels").replaceChildren(panel("image", false, "image"), panel("image", true, tile[3] ? "image with truth and prediction" : "image with prediction"),
+      panel("probability", true, "probability: dark 0, yellow 1"));
+    $("viewer-facts").replaceChildren(...Object.keys(columns).filter((c) => !HIDDEN.has(c) && c !== "id").map((c) =>
+      make("div", {}, make("dt", {}, LABELS[c] || c), make("dd", {}, String(show(columns[c][i]))))));
+    neighbours(columns, i);
+    const at = order.indexOf(i);
+    $("previous").disabled = at <= 0;
+    $("next").disabled = at < 0 || at >= order.length - 1;
+    if (!$("viewer").open) $("viewer").showModal();
+  }
+
+  // The tiles around this one in its section, where a mosaic is known.
+  function neighbours(columns, i) {
+    const box = $("neighbours"), mosaic = columns.mosaic ? columns.mosaic[i] : null;
+    box.hidden = mosaic === null;
+    if (mosaic === null) return;
+    const grid = make("div", { class: "grid" });
+    for (let dy = -1; dy <= 1; dy++) {
+      for (let dx = -1; dx <= 1; dx++) {
+        const found = places.get(`${mosaic},${columns.row[i] + dy},${columns.column[i] + dx}`);
+        if (!found) { grid.append(make("span")); continue; }
+        const [set, k] = found, id = sets[set].id[k];
+        grid.append(make("a", { href: `#${new URLSearchParams({ set, tile: id })}`, "aria-label": `tile ${id}` }, picture(pictures(set, k), "image", true)));
+      }
+    }
+    box.replaceChildren(make("h4", {}, `Its place in section ${mosaic}`), grid);
+  }
+
+  function step(by) {
+    const at = order.indexOf(open) + by;
+    if (open !== null && at >= 0 && at < order.length) {
+      history.replaceState(null, "", hashOf({ tile: sets[state.set].id[order[at]] }));
+      view(order[at]);
+    }
+  }
+
+  function changed() {
+    const words = Object.fromEntries(new FormData(form));
+    if (words.set && words.set !== state.set) { delete words.sort; delete words.order; }
+    history.replaceState(null, "", hashOf({ ...words, tile: null, ...(words.sort ? {} : { sort: null, order: null }) }));
+    follow(false);
+  }
+
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("change", changed);
+  form.elements.id.addEventListener("input", changed);
+  form.addEventListener("reset", (event) => { event.preventDefault(); history.replaceState(null, "", `#set=${state.set}`); follow(false); });
+  $("more").addEventListener("click", more);
+  $("previous").addEventListener("click", () => step(-1));
+  $("next").addEventListener("click", () => step(1));
+  $("close").addEventListener("click", () => $("viewer").close());
+  $("outlines").addEventListener("click", () => {
+    const hidden = $("viewer").classList.toggle("no-outlines");
+    $("outlines").setAttribute("aria-pressed", String(!hidden));
+  });
+  $("viewer").addEventListener("close", () => {
+    const id = open === null ? null : sets[state.set].id[open];
+    open = null;
+    history.replaceState(null, "", hashOf({ tile: null }));
+    for (const link of $("gallery").querySelectorAll("a")) if (sets[state.set].id[link.dataset.i] === id) link.focus();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if ($("viewer").open) {
+      if (by) step(by);
+      if (event.key === "o") $("outlines").click();
+      return;
+    }
+    const links = [...$("gallery").querySelectorAll("a")], at = links.indexOf(document.activeElement);
+    if (at < 0) return;
+    const top = (link) => Math.round(link.getBoundingClientRect().top);
+    const across = links.filter((link) => top(link) === top(links[0])).length;
+    const to = at + (by || { ArrowUp: -across, ArrowDown: across }[event.key] || 0);
+    if (to === at || !links[to]) return;
+    event.preventDefault();
+    links[to].focus();
+  });
+  window.addEventListener("hashchange", () => follow(true));
+  new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && drawn < order.length) more(); },
+    { rootMargin: "600px" }).observe($("more").parentElement);
+  follow(true);
+})();
