@@ -78,7 +78,7 @@ sweep: setup  ## every combination; settings in ARGS="encoder=resnet18,resnet34 
 	$(BIN)/salt-train -m $(ARGS)
 
 submit: setup  ## write and check the Kaggle CSV of RUN=runs/NAME again; UPLOAD=1 MESSAGE="..." sends it
-	$(BIN)/salt-submit $(RUN) $(if $(UPLOAD),--upload $(if $(MESSAGE),--message "$(MESSAGE)"))
+	$(BIN)/salt-submit $(RUN) $(if $(UPLOAD),--upload $(if $(value MESSAGE),--message '$(subst ','\'',$(value MESSAGE))'))
 
 report: setup  ## scores, files and picture of RUN=runs/NAME
 	$(BIN)/salt-report $(RUN)

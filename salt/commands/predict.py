@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 import salt
@@ -34,6 +36,9 @@ def main() -> None:
         files = find_files(arguments.files)
         if arguments.out.resolve() in {path.resolve().parent for path in files}:
             raise ValueError(f"--out {arguments.out} holds the files to predict; choose another folder for the results")
+        if arguments.out.exists() and not arguments.out.is_dir():
+            raise ValueError(f"--out {arguments.out} is a file, expected a folder")
+        check_depth(arguments.run, arguments.depth)
         arguments.out.mkdir(parents=True, exist_ok=True)
         with locked(arguments.out, "predict"):
             claim(arguments.out, arguments.run)
@@ -45,17 +50,17 @@ def main() -> None:
 
 
 def find_files(given: list[Path]) -> list[Path]:
-    """The files named, and the images and lines in the folders named.
+    """The files named, also those that are not there, and the images and lines in the folders named.
 
     Raises:
-        ValueError: one is not there, or two results would have one name.
+        ValueError: none is there, or two results would have one name.
     """
     from salt.inference.files import FORMATS
 
+    if not any(place.exists() for place in given):
+        raise ValueError(f"there is no file {given[0]}")
     files: dict[str, Path] = {}
     for place in given:
-        if not place.exists():
-            raise ValueError(f"there is no file {place}")
         inside = (
             [path for path in sorted(place.iterdir()) if path.suffix.lower() in FORMATS] if place.is_dir() else [place]
         )
@@ -66,6 +71,16 @@ def find_files(given: list[Path]) -> list[Path]:
                 raise ValueError(f"{files[path.stem]} and {path} have one name; predict them into two folders")
             files[path.stem] = path
     return list(files.values())
+
+
+def check_depth(run: Path, depth: float | None) -> None:
+    """Make sure that a depth is given to a network that sees it alone.
+
+    Raises:
+        ValueError: it is given to another one.
+    """
+    if depth is not None and RunDir(run.expanduser()).read_config().input.channels != "depth_z":
+        raise ValueError(f"--depth {depth:g}: the network of {run} does not see the depth; leave it out")
 
 
 def claim(out: Path, run: Path) -> None:
@@ -89,35 +104,62 @@ def predict_all(
 ) -> int:
     """Predict the files that are not done yet, and write the table of all masks; returns how many failed."""
     from salt.data import rle
-    from salt.inference.files import outputs, read, write
+    from salt.inference.files import read, write
     from salt.scoring.metrics import is_salt
 
-    todo = [path for path in files if not is_done(path, outputs(path, out))]
-    if len(todo) < len(files):
-        print(f"{len(files) - len(todo)} of {len(files)} files are done already")
+    masks = read_table(out)
+    done = {path: rle.encode(mask) for path in files if (mask := done_mask(path, out)) is not None}
+    todo = [path for path in files if path not in done]
+    if done:
+        print(f"{len(done)} of {len(files)} files are done already")
     model = salt.load(run, device, batch_size) if todo else None
-    failed = []
+    failed = 0
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         assert model is not None
         try:
             grey = model.grey(read(path)[None])[0]
             probability = model.predict(grey, depth, progress=True)
-            write(path, out, grey, probability, is_salt(probability, model.threshold))
+            mask = is_salt(probability, model.threshold)
+            write(path, out, grey, probability, mask)
+            done[path] = rle.encode(mask)
         except ValueError as error:
-            failed.append(path)
+            failed += 1
+            masks.pop(path.stem, None)
             tqdm.write(f"{path}: {error}", file=sys.stderr)
-    done = [path for path in files if path not in failed]
-    masks = [rle.encode(read(outputs(path, out)["mask"])) for path in done]
-    table = pd.DataFrame({"id": [path.stem for path in done], "rle_mask": masks})
+    masks |= {path.stem: runs for path, runs in done.items()}
+    table = pd.DataFrame({"id": sorted(masks), "rle_mask": [masks[name] for name in sorted(masks)]})
     write_text(out / TABLE, table.to_csv(index=False, lineterminator="\n"))
-    print(f"{out}: {len(done)} predictions, and {TABLE} with their masks as run lengths")
-    return len(failed)
+    print(f"{out}: {len(masks)} predictions, and {TABLE} with their masks as run lengths")
+    return failed
 
 
-def is_done(path: Path, places: dict[str, Path]) -> bool:
-    """Whether all results of a file are there, and not older than the file."""
+def read_table(out: Path) -> dict[str, str]:
+    """The run lengths in the folder's table, by id; of results that were deleted they are left out."""
+    if not (out / TABLE).is_file():
+        return {}
+    try:
+        table = pd.read_csv(out / TABLE, dtype=str, keep_default_na=False)
+        masks = dict(zip(table["id"], table["rle_mask"], strict=True))
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{out / TABLE} is damaged: {error}; delete it and predict all files again") from None
+    there = {path.stem.removesuffix("_mask") for path in out.iterdir()}
+    return {name: mask for name, mask in masks.items() if name in there}
+
+
+def done_mask(path: Path, out: Path) -> NDArray[np.generic] | None:
+    """The mask of a file whose results are all there, readable, and not older than the file; None for another."""
+    from salt.inference.files import outputs, read
+
+    places = outputs(path, out)
+    if not path.exists():
+        return None
     newest = path.stat().st_mtime
-    return all(place.exists() and place.stat().st_mtime >= newest for place in places.values())
+    if not all(place.exists() and place.stat().st_mtime >= newest for place in places.values()):
+        return None
+    try:
+        return read(places["mask"])
+    except ValueError:  # damaged: it is made anew
+        return None
 
 
 if __name__ == "__main__":

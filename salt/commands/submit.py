@@ -71,10 +71,13 @@ def upload(run: Path, message: str | None) -> str:
     """Send a run's submission to Kaggle; returns its answer.
 
     Raises:
-        ValueError: it cannot be sent.
+        ValueError: it cannot be sent, or is of other data.
     """
     from salt.data import kaggle
 
+    data = RunDir(run).read_config().data
+    if data.layout != "kaggle" or data.synthetic is not None:
+        raise ValueError(f"--upload: {run} was trained on other data than the competition's, so Kaggle would refuse it")
     score = read_json(run / "score.json", "map")
     return kaggle.upload(run / "submission.csv", message or f"{run.resolve().name}, out-of-fold map {score['map']:.4f}")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from salt.data import image, rle
-from salt.data.archive import Folder, Source
+from salt.data.archive import OUTER_ZIP, Folder, Source
 from salt.data.folder import test_folder
 from salt.data.folds import coverage_class
 from salt.data.png import TILE_SIZE, to_mask
@@ -72,6 +72,11 @@ def check(root: Path) -> Checkup:
         ValueError: there is no data at all.
     """
     found = Checkup()
+    if root.is_dir() and not any((root / name).exists() for name in ("images", "train.csv", OUTER_ZIP)):
+        raise ValueError(
+            f"{root} holds no data set, expected the folders images and masks, or Kaggle's train.csv, depths.csv, "
+            f"sample_submission.csv, train.zip and test.zip, or its {OUTER_ZIP}"
+        )
     parts = own_parts(root, found) if (root / "images").is_dir() else kaggle_parts(root, found)
     hashes: dict[str, list[str]] = defaultdict(list)
     for part in parts:
@@ -86,7 +91,6 @@ def check(root: Path) -> Checkup:
 def own_parts(root: Path, found: Checkup) -> list[Part]:
     """The train and test images of one's own folder."""
     table = read_if_there(Folder(root), "train.csv", ["id", "rle_mask"], found, required=False)
-    read_if_there(Folder(root), "depths.csv", ["id", "z"], found, required=False)
     train = Part("train", {}, {}, {}, table)
     list_folder(root / "images", "images", train.images, train.extensions, found)
     assert train.masks is not None
@@ -94,7 +98,26 @@ def own_parts(root: Path, found: Checkup) -> list[Part]:
     test = Part("test", {}, None, {})
     if test_folder(root).is_dir():
         list_folder(test_folder(root), "images", test.images, test.extensions, found)
+        if not test.images:
+            found.add("error", "the folder test holds no image", "remove the folder, or add the images")
+    if not train.images:
+        found.add("error", "the folder images holds no image", "add the images and their masks")
+    check_tables(root, train, test, found)
     return [train, test] if test.images else [train]
+
+
+def check_tables(root: Path, train: Part, test: Part, found: Checkup) -> None:
+    """Note images that depths.csv or folds.csv of one's own folder do not know, where these are there."""
+    depths = read_if_there(Folder(root), "depths.csv", ["id", "z"], found, required=False)
+    if depths is not None:
+        missing = sorted((train.images.keys() | test.images.keys()) - set(depths.index))
+        if missing:
+            found.add("error", "images without a depth in depths.csv", "add them, or remove depths.csv", *missing)
+    folds = read_if_there(Folder(root), "folds.csv", ["id", "fold"], found, required=False)
+    if folds is not None:
+        odd = sorted(train.images.keys() ^ set(folds.index))
+        if odd:
+            found.add("error", "ids of folds.csv are not those of images", "give each image one fold", *odd)
 
 
 def list_folder(
@@ -233,7 +256,7 @@ def decode_all(part: Part, kind: str, files: dict[str, Callable[[], bytes]], fou
     decoded = {}
     for name, result in zip(files, results, strict=True):
         if isinstance(result, ValueError):
-            found.add("error", f"{kind.removesuffix('s')} {result}", "export it again", name)
+            found.add("error", f"{kind}: {result}", "export it again", name)
         else:
             decoded[name] = result
     return decoded
@@ -242,7 +265,8 @@ def decode_all(part: Part, kind: str, files: dict[str, Callable[[], bytes]], fou
 def listed(counts: Counter[str]) -> str:
     """The most frequent values with their numbers."""
     parts = [f"{value} ({n})" for value, n in counts.most_common(SHOWN)]
-    return ", ".join(parts) + (f" and {len(counts) - SHOWN} others" if len(counts) > SHOWN else "")
+    n_others = counts.total() - sum(n for _, n in counts.most_common(SHOWN))
+    return (", ".join(parts) or "none") + (f" and others ({n_others})" if n_others else "")
 
 
 def histogram(coverage: NDArray[np.float64]) -> str:

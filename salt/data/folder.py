@@ -83,14 +83,13 @@ def list_files(folder: Path) -> Files:
 
 def check_partners(root: Path, images: Files, masks: Files) -> None:
     """Check that each image has a mask, and each mask an image."""
-    for missing, folder, kind in (
-        (sorted(images.keys() - masks.keys()), "masks", "image"),
-        (sorted(masks.keys() - images.keys()), "images", "mask"),
+    for missing, folder, what, remedy in (
+        (sorted(images.keys() - masks.keys()), "masks", "images", "images that have no mask belong into test"),
+        (sorted(masks.keys() - images.keys()), "images", "masks", "add them, or remove the masks"),
     ):
         if missing:
             raise ValueError(
-                f"{root / folder}: has no file for {len(missing)} {kind}s, e.g. {missing[:SHOWN]}; images that have no "
-                "mask belong into test"
+                f"{root / folder}: has no file for {len(missing)} {what}, e.g. {missing[:SHOWN]}; {remedy}"
             )
 
 

@@ -1,6 +1,7 @@
 """Image files of any usual kind as one channel of numbers, and their amplitudes as grey values."""
 
 import io
+import warnings
 from pathlib import PurePath
 
 import numpy as np
@@ -9,14 +10,17 @@ from PIL import Image, UnidentifiedImageError
 
 from salt.data.png import decode_png
 
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # they name no file; decode's errors do
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG", ".npy": "NPY"}
-SMALLEST = 32  # pixels, the shorter side of an image: an encoder halves it five times
+SMALLEST = 32  # pixels, the shorter side of an image to train on: an encoder halves it five times
 Array = NDArray[np.generic]
 Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
 
 
-def decode(name: str, data: bytes) -> Array:
+def decode(name: str, data: bytes, smallest: int = SMALLEST) -> Array:
     """The pixels (H W) of an image file, in its own type of number; its name tells the format.
+
+    `smallest` is the least length of a side, in pixels.
 
     Raises:
         ValueError: it is damaged, of an unknown kind, not grey, too small, or holds what is no number.
@@ -28,8 +32,8 @@ def decode(name: str, data: bytes) -> Array:
         pixels = decode_png(data)
     else:
         pixels = one_channel(decode_npy(data) if kind == "NPY" else decode_by_pillow(data, kind))
-    if min(pixels.shape) < SMALLEST:
-        raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {SMALLEST} or more on both sides")
+    if min(pixels.shape) < smallest:
+        raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {smallest} or more on both sides")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         n = np.count_nonzero(~np.isfinite(pixels))
         raise ValueError(f"has {n} pixels that are no finite numbers (NaN or infinite); fill them first")
@@ -59,7 +63,9 @@ def decode_by_pillow(data: bytes, kind: str) -> Array:
         return np.asarray(image)
     except Image.DecompressionBombError:
         raise ValueError("is too large: more than 178 million pixels; cut it first") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, EOFError) as error:
+    except UnidentifiedImageError:  # its message shows an object of Python
+        raise ValueError(f"does not decode as a {kind}: its beginning is damaged, or it is something else") from None
+    except (OSError, SyntaxError, EOFError) as error:
         raise ValueError(f"does not decode as a {kind}: {error}") from None
 
 

@@ -52,7 +52,7 @@ def call(*words: str) -> str:
             f"{TOKEN} where it says"
         )
     done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
-    text = f"{done.stdout}\n{done.stderr}"
+    text = f"{done.stderr}\n{done.stdout}"  # warnings go to the first, most reasons to the second
     if done.returncode == 0 and not any(failure in text for failure in FAILURES):
         return done.stdout
     raise ValueError(reason(text))

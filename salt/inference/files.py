@@ -29,7 +29,7 @@ def read(path: Path) -> Array:
     if path.suffix.lower() not in image.FORMATS:
         raise ValueError(f"has an unknown extension, expected one of {', '.join(FORMATS)}")
     try:
-        return image.decode(path.name, path.read_bytes())
+        return image.decode(path.name, path.read_bytes(), smallest=1)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
 

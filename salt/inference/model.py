@@ -50,10 +50,17 @@ class Model:
         sees it. `progress` draws a bar on a terminal.
 
         Raises:
-            ValueError: the images are not arrays of finite real numbers (H W) or (N H W), or the depth is missing.
+            ValueError: the images are not arrays of finite real numbers (H W) or (N H W), or are in colours (the last
+                side is 3 or 4), or the depth is missing.
         """
         array = np.asarray(images)
-        if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
+        if array.ndim == 3 and array.shape[2] in (3, 4):
+            raise ValueError(
+                f"an array of the shape {array.shape} looks like one image in colours, expected grey (H W)"
+            )
+        if array.size == 0:
+            raise ValueError(f"an array of the shape {array.shape} holds no pixel")
+        if array.ndim not in (2, 3) or array.dtype.kind not in "buif":
             raise ValueError(
                 f"an array of the shape {array.shape} and the type {array.dtype}, expected real numbers in two "
                 "dimensions (H W) or three (N H W)"

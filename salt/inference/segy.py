@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.data.image import SMALLEST
 from salt.runs.files import write_atomic
 
 SUFFIXES = (".sgy", ".segy")
@@ -42,10 +41,6 @@ def read(path: Path) -> NDArray[np.float32]:
         raise ValueError(f"does not read as SEG-Y: {error}") from None
     if not np.isfinite(traces).all():
         raise ValueError(f"has {np.count_nonzero(~np.isfinite(traces))} samples that are no finite numbers")
-    if min(traces.shape) < SMALLEST:
-        raise ValueError(
-            f"has {traces.shape[1]} samples of {traces.shape[0]} traces, expected {SMALLEST} or more of both"
-        )
     return traces.T
 
 

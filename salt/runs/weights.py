@@ -25,14 +25,24 @@ def load_weights(model: nn.Module, file: Path) -> None:
         OSError: the file cannot be read, which says nothing about its content.
         ValueError: the file is missing, damaged or of another network; or the GPU's memory is too small.
     """
-    try:
-        weights = load(file.read_bytes())
-    except (SafetensorError, FileNotFoundError) as error:
-        raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error
+    weights = read_weights(file)
     if other := other_tensor(model, weights):
         raise ValueError(f"{file} cannot be used: it is of another network: {other}. {how_to_remake(file)}")
     with full_gpu_named():
         model.load_state_dict(weights)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors in one of a fold's files.
+
+    Raises:
+        OSError: the file cannot be read, which says nothing about its content.
+        ValueError: the file is missing or damaged.
+    """
+    try:
+        return load(file.read_bytes())
+    except (SafetensorError, FileNotFoundError) as error:
+        raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error
 
 
 def other_tensor(module: nn.Module, weights: dict[str, Tensor]) -> str | None:

@@ -104,20 +104,50 @@ def test_damaged_files_do_not_stop_the_others(finished, folder, tmp_path):
     (folder / "e.sgy").write_bytes((folder / "e.sgy").read_bytes()[:3500])
     np.save(folder / "d.npy", np.full((50, 50), np.nan))
     write_segy(folder / "cube.segy", GREY, inlines=10)
-    cv2.imwrite(str(folder / "small.png"), GREY[:20])
-    ended = predict(finished, folder, "--out", tmp_path / "out")
-    assert ended.returncode == 1 and "salt-predict: 5 of 7 files failed" in ended.stderr
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    ended = predict(finished, folder, tmp_path / "missing.npy", "--out", tmp_path / "out")
+    assert ended.returncode == 1 and "salt-predict: 6 of 8 files failed" in ended.stderr
     for name, message in (
         ("b.tif", "does not decode as a TIFF"),
         ("e.sgy", "does not read as SEG-Y"),
         ("d.npy", "2500 pixels that are no finite numbers"),
         ("cube.segy", "is a 3-D survey of 10 inlines and 13 crosslines, expected one line"),
-        ("small.png", "is 20x130 pixels, expected 32 or more"),
+        ("gone.png", "cannot be read: No such file"),
     ):
         assert any(line.startswith(f"{folder / name}: ") and message in line for line in ended.stderr.splitlines()), (
             name
         )
+    assert f"{tmp_path / 'missing.npy'}: cannot be read: No such file" in ended.stderr
     assert list(pd.read_csv(tmp_path / "out/masks.csv")["id"]) == ["a", "c"]
+
+
+def test_the_table_has_all_predictions_of_the_folder_and_damaged_ones_are_made_anew(finished, folder, tmp_path):
+    out = tmp_path / "out"
+    np.save(folder / "tiny.npy", GREY[:5, :7].astype(np.float32))  # smaller than what a network is trained on
+    assert predict(finished, folder, "--out", out).returncode == 0
+    whole, mask = (out / "masks.csv").read_bytes(), out / "b_mask.tif"
+    content = mask.read_bytes()
+    mask.write_bytes(b"garbage")
+    ended = predict(finished, folder / "b.tif", folder / "tiny.npy", "--out", out)
+    assert ended.returncode == 0 and "1 of 2 files are done already" in ended.stdout
+    assert (out / "masks.csv").read_bytes() == whole and mask.read_bytes() == content
+    for file in out.glob("a_*"):
+        file.unlink()
+    assert predict(finished, folder / "b.tif", "--out", out).returncode == 0
+    ids = list(pd.read_csv(out / "masks.csv")["id"])
+    assert "a" not in ids and {"b", "tiny"} <= set(ids) and ids == sorted(ids)
+    (out / "masks.csv").write_text("x\n1\n")
+    ended = predict(finished, folder / "b.tif", "--out", out)
+    assert ended.returncode == 1 and "masks.csv is damaged" in ended.stderr
+
+
+def test_a_file_as_the_folder_and_a_depth_that_nothing_sees_are_refused(finished, folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = predict(finished, folder, "--out", tmp_path / "file")
+    assert ended.returncode == 1 and "file is a file, expected a folder" in ended.stderr
+    ended = predict(finished, folder, "--out", tmp_path / "out", "--depth", "300")
+    assert ended.returncode == 1 and "--depth 300: the network of runs/a does not see the depth" in ended.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_refused_before_anything_is_predicted(finished, folder, tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from conftest import salt, write_folder
 
 from salt.commands import data as command
 from salt.data import rle
-from salt.data.doctor import check, in_words
+from salt.data.doctor import check, in_words, listed
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_all_problems_at_once(folder):
         "two files of one name": ("error", [str(images / "f.tif")]),
         "images without a mask": ("error", ["lonely"]),
         "masks without an image": ("error", ["nobody"]),
-        "image does not decode as a PNG: it is truncated or a checksum is wrong": ("error", ["e"]),
+        "images: does not decode as a PNG: it is truncated or a checksum is wrong": ("error", ["e"]),
         "mask has 3 values [0, 1, 2], expected 0 and one other": ("error", ["c"]),
         "masks of another size than their image": ("error", ["b"]),
         "images of one grey value": ("warning", ["a"]),
@@ -92,6 +93,31 @@ def test_tables(folder):
     (what, names), (table, _) = found.items() if "rle_mask" in next(iter(found)) else reversed(found.items())
     assert what.startswith("rle_mask: run '0 1' is outside") and names == ["c"]
     assert "depths.csv: expected the columns id,z, found id,depth" in table
+
+
+def test_what_a_run_would_refuse_is_an_error(folder, tmp_path):
+    (folder / "depths.csv").write_text("id,z\na,1\nb,2\n")
+    (folder / "folds.csv").write_text("id,fold\na,0\nb,1\nnobody,1\n")
+    (folder / "test").mkdir(exist_ok=True)
+    for file in (folder / "test").iterdir():
+        file.unlink()
+    found = errors(folder)
+    others = sorted({file.stem for file in (folder / "images").iterdir()} - {"a", "b"})
+    assert found == {
+        "images without a depth in depths.csv": others,
+        "ids of folds.csv are not those of images": sorted([*others, "nobody"]),
+        "the folder test holds no image": [],
+    }
+    for name in ("images", "masks"):
+        (tmp_path / "empty" / name).mkdir(parents=True)
+    assert errors(tmp_path / "empty") == {"the folder images holds no image": []}
+    with pytest.raises(ValueError, match="holds no data set, expected the folders images and masks, or Kaggle's"):
+        check(tmp_path / "empty" / "images")
+
+
+def test_kinds_beyond_the_most_frequent_are_counted_together():
+    assert listed(Counter(a=5, b=4, c=3, d=2, e=1)) == "a (5), b (4), c (3) and others (3)"
+    assert listed(Counter(a=1)) == "a (1)" and listed(Counter()) == "none"
 
 
 def test_kaggles_layout(synthetic_root, tmp_path):

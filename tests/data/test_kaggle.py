@@ -1,8 +1,10 @@
 """Download and upload against a stand-in for the command kaggle, which answers as the real one does."""
 
 import os
+import shutil
 
 import pytest
+import yaml
 from conftest import salt
 
 from salt.commands import data as data_command
@@ -36,6 +38,10 @@ ANSWERS = {
     ),
     "another competition": ('echo "Could not find competition - please specify one"', "kaggle failed: Could not find"),
     "the network": ('echo "Max retries exceeded with url" >&2; exit 1', "kaggle failed: Max retries exceeded"),
+    "a warning beside the reason": (
+        'echo "DeprecationWarning: old" >&2; echo "400 - Bad Request"; exit 1',
+        "kaggle failed: 400 - Bad Request",
+    ),
     "silence": ("exit 3", "kaggle failed: it printed nothing"),
 }
 
@@ -100,8 +106,22 @@ def test_an_upload(stand_in, tmp_path):
         kaggle.upload(path, "second try")
 
 
+@pytest.mark.parametrize("change", [{"layout": "folder"}, {}])
+def test_a_submission_for_other_data_is_not_sent(finished, stand_in, change):
+    calls = stand_in("echo Successfully submitted")
+    settings = yaml.safe_load((finished / "runs/a/config.yaml").read_text())
+    run = shutil.copytree(finished / "runs/a", finished / f"runs/other{len(change)}")
+    (run / "config.yaml").write_text(yaml.safe_dump(settings | {"data": settings["data"] | change}))
+    with pytest.raises(ValueError, match="was trained on other data than the competition's"):
+        submit_command.upload(run, None)
+    assert not calls.exists()
+
+
 def test_salt_submit_uploads_what_it_wrote(finished, synthetic_root, stand_in):
     calls = stand_in('echo "Successfully submitted to TGS"')
+    settings = yaml.safe_load((finished / "runs/a/config.yaml").read_text())
+    settings["data"]["synthetic"] = None  # as if it were the competition's
+    (finished / "runs/a/config.yaml").write_text(yaml.safe_dump(settings))
     words = ["runs/a", "--root", synthetic_root, "--device", "cpu"]
     ended = salt(finished, *words, "--upload", main=submit_command.main)
     assert ended.returncode == 0 and "Successfully submitted to TGS" in ended.stdout, ended.stderr

@@ -71,7 +71,8 @@ def test_threads_do_not_disturb_each_other(model, images):
     [
         (np.zeros(5), r"shape \(5,\)"),
         (np.zeros((2, 3, 40, 40)), r"shape \(2, 3, 40, 40\)"),
-        (np.zeros((0, 40)), "shape"),
+        (np.zeros((0, 40)), r"shape \(0, 40\) holds no pixel"),
+        (np.zeros((40, 40, 3)), r"shape \(40, 40, 3\) looks like one image in colours"),
         (np.zeros((40, 40), complex), "complex128, expected real numbers"),
         (np.array([["a"]]), "expected real numbers"),
         (np.full((40, 40), np.nan), "1600 of the amplitudes are no finite numbers"),

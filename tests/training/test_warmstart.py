@@ -1,5 +1,8 @@
 """init=RUN: each fold begins with the weights of the same fold of another run, and never of one that saw its tiles."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from conftest import TINY, salt
@@ -53,4 +56,14 @@ def test_what_cannot_begin_is_named(finished, synthetic_root, init, message):
 
 def test_another_network_is_refused(finished, synthetic_root):
     ended = train(finished, synthetic_root, "name=e", "decoder.channels=[16,16,16,16,8]")
-    assert ended.returncode == 1 and "it is of another network" in ended.stderr
+    assert ended.returncode == 1 and "init=runs/a has another network than this run (decoder.stages.4" in ended.stderr
+    assert not (finished / "runs/e").exists()
+
+
+def test_other_folds_and_blends_are_named(finished, synthetic_root):
+    ended = train(finished, synthetic_root, "name=f", "data.n_folds=3")
+    assert ended.returncode == 1 and "init=runs/a has 2 folds, expected 3, as this run" in ended.stderr
+    blend = shutil.copytree(finished / "runs/a", finished / "runs/blend")
+    (blend / "blend.json").write_text(json.dumps({"folds": [0, 1]}))
+    ended = train(finished, synthetic_root, "name=g", "init=runs/blend")
+    assert ended.returncode == 1 and "init=runs/blend is a blend of other runs" in ended.stderr
