@@ -9,12 +9,15 @@ from salt.reporting.comparison import compare
 def main() -> None:
     """Print the table and write it with its picture; exit code 1 and one message if it fails."""
     with messages("salt-compare"):
-        parser = make_parser("salt-compare", "Compare finished runs; write compare.md, compare.csv, compare.png.")
+        parser = make_parser(
+            "salt-compare", "Compare finished runs; write compare.html, compare.md, compare.csv and compare.png."
+        )
         parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or one sweep's folder")
         parser.add_argument("--baseline", metavar="NAME", help="run to compare with (default: the sweep's, or first)")
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the sweep's folder, or this one")
+        parser.add_argument("--root", help="data folder, where it is not at the place that the runs were trained from")
         arguments = parser.parse_args()
-        print(compare(arguments.runs, arguments.baseline, arguments.out))
+        print(compare(arguments.runs, arguments.baseline, arguments.out, arguments.root))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from salt.reporting.compare_page import write_page
+from salt.reporting.figures import draw_forest
 from salt.runs.files import write_atomic, write_text
 from salt.runs.results import find_points, reason, sweep_baseline
 from salt.scoring.comparison import (
@@ -29,23 +31,31 @@ shifts all rows at once. In the TGS challenge scores spread by about 0.006 from 
 effects under 0.005 need several seeds that agree."""
 
 
-def compare(paths: list[Path], baseline: str | None, out: Path | None) -> str:
+def compare(paths: list[Path], baseline: str | None, out: Path | None, root: str | None = None) -> str:
     """Compare the given runs, or those of one sweep's folder; returns the text to print.
+
+    `root` is the data's folder, where it is not at the place that the runs were trained from.
 
     Raises:
         ValueError: a path is no finished run, the runs scored different tiles or folds, or the baseline is unknown.
     """
     if len(paths) == 1 and find_points(paths[0]):
-        return compare_sweep(paths[0], baseline, out)
+        return compare_sweep(paths[0], baseline, out, root=root)
     places = [path.resolve() for path in paths]
     twice = [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"one run is given more than once: {', '.join(twice)}")
     rows = read_rows(paths)
-    return finish(rows, *choose_baseline(rows, baseline, None), [], Path(), out)
+    return finish(rows, *choose_baseline(rows, baseline, None), [], Path(), out, root)
 
 
-def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None, failed: Collection[str] = ()) -> str:
+def compare_sweep(
+    folder: Path,
+    baseline: str | None,
+    out: Path | None = None,
+    failed: Collection[str] = (),
+    root: str | None = None,
+) -> str:
     """Compare the finished runs of a sweep, list the others, write the files; returns the text to print.
 
     The points named in `failed` are listed with the others even if they have a score, of an earlier command.
@@ -61,11 +71,19 @@ def compare_sweep(folder: Path, baseline: str | None, out: Path | None = None, f
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
     rows = read_rows(scored)
-    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, folder, out)
+    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, folder, out, root)
 
 
-def finish(rows: list[Row], baseline: Row, why: str, missing: list[str], default: Path, asked: Path | None) -> str:
-    """Compare, write the three files and return the text to print.
+def finish(
+    rows: list[Row],
+    baseline: Row,
+    why: str,
+    missing: list[str],
+    default: Path,
+    asked: Path | None,
+    root: str | None,
+) -> str:
+    """Compare, write the files and return the text to print.
 
     Raises:
         OSError: they cannot be written into the folder that was asked for.
@@ -83,11 +101,12 @@ def finish(rows: list[Row], baseline: Row, why: str, missing: list[str], default
     text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), NOTE])
     try:
         write(out, text, results)
+        write_page(out, rows, results, head, missing, root)
     except OSError as error:  # such as a read-only disk; the table is there all the same
         if asked is not None:
             raise
         return f"{text}\n\nnot written: {error}"
-    return f"{text}\n\nwritten in {out}: compare.md, compare.csv, compare.png"
+    return f"{text}\n\nwritten in {out}: compare.html, compare.md, compare.csv, compare.png"
 
 
 def table(results: pd.DataFrame) -> str:
@@ -110,29 +129,14 @@ def signed(value: float) -> str:
 
 
 def draw(results: pd.DataFrame) -> bytes:
-    """A forest plot as PNG: a row a run, its difference with the interval, filled where it is resolved.
-
-    Without the row of all tiles empty, which is far from the others.
-    """
-    results = results[results["run"] != ALL_EMPTY]
-    n, longest = len(results), results["run"].str.len().max()
+    """The forest plot of the differences as PNG."""
+    n, longest = len(results) - (results["run"] == ALL_EMPTY).sum(), results["run"].str.len().max()
     figure = Figure(figsize=(6 + 0.07 * longest, 1.2 + 0.28 * n), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.axvline(0, color="0.6", linewidth=1)
-    for y, row in enumerate(results.to_dict("records")):
-        if not row["resolved"]:
-            axes.plot(0, y, "D", color="0.4", markersize=5)
-            continue
-        axes.plot([row["low"], row["high"]], [y, y], color="tab:blue", linewidth=1.5)
-        face = "tab:blue" if row["resolved"] == "yes" else "white"
-        axes.plot(row["difference"], y, "o", markeredgecolor="tab:blue", markerfacecolor=face, markersize=6)
-    axes.set_yticks(range(n), results["run"].tolist(), fontsize=9, parse_math=False)
-    axes.set_ylim(n - 0.4, -0.6)
-    axes.set_xlabel(f"difference in map, {LEVEL} % interval (filled: excludes 0)", fontsize=9)
-    axes.tick_params(axis="x", labelsize=9)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
+    draw_forest(axes, results, "0.4", "tab:blue")
     png = BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()

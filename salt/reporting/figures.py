@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from salt.scoring.comparison import ALL_EMPTY, LEVEL
 from salt.scoring.metrics import THRESHOLDS
 
 # Colours that the page's style sheet replaces; matplotlib itself knows no names of CSS.
@@ -129,3 +130,52 @@ def learning_curves(curves: dict[int, pd.DataFrame]) -> Markup:
             for fold, table in curves.items()
         )
         return svg(figure, "curves", f"Learning curves. {said}.")
+
+
+def draw_forest(axes: Axes, results: pd.DataFrame, ink: str, colour: str) -> None:
+    """A row a run, its difference to the baseline with the interval, filled where it is resolved.
+
+    Without the row of all tiles empty, which is far from the others.
+    """
+    results = results[results["run"] != ALL_EMPTY]
+    axes.axvline(0, color=ink, linewidth=1, alpha=0.5)
+    for y, row in enumerate(results.to_dict("records")):
+        if not row["resolved"]:
+            axes.plot(0, y, "D", color=ink, markersize=5)
+            continue
+        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.5)
+        face = colour if row["resolved"] == "yes" else "none"
+        axes.plot(row["difference"], y, "o", markeredgecolor=colour, markerfacecolor=face, markersize=6)
+    axes.set_yticks(range(len(results)), results["run"].tolist(), fontsize=9, parse_math=False)
+    axes.set_ylim(len(results) - 0.4, -0.6)
+    axes.set_xlabel(f"difference in map, {LEVEL} % interval (filled: excludes 0)", fontsize=9)
+    axes.tick_params(axis="x", labelsize=9)
+    axes.grid(axis="y", visible=False)
+
+
+def forest(results: pd.DataFrame) -> Markup:
+    """The differences of runs to their baseline."""
+    with mpl.rc_context(STYLE):
+        longest = min(results["run"].str.len().max(), 60)
+        figure, (axes,) = make_axes(width=6 + 0.07 * longest, height=1.2 + 0.28 * len(results))
+        draw_forest(axes, results, INK, MAIN)
+        return svg(figure, "forest", "Differences to the baseline with their intervals; the table has the numbers.")
+
+
+def cost_and_score(results: pd.DataFrame) -> Markup | None:
+    """Time of a fold beside the score, a point a run; None if no run tells its time."""
+    told = results.dropna(subset=["seconds"])
+    if told.empty:
+        return None
+    with mpl.rc_context(STYLE):
+        figure, (axes,) = make_axes(width=6.4)
+        axes.plot(told["seconds"] / 60, told["score"], "o", color=MAIN)
+        for row in told.to_dict("records"):
+            place = (row["seconds"] / 60, row["score"])
+            axes.annotate(row["run"], place, xytext=(5, 4), textcoords="offset points", fontsize=8, parse_math=False)
+        axes.margins(x=0.2, y=0.15)
+        axes.set(xlabel="time of a fold in minutes", ylabel="score (map)")
+        said = "; ".join(
+            f"{row['run']}: {row['seconds'] / 60:.1f} minutes, {row['score']:.4f}" for row in told.to_dict("records")
+        )
+        return svg(figure, "cost", f"Time of a fold and score. {said}.")

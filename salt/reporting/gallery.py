@@ -17,6 +17,7 @@ from salt.scoring.errors import classify
 
 # Of a page, which stays below 60 MB with them: tiles of 101x101 pixels have 6 kB each.
 MOST_HELD_OUT, MOST_TEST = 5000, 2500
+MOST_CHANGED = 500  # tiles of two runs beside each other
 MOST_PIXELS = (
     101 * 101
 )  # for each of them on average: larger images are shrunk, to SMALLEST at most, then fewer are shown
@@ -40,33 +41,45 @@ def held_out_gallery(table: pd.DataFrame, predicted: Predicted) -> Gallery:
     masks = predicted.tiles.masks
     assert masks is not None
     shown, side = choose(predicted, table["score"].to_numpy(), MOST_HELD_OUT)
-    truths = [masks[predicted.positions[i]] for i in shown]
-    salt = [predicted.salt[i] for i in shown]
-    errors = [classify(truth, mask) for truth, mask in zip(truths, salt, strict=True)]
+    errors = [classify(masks[predicted.positions[i]], predicted.salt[i]) for i in shown]
     rows = table.iloc[shown].assign(
         error=[error.kind for error in errors],
         missed=[error.missed for error in errors],
         invented=[error.invented for error in errors],
         wrong=[error.missed + error.invented for error in errors],
-        predicted=[bool(mask.any()) for mask in salt],
+        predicted=[bool(predicted.salt[i].any()) for i in shown],
     )
-    return Gallery(rows, len(table), side, list(chunks(predicted, shown, salt, truths, side)))
+    return Gallery(rows, len(table), side, list(chunks([predicted], shown, side)))
 
 
 def test_gallery(predicted: Predicted) -> Gallery:
     """The test tiles, with how unsure the network is of each."""
     unsure = np.array([uncertainty(image) for image in predicted.probabilities])
     shown, side = choose(predicted, -unsure, MOST_TEST)
-    salt = [predicted.salt[i] for i in shown]
     rows = pd.DataFrame(
         {
             "id": [predicted.tiles.ids[predicted.positions[i]] for i in shown],
             "unsure": unsure[shown],
-            "coverage": [float(mask.mean()) for mask in salt],
-            "predicted": [bool(mask.any()) for mask in salt],
+            "coverage": [float(predicted.salt[i].mean()) for i in shown],
+            "predicted": [bool(predicted.salt[i].any()) for i in shown],
         }
     )
-    return Gallery(rows, len(unsure), side, list(chunks(predicted, shown, salt, None, side)))
+    return Gallery(rows, len(unsure), side, list(chunks([predicted], shown, side)))
+
+
+def changes_gallery(tables: Sequence[pd.DataFrame], runs: Sequence[Predicted]) -> Gallery:
+    """The tiles on which two runs differ most, from the one that the second lost most on to the one it gained most.
+
+    Both have the same tiles in the same order.
+    """
+    first, second = tables
+    rows = first[["id", "fold", "coverage"]].assign(
+        change=second["score"] - first["score"], before=first["score"], after=second["score"]
+    )
+    differing = (second["iou"] - first["iou"]).abs()
+    order = np.lexsort((-differing, -rows["change"].abs()))[:MOST_CHANGED]
+    side = choose(runs[0], np.zeros(len(rows)), MOST_CHANGED)[1]
+    return Gallery(rows.iloc[order], len(rows), side, list(chunks(runs, order, side)))
 
 
 def uncertainty(probability: NDArray[Any]) -> float:
@@ -96,22 +109,20 @@ def shrunk(areas: NDArray[np.float64], longest: NDArray[np.float64], side: int) 
     return float((areas * np.minimum(side / longest, 1) ** 2).sum())
 
 
-def chunks(
-    predicted: Predicted,
-    shown: NDArray[np.int64],
-    salt: Sequence[NDArray[np.bool_]],
-    truths: Sequence[NDArray[Any]] | None,
-    side: int | None,
-) -> Iterator[str]:
-    """The tiles' pictures: lists [image, probability, prediction, truth], masks as height, width and run lengths."""
+def chunks(runs: Sequence[Predicted], shown: NDArray[np.int64], side: int | None) -> Iterator[str]:
+    """The tiles' pictures: lists [image, truth, [[probability, prediction] of each run]].
+
+    Masks are [height, width, run lengths]; the truth of test tiles is null.
+    """
+    tiles, masks = runs[0].tiles, runs[0].tiles.masks
     for start in range(0, len(shown), CHUNK):
-        tiles = []
-        for k in range(start, min(start + CHUNK, len(shown))):
-            image = predicted.tiles.images[predicted.positions[shown[k]]]
-            probability = to_bytes(predicted.probabilities[shown[k]])
-            tile: list[Any] = [jpeg(shrink(image, side)), png(shrink(probability, side)), runs(salt[k], side)]
-            tiles.append([*tile, None if truths is None else runs(truths[k], side)])
-        yield json.dumps(tiles, separators=(",", ":"))
+        some = []
+        for i in shown[start : start + CHUNK]:
+            position = runs[0].positions[i]
+            said = [[png(shrink(to_bytes(run.probabilities[i]), side)), in_runs(run.salt[i], side)] for run in runs]
+            truth = None if masks is None else in_runs(masks[position], side)
+            some.append([jpeg(shrink(tiles.images[position], side)), truth, said])
+        yield json.dumps(some, separators=(",", ":"))
 
 
 def to_bytes(probability: NDArray[Any]) -> NDArray[np.uint8]:
@@ -131,7 +142,7 @@ def shrink(image: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def runs(mask: NDArray[Any], side: int | None) -> list[Any]:
+def in_runs(mask: NDArray[Any], side: int | None) -> list[Any]:
     """A mask as [height, width, run lengths]; of a shrunk one, a pixel is salt where half of it is."""
     small = shrink((mask != 0).astype(np.uint8) * 255, side) > 127
     return [*small.shape, rle.encode(small)]

@@ -1,6 +1,8 @@
 """A run's report as one HTML file that needs neither a network nor a server."""
 
+import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def render(template: str, **content: Any) -> str:
     )
     environment.filters |= {"percent": percent, "duration": duration}
     environment.globals |= {"version": salt.__version__, "viridis": viridis(), "near": NEAR}
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns stay in their order
     return environment.get_template(template).render(**content)
 
 
@@ -75,7 +78,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         **by_probability(facts),
         "curves_figure": figures.learning_curves(facts.curves) if facts.curves else None,
         "command": command(facts),
-        "galleries": {"held_out": columns(held_out), "test": columns(test)},
+        "galleries": {"held_out": columns(held_out), "test": columns(test), "changes": None},
     }
 
 
@@ -158,15 +161,16 @@ def command(facts: Facts) -> str | None:
     return shlex.join(map(str, words))
 
 
-def columns(gallery: Gallery | None) -> dict[str, Any] | None:
+def columns(gallery: Gallery | None, runs: Sequence[str] = ()) -> dict[str, Any] | None:
     """A gallery for the page's script: a list for each column of its table, and the chunks of pictures."""
     if gallery is None:
         return None
-    table = gallery.table.round({"coverage": 4, "iou": 4, "unsure": 5})
+    table = gallery.table.round({"coverage": 4, "iou": 4, "unsure": 5, "change": 2})
     lists = {name: table[name].tolist() for name in table.columns}
     if "coverage" in lists:
         lists["class"] = coverage_class(gallery.table["coverage"].to_numpy()).tolist()
-    return {"columns": lists, "n_all": gallery.n_all, "n": len(table), "side": gallery.side, "chunks": gallery.chunks}
+    sizes = {"n_all": gallery.n_all, "n": len(table), "side": gallery.side}
+    return {"columns": lists, "chunks": gallery.chunks, "runs": list(runs), **sizes}
 
 
 def percent(value: float | None) -> str:
@@ -176,7 +180,7 @@ def percent(value: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Seconds in the unit that fits."""
-    if seconds is None:
+    if seconds is None or math.isnan(seconds):
         return "-"
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= size:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from salt.data.tgs import read_dataset
+from salt.reporting.comparison import compare
 from salt.reporting.page import write_page
 from salt.runs.rundir import RunDir
 
@@ -225,6 +226,24 @@ def test_a_checker_of_accessibility_finds_nothing_serious(visit, settings, opene
         for node in rule["nodes"]
     ]
     assert serious == []
+
+
+def test_a_comparison_of_two_runs(visit, finished, synthetic_root, tmp_path):
+    for name in "xy":
+        shutil.copytree(finished / "runs/a", tmp_path / name)
+    settings = (tmp_path / "y/config.yaml").read_text()
+    (tmp_path / "y/config.yaml").write_text(settings.replace("epochs: 2", "epochs: 3"))
+    compare([tmp_path / "x", tmp_path / "y"], None, tmp_path, str(synthetic_root))
+    page = visit(file=tmp_path / "compare.html")
+    assert count(page) == 24 and not page.is_visible("select[name=error]")
+    page.locator("#gallery a").first.click()
+    page.wait_for_selector("#viewer[open]")
+    captions = page.locator("#panels figcaption").all_text_contents()
+    assert len(captions) == 4 and captions[0].startswith("x: with truth") and captions[2].startswith("y: with truth")
+    page.evaluate("document.querySelector('meta[http-equiv]').remove()")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    assert not [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")]
 
 
 def test_without_scripts_it_says_so(visit):

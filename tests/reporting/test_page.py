@@ -57,7 +57,7 @@ def test_every_tile_is_in_the_page(copy, synthetic_root):
     index = parts["held_out"]
     assert index["id"] == ids == table["id"].tolist() and index["fold"] == table["fold"].tolist()
     assert index["score"] == pytest.approx(table["score"].tolist())
-    for i, (image, probability, prediction, truth) in enumerate(parts["held_out-0"]):
+    for i, (image, truth, [(probability, prediction)]) in enumerate(parts["held_out-0"]):
         k = data.train.ids.index(ids[i])
         difference = np.abs(decode(image).astype(int) - data.train.images[k])
         assert difference.mean() < 8  # JPEG
@@ -77,7 +77,7 @@ def test_the_test_tiles_are_those_of_the_submission(copy, synthetic_root):
     submission = pd.read_csv(copy.path / "submission.csv", dtype=str, keep_default_na=False).set_index("id")["rle_mask"]
     _, shares = load_stack((copy.path / "test.npz").read_bytes(), "probabilities")
     assert parts["test"]["id"] == data.test.ids and len(parts["test-0"]) == 6
-    for i, (_, probability, prediction, truth) in enumerate(parts["test-0"]):
+    for i, (_, truth, [(probability, prediction)]) in enumerate(parts["test-0"]):
         assert prediction == [101, 101, submission[data.test.ids[i]]] and truth is None
         np.testing.assert_array_equal(decode(probability), shares[i])
         p = shares[i] / 255
@@ -244,7 +244,8 @@ def test_large_images_are_shrunk_and_then_fewer(monkeypatch):
     assert found.side == 150 and len(found.table) == 3
     tiles = json.loads(found.chunks[0])
     assert [decode(tile[0]).shape for tile in tiles] == [(75, 150), (50, 40), (150, 75)]
-    assert [tile[2][:2] for tile in tiles] == [[75, 150], [50, 40], [150, 75]] == [tile[3][:2] for tile in tiles]
+    assert [tile[1][:2] for tile in tiles] == [[75, 150], [50, 40], [150, 75]]
+    assert [tile[2][0][1][:2] for tile in tiles] == [tile[1][:2] for tile in tiles]
     monkeypatch.setattr(gallery, "SMALLEST", 120)
     monkeypatch.setattr(gallery, "MOST_HELD_OUT", 2)
     monkeypatch.setattr(gallery, "MOST_PIXELS", 60 * 120)

@@ -3,15 +3,18 @@
 (() => {
   const CHUNK = 100, BATCH = 60;
   const $ = (id) => document.getElementById(id);
-  const sets = {};
-  for (const element of document.querySelectorAll(".tiles-index")) sets[element.dataset.set] = JSON.parse(element.textContent);
+  const sets = {}, names = {};  // the columns of each set of tiles, and the names of its runs where there are two
+  for (const element of document.querySelectorAll(".tiles-index")) {
+    sets[element.dataset.set] = JSON.parse(element.textContent);
+    names[element.dataset.set] = JSON.parse(element.dataset.runs || "[]");
+  }
   const form = $("filters");
   if (!form) return;
 
   const LABELS = { score: "score", iou: "IoU", coverage: "share of salt", fold: "fold", threshold: "threshold", error: "error",
-    missed: "missed pixels", invented: "invented pixels", wrong: "wrong pixels", unsure: "unsure", predicted: "salt predicted", id: "id" };
+    missed: "missed pixels", invented: "invented pixels", wrong: "wrong pixels", unsure: "unsure", change: "change", before: "before", after: "after", predicted: "salt predicted", id: "id" };
   const HIDDEN = new Set(["class", "mosaic", "row", "column"]);
-  const FIRST_SORT = { held_out: ["score", "up"], test: ["unsure", "down"] };
+  const FIRST_SORT = { held_out: ["score", "up"], test: ["unsure", "down"], changes: ["change", "up"] };
   const FILTERS = ["error", "fold", "class", "truth", "predicted", "id"];
   const chunks = new Map();
   const places = new Map();  // "mosaic,row,column" to [set, number of the tile]
@@ -59,8 +62,8 @@
     return element;
   }
 
-  function picture(tile, kind, outlines, alt = "") {
-    const [image, probability, prediction, truth] = tile;
+  function picture(tile, kind, outlines, run = 0, alt = "") {
+    const [image, truth, runs] = tile, [probability, prediction] = runs[run];
     const source = kind === "probability" ? `data:image/png;base64,${probability}` : `data:image/jpeg;base64,${image}`;
     const box = make("span", { class: `picture ${kind}` }, make("img", { src: source, alt, decoding: "async" }));
     if (outlines) {
@@ -80,12 +83,28 @@
     return `#${words}`;
   }
 
+  // What a card shows side by side: image and probability, or the predictions of two runs.
+  function pairOf(tile) {
+    return tile[2].length > 1 ? [picture(tile, "image", true, 0), picture(tile, "image", true, 1)]
+      : [picture(tile, "image", true), picture(tile, "probability", true)];
+  }
+
+  function panels(tile, set) {
+    const panel = (kind, outlines, run, words) =>
+      make("figure", {}, picture(tile, kind, outlines, run, words), make("figcaption", {}, words));
+    const outlined = tile[1] ? "with truth and prediction" : "with prediction", colours = "probability: dark 0, yellow 1";
+    if (tile[2].length === 1) {
+      return [panel("image", false, 0, "image"), panel("image", true, 0, `image ${outlined}`), panel("probability", true, 0, colours)];
+    }
+    return names[set].flatMap((name, run) => [panel("image", true, run, `${name}: ${outlined}`), panel("probability", true, run, `${name}: ${colours}`)]);
+  }
+
   function card(i) {
     const columns = sets[state.set], id = columns.id[i], tile = pictures(state.set, i);
     const value = columns[state.sort] ? show(columns[state.sort][i]) : "";
     const said = Object.keys(columns).filter((c) => !HIDDEN.has(c) && c !== "id").map((c) => `${LABELS[c] || c} ${show(columns[c][i])}`);
     const link = make("a", { href: hashOf({ tile: id }), "aria-label": `tile ${id}: ${said.join(", ")}` },
-      make("span", { class: "two" }, picture(tile, "image", true), picture(tile, "probability", true)),
+      make("span", { class: "two" }, ...pairOf(tile)),
       make("span", { class: "caption" }, make("span", {}, id), make("span", {}, state.sort === "id" ? "" : `${LABELS[state.sort] || state.sort} ${value}`)));
     link.dataset.i = i;
     return make("li", {}, link);
@@ -96,7 +115,7 @@
       const wanted = state[key];
       if (!wanted) continue;
       if (key === "truth") { if (columns.coverage && (columns.coverage[i] > 0 ? "some" : "none") !== wanted) return false; }
-      else if (key === "predicted") { if ((columns.predicted[i] ? "some" : "none") !== wanted) return false; }
+      else if (key === "predicted") { if (columns.predicted && (columns.predicted[i] ? "some" : "none") !== wanted) return false; }
       else if (key === "id") { if (!columns.id[i].toLowerCase().includes(wanted.toLowerCase())) return false; }
       else if (columns[key] && String(columns[key][i]) !== wanted) return false;
     }
@@ -125,7 +144,7 @@
     const columns = sets[state.set];
     form.elements.sort.replaceChildren(...Object.keys(columns).filter((c) => !HIDDEN.has(c)).map((c) => make("option", { value: c }, LABELS[c] || c)));
     for (const control of form.elements) {
-      if (control.dataset.only) control.closest("label").classList.toggle("off", control.dataset.only !== state.set);
+      if (control.dataset.only) control.closest("label").classList.toggle("off", !control.dataset.only.split(" ").includes(state.set));
       if (control.name && control.name in state) control.value = state[control.name];
       else if (control.name && control.tagName !== "BUTTON") control.value = "";
     }
@@ -138,7 +157,7 @@
     const here = Object.keys(words);
     if (here.length && !here.every((key) => known.has(key))) return;  // the name of a part of the page
     const { tile, ...rest } = words;
-    const set = sets[rest.set] ? rest.set : (sets.held_out ? "held_out" : "test");
+    const set = sets[rest.set] ? rest.set : Object.keys(sets)[0];
     const sort = sets[set][rest.sort] ? rest.sort : FIRST_SORT[set][0];
     const wanted = { ...rest, set, sort, order: rest.order || (rest.sort ? "up" : FIRST_SORT[set][1]) };
     if (JSON.stringify(wanted) !== JSON.stringify(state)) {
@@ -156,9 +175,7 @@
     const columns = sets[state.set], tile = pictures(state.set, i), id = columns.id[i];
     open = i;
     $("viewer-title").textContent = `Tile ${id}`;
-    const panel = (kind, outlines, words) => make("figure", {}, picture(tile, kind, outlines, words), make("figcaption", {}, words));
-    $("panels").replaceChildren(panel("image", false, "image"), panel("image", true, tile[3] ? "image with truth and prediction" : "image with prediction"),
-      panel("probability", true, "probability: dark 0, yellow 1"));
+    $("panels").replaceChildren(...panels(tile, state.set));
     $("viewer-facts").replaceChildren(...Object.keys(columns).filter((c) => !HIDDEN.has(c) && c !== "id").map((c) =>
       make("div", {}, make("dt", {}, LABELS[c] || c), make("dd", {}, String(show(columns[c][i]))))));
     neighbours(columns, i);

@@ -1,0 +1,85 @@
+"""The page of a comparison: differences with intervals, cost beside score, and where two runs differ."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from salt.data.load import load_data_of_run
+from salt.reporting import figures
+from salt.reporting.facts import read_held_out, read_table
+from salt.reporting.gallery import Gallery, changes_gallery
+from salt.reporting.page import columns, render
+from salt.runs.files import read_json, write_text
+from salt.runs.results import Run
+from salt.runs.rundir import RunDir
+from salt.scoring.comparison import LEVEL, Row, varying_settings
+
+PAGE = "compare.html"
+
+
+def write_page(
+    out: Path, rows: Sequence[Row], results: pd.DataFrame, head: str, missing: Sequence[str], root: str | None
+) -> None:
+    """Write compare.html into a folder; `results` begins with the baseline, `missing` are the runs without a score."""
+    problems: list[str] = []
+    costs = pd.DataFrame([cost(row, problems) for row in rows]).set_index("run")
+    pair = [next(row for row in rows if row.label == label) for label in results["run"] if label in costs.index]
+    gallery, names = None, [row.label for row in pair]
+    if len(pair) == 2:
+        try:
+            gallery = changes(pair[0].runs[0], pair[1].runs[0], root)
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+    page = render(
+        "compare.html.j2",
+        title=f"{len(rows)} runs",
+        head=head,
+        varying=varying_settings(list(rows)),
+        level=LEVEL,
+        results=results.merge(costs, how="left", left_on="run", right_index=True).to_dict("records"),
+        forest=figures.forest(results),
+        costs=figures.cost_and_score(results.merge(costs, left_on="run", right_index=True)),
+        missing=list(missing),
+        problems=problems,
+        names=names,
+        galleries={"held_out": None, "test": None, "changes": columns(gallery, names)},
+        folds=[{"fold": fold} for fold in sorted(rows[0].runs[0].tiles["fold"].unique().tolist())],
+    )
+    write_text(out / PAGE, page)
+
+
+def cost(row: Row, problems: list[str]) -> dict[str, Any]:
+    """Mean time of a fold and images per second of the runs of a row, and the most memory, where they are told."""
+    folds: list[dict[str, Any]] = []
+    for run in row.runs:
+        try:
+            folds += read_json(run.path / "score.json", "folds")["folds"]
+        except ValueError as error:
+            problems.append(str(error))
+    told = pd.DataFrame(folds).reindex(columns=["seconds", "images_per_second", "memory_gb"]).astype(float)
+    return {
+        "run": row.label,
+        "seconds": told["seconds"].mean(),
+        "images_per_second": told["images_per_second"].mean(),
+        "memory_gb": told["memory_gb"].max(),
+    }
+
+
+def changes(first: Run, second: Run, root: str | None) -> Gallery:
+    """The tiles on which two runs differ most.
+
+    Raises:
+        ValueError: the data is not at hand, or a file of the runs is missing or damaged.
+    """
+    directory = RunDir(first.path)
+    data = load_data_of_run(directory, directory.read_config(), root)
+    tables, predicted = [], []
+    for run in (first, second):
+        table = read_table(run.path / "oof.csv")
+        predicted.append(read_held_out(run.path, data.train, table))
+        tables.append(table)
+    if tables[0]["id"].tolist() != tables[1]["id"].tolist():  # other folds were finished first
+        raise ValueError(f"{first.path} and {second.path} have their tiles in another order")
+    return changes_gallery(tables, predicted)

@@ -1,0 +1,97 @@
+"""compare.html: its numbers, and the tiles on which two runs differ."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import salt as command
+
+from salt.commands import compare
+from salt.data import rle
+from salt.reporting import gallery
+from salt.runs.stacks import load_stack, save_stack
+from salt.scoring.metrics import is_salt
+
+
+@pytest.fixture
+def runs(finished, tmp_path):
+    """Two runs of the same tiles: the second predicts other probabilities."""
+    for name in "ab":
+        shutil.copytree(finished / "runs/a", tmp_path / "runs" / name)
+    other = tmp_path / "runs/b"
+    ids, probabilities = load_stack((other / "oof.npz").read_bytes(), "probabilities")
+    changed = np.random.default_rng(0).random(probabilities.shape).astype(np.float16)
+    save_stack(other / "oof.npz", np.array(ids), probabilities=changed)
+    table = pd.read_csv(other / "oof.csv", dtype={"id": str})
+    table["score"] = np.arange(len(table)) % 11 / 10
+    table.to_csv(other / "oof.csv", index=False)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("seed: 0", "seed: 1", 1).replace("epochs: 2", "epochs: 3"))
+    return tmp_path
+
+
+def read(folder):
+    page = (folder / "compare.html").read_text()
+    found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
+    return page, [json.loads(text) for text in found]
+
+
+def test_the_tiles_that_changed_most_are_side_by_side(runs, synthetic_root):
+    words = ["runs/a", "runs/b", "--out", "out", "--root", synthetic_root]
+    ended = command(runs, *words, main=compare.main)
+    assert ended.returncode == 0 and "compare.html" in ended.stdout, ended.stderr
+    page, (index, tiles) = read(runs / "out")
+    tables = [pd.read_csv(runs / f"runs/{name}/oof.csv", dtype={"id": str}).set_index("id") for name in "ab"]
+    change = tables[1]["score"] - tables[0]["score"]
+    assert sorted(index["id"]) == sorted(change.index) and len(tiles) == 24
+    assert index["change"] == pytest.approx([round(change[i], 2) for i in index["id"]])
+    sizes = np.abs(index["change"])
+    assert (np.diff(sizes) <= 1e-9).all()
+    for name, place in (("a", 0), ("b", 1)):
+        ids, probabilities = load_stack((runs / f"runs/{name}/oof.npz").read_bytes(), "probabilities")
+        for k in (0, 9, 23):
+            i = ids.index(index["id"][k])
+            expected = is_salt(probabilities[i], tables[place]["threshold"].iloc[i])
+            np.testing.assert_array_equal(rle.decode(tiles[k][2][place][1][2], (101, 101)), expected)
+    assert "a, the baseline" in page and "Tiles that changed" in page
+
+
+def test_only_the_most_changed_ones_are_shown(runs, synthetic_root, monkeypatch):
+    monkeypatch.setattr(gallery, "MOST_CHANGED", 5)
+    assert (
+        command(runs, "runs/a", "runs/b", "--out", "out", "--root", synthetic_root, main=compare.main).returncode == 0
+    )
+    page, (index, _) = read(runs / "out")
+    assert len(index["id"]) == 5 and "Of 24 scored tiles the 5 that changed most are in this page" in page
+
+
+def test_without_data_the_numbers_are_there(runs):
+    ended = command(runs, "runs/a", "runs/b", "--out", "out", "--root", "nowhere", main=compare.main)
+    assert ended.returncode == 0
+    page, found = read(runs / "out")
+    assert found == [] and "there is no folder nowhere" in page and "Cost and score" in page
+
+
+def test_names_are_escaped(runs, synthetic_root):
+    evil = "<script>alert(1)<&$x$"
+    (runs / "runs/b").rename(runs / "runs" / evil)
+    ended = command(runs, "runs/a", f"runs/{evil}", "--out", "out", "--root", synthetic_root, main=compare.main)
+    assert ended.returncode == 0, ended.stderr
+    page, _ = read(runs / "out")
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;&amp;$x$" in page
+
+
+def test_three_runs_show_no_tiles_and_unknown_times_are_dashes(runs):
+    third = shutil.copytree(runs / "runs/b", runs / "runs/c")
+    (third / "config.yaml").write_text((third / "config.yaml").read_text().replace("epochs: 3", "epochs: 4"))
+    score = json.loads((third / "score.json").read_text())
+    for row in score["folds"]:
+        del row["seconds"], row["images_per_second"], row["memory_gb"]
+    (third / "score.json").write_text(json.dumps(score))
+    assert command(runs, "runs/a", "runs/b", "runs/c", "--out", "out", main=compare.main).returncode == 0
+    page, found = read(runs / "out")
+    assert found == [] and page.count("<td>-</td>") == 3 * 2  # of c, and of all tiles empty
+    assert "there is no" not in page
