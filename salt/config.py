@@ -184,6 +184,7 @@ class RunConfig(Section):
     schedule: Component
     resolution: Component
     averaging: Component
+    logger: Component = Component(target="salt.reporting.loggers.NoLogger")  # runs of earlier versions lack it
     trainer: Trainer
 
     @property

@@ -21,6 +21,7 @@ from salt.runs.stacks import Stack, load_stack, sizes_of
 from salt.scoring.comparison import bootstrap
 from salt.scoring.metrics import is_salt
 
+MOSAIC = "mosaic.csv"  # in the data's folder
 NO_DEFAULT = "(not in the default run)"
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ class Facts:
     settings: list[Setting] = field(default_factory=list)
     held_out: Predicted | None = None
     test: Predicted | None = None
+    mosaic: pd.DataFrame | None = None  # section, row and column of tiles, by id, where the data's folder tells them
 
     def attempt(self, read: Callable[..., T], *given: Any) -> T | None:
         """What a function reads, or None and one more problem."""
@@ -93,6 +95,8 @@ def read_facts(directory: RunDir, root: str | None = None, data: Dataset | None 
         facts.held_out = facts.attempt(read_held_out, directory.path, data.train, table)
         if (directory.path / "test.npz").exists():
             facts.test = facts.attempt(read_test, directory.path, data.test)
+        mosaic = Path(root or config.data.root, MOSAIC)
+        facts.mosaic = facts.attempt(read_mosaic, mosaic) if mosaic.is_file() else None
     return facts
 
 
@@ -163,6 +167,19 @@ def read_probabilities(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArra
     if sizes_of(probabilities) != sizes_of(tiles.images[positions]):
         raise ValueError(f"{file} is damaged: its tiles have other sizes than the data's")
     return positions, probabilities
+
+
+def read_mosaic(file: Path) -> pd.DataFrame:
+    """The columns mosaic (a section's name), row and column of a mosaic.csv, by id.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        table = pd.read_csv(file, dtype={"id": str, "mosaic": str}).drop_duplicates("id").set_index("id")
+        return table[["mosaic", "row", "column"]].astype({"row": int, "column": int})
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{file} is damaged, expected the columns id,mosaic,row,column: {error}") from None
 
 
 def list_settings(config: RunConfig) -> list[Setting]:

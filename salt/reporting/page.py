@@ -78,7 +78,11 @@ def describe(facts: Facts) -> dict[str, Any]:
         **by_probability(facts),
         "curves_figure": figures.learning_curves(facts.curves) if facts.curves else None,
         "command": command(facts),
-        "galleries": {"held_out": columns(held_out), "test": columns(test), "changes": None},
+        "galleries": {
+            "held_out": columns(held_out, mosaic=facts.mosaic),
+            "test": columns(test, mosaic=facts.mosaic),
+            "changes": None,
+        },
     }
 
 
@@ -161,7 +165,9 @@ def command(facts: Facts) -> str | None:
     return shlex.join(map(str, words))
 
 
-def columns(gallery: Gallery | None, runs: Sequence[str] = ()) -> dict[str, Any] | None:
+def columns(
+    gallery: Gallery | None, runs: Sequence[str] = (), mosaic: pd.DataFrame | None = None
+) -> dict[str, Any] | None:
     """A gallery for the page's script: a list for each column of its table, and the chunks of pictures."""
     if gallery is None:
         return None
@@ -169,6 +175,10 @@ def columns(gallery: Gallery | None, runs: Sequence[str] = ()) -> dict[str, Any]
     lists = {name: table[name].tolist() for name in table.columns}
     if "coverage" in lists:
         lists["class"] = coverage_class(gallery.table["coverage"].to_numpy()).tolist()
+    if mosaic is not None:
+        places = mosaic.reindex(table["id"])
+        for name in ("mosaic", "row", "column"):
+            lists[name] = [None if pd.isna(value) else value for value in places[name]]
     sizes = {"n_all": gallery.n_all, "n": len(table), "side": gallery.side}
     return {"columns": lists, "chunks": gallery.chunks, "runs": list(runs), **sizes}
 

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from salt.runs.files import read_yaml, write_json, write_text
-from salt.runs.rundir import BLEND, FREE_KEYS, flatten, read_settings
+from salt.runs.rundir import BLEND, flatten, is_free, read_settings
 from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
 TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
-SAME_ROW = ("seed", "name", *FREE_KEYS)  # settings in which the seeds of one row may differ
+SAME_ROW = ("seed", "name")  # settings in which the seeds of one row may differ, beside those that are free
 N_REASON = 160  # characters of a failure's reason
 
 
@@ -59,7 +59,7 @@ def read_run(path: Path) -> Run:
     if not (path / "score.json").is_file():
         raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
     config = flatten(read_settings(path))
-    settings = {key: value for key, value in config.items() if key not in SAME_ROW}
+    settings = {key: value for key, value in config.items() if key not in SAME_ROW and not is_free(key)}
     if (path / BLEND).is_file():  # its config is that of its first run
         settings["blend"] = (path / BLEND).read_text(encoding="utf-8")
     try:

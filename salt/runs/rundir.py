@@ -242,12 +242,17 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
     open_keys = [k for k in SETTLED_KEYS if b.get(k) is None]
-    keys = [k for k in {**a, **b} if k not in FREE_KEYS and k not in open_keys]
+    keys = [k for k in {**a, **b} if not is_free(k) and k not in open_keys]
     return [
         f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}"
         for k in keys
         if a.get(k) != b.get(k) or (k in a) != (k in b)
     ]
+
+
+def is_free(key: str) -> bool:
+    """Whether a setting may differ when a run goes on."""
+    return key in FREE_KEYS or key.startswith("logger.")
 
 
 def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

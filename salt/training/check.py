@@ -30,6 +30,7 @@ def check_build(config: RunConfig) -> int:
     model, loss = attempt(build.build_model), attempt(build.build_loss)
     attempt(build.build_augment)
     resolution = attempt(build.build_resolution)
+    attempt(setup.build_logger)
     stand_in = model or nn.Conv2d(1, 1, 1)
     attempt(setup.build_averaging, stand_in)
     optimizer = attempt(setup.build_optimizer, stand_in)

@@ -31,6 +31,7 @@ from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime, peak_memory, seed_all
 from salt.network import Network
+from salt.reporting.loggers import spread, tiles_picture
 from salt.runs.files import write_json
 from salt.runs.rundir import has_checkpoint, snapshot_file
 from salt.runs.stacks import halves, save_stack, set_to_zero
@@ -40,7 +41,7 @@ from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
 from salt.training.progress import ALONE, Ahead, epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
-from salt.training.setup import epoch_batches, snapshots, start, wrap_ddp
+from salt.training.setup import build_logger, epoch_batches, snapshots, start, wrap_ddp
 from salt.training.state import Epoch, Row, State
 from salt.training.step import HELP, Fold, Statistics, read_outcome, train_step
 from salt.training.warmstart import first_weights
@@ -81,7 +82,7 @@ def train_fold(
     hidden = distributed.hides_bars()
     epochs = tqdm(range(state.epoch, n), f"fold {number}", n, initial=state.epoch, unit="epoch", disable=hidden)
     saved = time.monotonic()
-    with interrupt.deferred():
+    with interrupt.deferred(), shown(fold, state):
         for epoch in epochs:
             batches.epoch, batches.first = epoch, state.current.steps
             stop = train_epoch(fold, state, loader, tiles.ids)
@@ -127,7 +128,19 @@ def prepare(
         statistics=Statistics(network.model),
         resolution=build.build_resolution(config),
         ahead=ahead,
+        logger=build_logger(config),
     )
+
+
+@contextmanager
+def shown(fold: Fold, state: State) -> Iterator[None]:
+    """Within this context the run's logger shows the epochs of the fold."""
+    settings = fold.config.model_dump(mode="json", by_alias=True)
+    fold.logger.call("start", fold.config.name, fold.number, fold.path, state.epoch, settings)
+    try:
+        yield
+    finally:
+        fold.logger.call("end")
 
 
 def finish_epoch(fold: Fold, state: State) -> None:
@@ -146,6 +159,7 @@ def finish_epoch(fold: Fold, state: State) -> None:
         with result_weights(fold, state):
             save_weights(state.model, snapshot_file(fold.path, state.epoch))
     checkpoint.write_table(state, fold.path)
+    fold.logger.call("epoch", state.rows[-1])
     state.clock.seconds += time.perf_counter() - began
     log.info(
         "fold %d: %s", fold.number, epoch_line(state, fold.resolution.work(fold.config.trainer.epochs), fold.ahead)
@@ -230,7 +244,12 @@ def validate(fold: Fold, state: State) -> Row:
         return NOT_VALIDATED
     if fold.config.data.constant_tiles == "empty":
         set_to_zero(probabilities, fold.tiles.constant[fold.held_out])
-    counts = metrics.count_pixels(probabilities, fold.tiles.masks[fold.held_out], np.array([0.5]))
+    masks = fold.tiles.masks[fold.held_out]
+    if fold.logger.n_images:
+        some = spread(fold.tiles.coverage[fold.held_out], fold.logger.n_images)
+        images = fold.tiles.images[fold.held_out[some]]
+        fold.logger.call("picture", state.epoch, tiles_picture(images, masks[some], probabilities[some]))
+    counts = metrics.count_pixels(probabilities, masks, np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
 
 

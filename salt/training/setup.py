@@ -22,6 +22,7 @@ from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
 from salt.network import Forward, Network
+from salt.reporting.loggers import Harmless, NoLogger
 from salt.runs.files import sha256
 from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
 from salt.runs.weights import load_weights
@@ -141,6 +142,11 @@ def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
     """The averaged copy of the network whose weights are the result."""
     average: Averaging = build.build("averaging", config.averaging.node(), model=model)
     return average
+
+
+def build_logger(config: RunConfig) -> Harmless:
+    """What shows the run in another program; rank 0 alone does."""
+    return Harmless(build.build("logger", config.logger.node()) if distributed.is_main() else NoLogger())
 
 
 def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:

@@ -22,6 +22,7 @@ from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime
 from salt.models.resolution import Full
 from salt.network import Forward, Network
+from salt.reporting.loggers import Harmless, NoLogger
 from salt.training.progress import ALONE, Ahead
 from salt.training.state import State
 
@@ -72,6 +73,7 @@ class Fold:
     statistics: Statistics
     resolution: Full = field(default_factory=Full)
     ahead: Ahead = ALONE
+    logger: Harmless = field(default_factory=lambda: Harmless(NoLogger()))
 
 
 def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:

@@ -228,6 +228,23 @@ def test_a_checker_of_accessibility_finds_nothing_serious(visit, settings, opene
     assert serious == []
 
 
+def test_neighbours_of_a_section_are_beside_a_tile(visit, finished, synthetic_root, tmp_path):
+    data = shutil.copytree(synthetic_root, tmp_path / "data")
+    train, test = (part.ids for part in (read_dataset(data).train, read_dataset(data).test))
+    places = {train[0]: "0,0", train[1]: "0,1", test[0]: "1,0", train[3]: "5,5"}
+    (data / "mosaic.csv").write_text("id,mosaic,row,column\n" + "".join(f"{i},s1,{at}\n" for i, at in places.items()))
+    run = shutil.copytree(finished / "runs/a", tmp_path / "a")
+    write_page(RunDir(run), str(data))
+    page = visit(f"#tile={train[0]}", file=run / "report.html")
+    shown = page.eval_on_selector_all("#neighbours a", "all => all.map(a => a.getAttribute('aria-label'))")
+    assert shown == [f"tile {train[0]}", f"tile {train[1]}", f"tile {test[0]}"]
+    page.locator("#neighbours a").nth(2).click()
+    page.wait_for_function(f"document.getElementById('viewer-title').textContent === 'Tile {test[0]}'")
+    page.evaluate(f"location.hash = 'tile={train[5]}'")
+    page.wait_for_function(f"document.getElementById('viewer-title').textContent === 'Tile {train[5]}'")
+    assert not page.is_visible("#neighbours")
+
+
 def test_a_comparison_of_two_runs(visit, finished, synthetic_root, tmp_path):
     for name in "xy":
         shutil.copytree(finished / "runs/a", tmp_path / name)

@@ -271,3 +271,22 @@ def test_salt_report_writes_it(copy, synthetic_root, tmp_path):
     ended = command(tmp_path, "runs/a", "--root", str(synthetic_root), main=report.main)
     assert ended.returncode == 0 and "report.html" in ended.stdout and "lacks a part" not in ended.stdout
     assert scripts(read(copy))["held_out"]["id"]
+
+
+def test_places_in_sections_are_told_where_the_data_has_them(copy, synthetic_root, tmp_path):
+    data = shutil.copytree(synthetic_root, tmp_path / "data")
+    ids = read_dataset(data).train.ids
+    rows = [f"{ids[0]},s1,0,0,1", f"{ids[1]},s1,0,1,1", f"{ids[2]},s2,-3,4,0.9", "other,s2,0,0,1"]
+    (data / "mosaic.csv").write_text("\n".join(["id,mosaic,row,column,confidence", *rows]))
+    assert write_page(copy, str(data)).problems == []
+    index = scripts(read(copy))["held_out"]
+    places = dict(zip(index["id"], zip(index["mosaic"], index["row"], index["column"], strict=True), strict=True))
+    assert (
+        places.pop(ids[0]) == ("s1", 0, 0)
+        and places.pop(ids[1]) == ("s1", 0, 1)
+        and places.pop(ids[2]) == ("s2", -3, 4)
+    )
+    assert set(places.values()) == {(None, None, None)}
+    (data / "mosaic.csv").write_text("id,mosaic\na,b\n")
+    (problem,) = write_page(copy, str(data)).problems
+    assert "mosaic.csv is damaged, expected the columns id,mosaic,row,column" in problem
