@@ -21,6 +21,7 @@ from salt.runs.stacks import Stack, load_stack, sizes_of
 from salt.scoring.comparison import bootstrap
 from salt.scoring.metrics import is_salt
 
+OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that say nothing of the run as a whole
 MOSAIC = "mosaic.csv"  # in the data's folder
 NO_DEFAULT = "(not in the default run)"
 T = TypeVar("T")
@@ -186,7 +187,7 @@ def list_settings(config: RunConfig) -> list[Setting]:
     """Every setting of a run, beside what `salt-train` without any words has."""
     defaults = flatten(default_settings())
     settings = []
-    for key, value in flatten(config.model_dump(mode="json", by_alias=True)).items():
+    for key, value in flatten(config.model_dump(mode="json", by_alias=True, exclude=OF_ONE_CALL)).items():
         default = defaults.get(key, NO_DEFAULT)
         differs = value != default and key not in SETTLED_KEYS
         settings.append(Setting(key, value, default if differs else None, differs))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from salt.scoring.comparison import ALL_EMPTY, LEVEL
 from salt.scoring.metrics import THRESHOLDS
 
+FEW = 20  # points of a curve that are marked
 # Colours that the page's style sheet replaces; matplotlib itself knows no names of CSS.
 INK, GRID = "#010203", "#040506"
 PAGE_COLOURS = {INK: "currentColor", GRID: "var(--line)"}
@@ -71,9 +72,7 @@ def threshold_curve(means: NDArray[np.float64], by_fold: dict[int, NDArray[np.fl
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes()
         for fold, values in by_fold.items():
-            axes.plot(
-                THRESHOLDS, values, color=FOLDS[fold % len(FOLDS)], linewidth=0.8, alpha=0.7, label=f"fold {fold}"
-            )
+            axes.plot(THRESHOLDS, values, color=FOLDS[fold % len(FOLDS)], linewidth=1, label=f"fold {fold}")
         axes.plot(THRESHOLDS, means, color=INK, linewidth=2, label="all tiles")
         chosen = int(np.abs(THRESHOLDS - threshold).argmin())
         axes.plot([threshold], [means[chosen]], "o", color=SECOND, markersize=8, label=f"chosen: {threshold:g}")
@@ -101,7 +100,7 @@ def reliability_diagram(bins: pd.DataFrame, error: float) -> Markup:
     """Share of salt among pixels of like probability; the diagonal is a network whose probabilities are right."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes()
-        axes.plot([0, 1], [0, 1], color=GRID, linewidth=1)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1, alpha=0.5)
         axes.plot(bins["probability"], bins["salt"], "o-", color=MAIN, markersize=4, label="share of them that is salt")
         axes.bar(bins["probability"], bins["share"], width=0.03, color=SECOND, alpha=0.6, label="share of all pixels")
         axes.set(xlabel="probability of the pixels", xlim=(-0.03, 1.03), ylim=(0, 1.02))
@@ -109,27 +108,38 @@ def reliability_diagram(bins: pd.DataFrame, error: float) -> Markup:
         return svg(figure, "reliability", f"Share of salt by probability; mean distance to the diagonal {error:.4f}.")
 
 
-def learning_curves(curves: dict[int, pd.DataFrame]) -> Markup:
+def learning_curves(curves: dict[int, pd.DataFrame]) -> list[Markup]:
     """Loss, learning rate and validation score over the epochs, a line for each fold."""
+    panels = {"loss": "training loss", "lr": "learning rate", "map_at_0.5": "validation map at 0.5"}
+    return [curve(curves, column, title) for column, title in panels.items()]
+
+
+def curve(curves: dict[int, pd.DataFrame], column: str, title: str) -> Markup:
+    """One column of metrics.csv over the epochs, a line for each fold."""
     with mpl.rc_context(STYLE):
-        figure, panels = make_axes(3, width=3.9, height=2.9)
+        figure, (axes,) = make_axes(width=3.9, height=2.9)
         for fold, table in curves.items():
-            style: dict[str, Any] = {"color": FOLDS[fold % len(FOLDS)], "linewidth": 1.2, "label": f"fold {fold}"}
-            style["marker"] = "." if len(table) < 20 else ""
-            for axes, column in zip(panels, ("loss", "lr", "map_at_0.5"), strict=True):
-                rows = table.dropna(subset=[column])
-                axes.plot(rows["epoch"], rows[column], **style)
-        for axes, title in zip(panels, ("training loss", "learning rate", "validation map at 0.5"), strict=True):
-            axes.set_title(title, fontsize=9)
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        panels[1].ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
-        panels[0].legend(fontsize=8)
-        said = "; ".join(
-            f"fold {fold}: {len(table)} epochs, last loss {table['loss'].iloc[-1]:.4f}"
+            rows = table.dropna(subset=[column])
+            marker = "." if len(rows) < FEW else ""
+            colour = FOLDS[fold % len(FOLDS)]
+            axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.2, marker=marker, label=f"fold {fold}")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if column == "lr":
+            axes.ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
+        else:
+            axes.legend(fontsize=8)
+        last = [
+            f"fold {fold} {table[column].dropna().iloc[-1]:.4g}"
             for fold, table in curves.items()
+            if table[column].notna().any()
+        ]
+        return svg(
+            figure,
+            f"curve-{column.replace('_', '-').replace('.', '-')}",
+            f"{title} by epoch; at last {', '.join(last)}.",
         )
-        return svg(figure, "curves", f"Learning curves. {said}.")
 
 
 def draw_forest(axes: Axes, results: pd.DataFrame, ink: str, colour: str) -> None:

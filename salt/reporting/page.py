@@ -10,6 +10,7 @@ import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import salt
 from salt.data.folds import coverage_class
@@ -19,7 +20,7 @@ from salt.reporting.facts import Facts, read_facts
 from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
 from salt.runs.files import write_text
 from salt.runs.rundir import RunDir
-from salt.scoring.calibration import calibration_error, reliability
+from salt.scoring.calibration import bias, calibration_error, reliability
 from salt.scoring.comparison import LEVEL
 from salt.scoring.errors import KINDS, NEAR
 from salt.scoring.metrics import THRESHOLDS, score_table
@@ -63,20 +64,26 @@ def viridis() -> list[str]:
 
 def describe(facts: Facts) -> dict[str, Any]:
     """What the template shows."""
+    rows, classes = folds(facts), coverage_classes(facts.table)
     held_out = held_out_gallery(facts.table, facts.held_out) if facts.held_out else None
+    errors = kinds(held_out) if held_out else None
     test = test_gallery(facts.test) if facts.test and len(facts.test.positions) else None
     return {
         "name": facts.path.resolve().name,
         "facts": facts,
         "score": facts.score,
         "level": LEVEL,
-        "folds": folds(facts),
-        "classes": coverage_classes(facts.table),
+        "folds": rows,
+        "seconds": sum(row.get("seconds") or 0 for row in rows) or None,
+        "memory": any(row.get("memory_gb") for row in rows),
+        "classes": classes,
+        "most_class": max(classes, key=lambda row: row["share"]),
         "coverage_figure": coverage_figure(facts.table),
-        "kinds": None if held_out is None else kinds(held_out),
+        "kinds": errors,
+        "most_kind": max(errors, key=lambda row: row["share"]) if errors else None,
         "confusion": None if facts.held_out is None else confusion(facts),
         **by_probability(facts),
-        "curves_figure": figures.learning_curves(facts.curves) if facts.curves else None,
+        "curves_figures": figures.learning_curves(facts.curves) if facts.curves else [],
         "command": command(facts),
         "galleries": {
             "held_out": columns(held_out, mosaic=facts.mosaic),
@@ -87,9 +94,13 @@ def describe(facts: Facts) -> dict[str, Any]:
 
 
 def folds(facts: Facts) -> list[dict[str, Any]]:
-    """The numbers of each fold, with the share of its tiles that predicting nothing gets right."""
-    empty = (facts.table["coverage"] == 0).groupby(facts.table["fold"]).mean()
-    return [row | {"all_empty": float(empty[row["fold"]])} for row in facts.score["folds"]]
+    """The numbers of each fold, with its thresholds, and the share of its tiles that predicting nothing gets right."""
+    rows = []
+    for row in facts.score["folds"]:
+        table = facts.table[facts.table["fold"] == row["fold"]]
+        thresholds = ", ".join(f"{value:g}" for value in sorted(table["threshold"].unique()))
+        rows.append(row | {"thresholds": thresholds, "all_empty": float((table["coverage"] == 0).mean())})
+    return rows
 
 
 def coverage_classes(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -99,7 +110,7 @@ def coverage_classes(table: pd.DataFrame) -> list[dict[str, Any]]:
     for i in np.unique(number).tolist():
         rows = table[number == i]
         name = "none" if i == 0 else f"{10 * i - 10}-{10 * i}"
-        lost = float((1 - rows["score"]).sum() / len(table))
+        lost = share_of_loss(table, number == i)
         classes.append({"number": i, "name": name, "n": len(rows), "score": rows["score"].mean(), "share": lost})
     return classes
 
@@ -111,18 +122,19 @@ def coverage_figure(table: pd.DataFrame) -> str:
 
 
 def kinds(gallery: Gallery) -> list[dict[str, Any]]:
-    """How many of the shown tiles make each kind of error, and how much of the lost score they lose."""
-    table = gallery.table
-    lost = 1 - table["score"]
-    return [
-        {
-            "name": kind,
-            "meaning": meaning,
-            "n": int((table["error"] == kind).sum()),
-            "share": float(lost[table["error"] == kind].sum() / len(table)),
-        }
-        for kind, meaning in KINDS.items()
-    ]
+    """How many of the shown tiles make each kind of error, and how much of the missing score is lost on them."""
+    found = []
+    for kind, meaning in KINDS.items():
+        here = (gallery.table["error"] == kind).to_numpy()
+        share = share_of_loss(gallery.table, here)
+        found.append({"name": kind, "meaning": meaning, "n": int(here.sum()), "share": share})
+    return found
+
+
+def share_of_loss(table: pd.DataFrame, here: NDArray[np.bool_]) -> float:
+    """Of the score that is missing to 1 over all tiles, the share that some of them lose; 0 if none is missing."""
+    lost = 1 - table["score"].to_numpy()
+    return float(lost[here].sum() / lost.sum()) if lost.sum() else 0.0
 
 
 def confusion(facts: Facts) -> dict[str, int]:
@@ -137,7 +149,7 @@ def confusion(facts: Facts) -> dict[str, int]:
 def by_probability(facts: Facts) -> dict[str, Any]:
     """The figures that need the probabilities of all tiles: by threshold, and how far they can be believed."""
     if facts.held_out is None:
-        return {"threshold_figure": None, "range": None, "reliability_figure": None, "calibration_error": None}
+        return dict.fromkeys(("threshold_figure", "range", "reliability_figure", "calibration_error", "bias"))
     masks = facts.held_out.tiles.masks
     assert masks is not None
     truths = masks[facts.held_out.positions]
@@ -152,6 +164,7 @@ def by_probability(facts: Facts) -> dict[str, Any]:
         "range": (float(good.min()), float(good.max()), SHARP),
         "reliability_figure": figures.reliability_diagram(bins, error),
         "calibration_error": error,
+        "bias": bias(bins, 0.1, 0.9),
     }
 
 

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,15 @@ def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def cpu_name() -> str:
+    """What the system calls its processor."""
+    with suppress(OSError):  # Linux has this file
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine of a run, without names of people or paths."""
     import torch
@@ -276,6 +286,8 @@ def environment() -> dict[str, Any]:
         "salt": salt.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "cpu": cpu_name(),
         "cpu_count": cpu_count(),
         "gpu": device,
         "packages": {name: version(name) for name in RECORDED},

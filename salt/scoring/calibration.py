@@ -38,3 +38,11 @@ def reliability(probabilities: NDArray[Any], masks: NDArray[Any], n_bins: int = 
 def calibration_error(bins: pd.DataFrame) -> float:
     """Mean difference between probability and share of salt over pixels, from the bins of `reliability`."""
     return float((bins["share"] * (bins["probability"] - bins["salt"]).abs()).sum())
+
+
+def bias(bins: pd.DataFrame, low: float, high: float) -> float | None:
+    """Mean of probability less share of salt over the pixels in the bins within two limits; None if there is none."""
+    inner = bins[(bins["probability"] > low) & (bins["probability"] < high)]
+    if inner.empty:
+        return None
+    return float(np.average(inner["probability"] - inner["salt"], weights=inner["share"]))

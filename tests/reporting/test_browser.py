@@ -76,7 +76,7 @@ def test_it_opens_and_shows_all_tiles(visit):
         " return [i.naturalWidth, i.naturalHeight]; }"
     )
     assert size == [101, 101]
-    assert page.locator("figure svg[role=img]").count() == 4
+    assert page.locator("figure svg[role=img]").count() == 6
 
 
 @pytest.mark.parametrize("name", ["score", "iou", "coverage", "wrong", "fold", "id"])
@@ -87,6 +87,15 @@ def test_it_sorts_by_every_column(visit, name):
         page.select_option("select[name=order]", order)
         values = [column(page, name)[i] for i in ids(page)]
         assert len(values) == 24 and all(a <= b if order == "up" else a >= b for a, b in pairwise(values))
+
+
+@pytest.mark.parametrize("part", ["how", "tiles", "by-fold"])
+def test_an_address_of_a_part_shows_the_tiles_too(visit, part):
+    page = visit(f"#{part}")
+    assert count(page) == 24 == len(ids(page)) and page.input_value("select[name=sort]") == "score"
+    page.click("nav a[href='#how']")
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.getElementById('how').getBoundingClientRect().top") < 200
 
 
 def test_it_filters_and_the_address_keeps_it(visit):

@@ -91,8 +91,12 @@ def test_the_numbers_are_those_of_the_run(copy, synthetic_root):
     table = pd.read_csv(copy.path / "oof.csv")
     assert facts.interval[0] < score["map"] < facts.interval[1]
     assert sum(row["n"] for row in content["classes"]) == len(table)
-    assert sum(row["share"] for row in content["classes"]) == pytest.approx(1 - score["map"])
-    assert sum(row["share"] for row in content["kinds"]) == pytest.approx(1 - score["map"])
+    assert sum(row["share"] for row in content["classes"]) == pytest.approx(1)
+    assert sum(row["share"] for row in content["kinds"]) == pytest.approx(1)
+    assert content["kinds"][0]["name"] == "perfect" and content["kinds"][0]["share"] == 0
+    assert content["seconds"] == pytest.approx(sum(row["seconds"] for row in score["folds"])) and content["memory"]
+    for row in content["folds"]:
+        assert row["thresholds"] == f"{table['threshold'][table['fold'] == row['fold']].iloc[0]:g}"
     cells = confusion(facts)
     assert sum(cells.values()) == 24 and cells["none_none"] + cells["none_some"] == (table["coverage"] == 0).sum()
     assert cells["none_none"] == ((table["coverage"] == 0) & (table["score"] == 1)).sum()

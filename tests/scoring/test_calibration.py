@@ -3,7 +3,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from salt.runs.stacks import as_stack
-from salt.scoring.calibration import calibration_error, reliability
+from salt.scoring.calibration import bias, calibration_error, reliability
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -31,3 +31,4 @@ def test_certain_pixels_and_bins_without_a_pixel():
     assert bins["salt"].tolist() == [0, 1, 0.5] and bins["share"].tolist() == [0.25, 0.25, 0.5]
     assert bins["probability"].tolist() == pytest.approx([0, 0.55, 1], abs=1e-3)
     assert calibration_error(bins) == pytest.approx(0.25 * 0.45 + 0.5 * 0.5, abs=1e-3)
+    assert bias(bins, 0.1, 0.9) == pytest.approx(-0.45, abs=1e-3) and bias(bins, 0.1, 0.5) is None

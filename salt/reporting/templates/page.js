@@ -105,7 +105,7 @@
     const said = Object.keys(columns).filter((c) => !HIDDEN.has(c) && c !== "id").map((c) => `${LABELS[c] || c} ${show(columns[c][i])}`);
     const link = make("a", { href: hashOf({ tile: id }), "aria-label": `tile ${id}: ${said.join(", ")}` },
       make("span", { class: "two" }, ...pairOf(tile)),
-      make("span", { class: "caption" }, make("span", {}, id), make("span", {}, state.sort === "id" ? "" : `${LABELS[state.sort] || state.sort} ${value}`)));
+      make("span", { class: "caption" }, make("span", {}, id), make("span", { class: "value" }, state.sort === "id" ? "" : value)));
     link.dataset.i = i;
     return make("li", {}, link);
   }
@@ -129,7 +129,7 @@
       || (columns.wrong ? columns.wrong[b] - columns.wrong[a] : 0) || (columns.id[a] < columns.id[b] ? -1 : 1));
     $("gallery").replaceChildren();
     drawn = 0;
-    $("count").textContent = `${order.length.toLocaleString("en")} of ${columns.id.length.toLocaleString("en")} tiles`;
+    $("count").textContent = order.length === 0 ? "no tile is like this" : `${order.length.toLocaleString("en")} of ${columns.id.length.toLocaleString("en")} tiles, by ${LABELS[state.sort] || state.sort}`;
     more();
   }
 
@@ -155,8 +155,9 @@
     const words = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
     const known = new Set([...FILTERS, "set", "sort", "order", "tile"]);
     const here = Object.keys(words);
-    if (here.length && !here.every((key) => known.has(key))) return;  // the name of a part of the page
-    const { tile, ...rest } = words;
+    const isPart = here.length > 0 && !here.every((key) => known.has(key));  // the name of a part of the page
+    if (isPart && state.set) return;
+    const { tile, ...rest } = isPart ? {} : words;
     const set = sets[rest.set] ? rest.set : Object.keys(sets)[0];
     const sort = sets[set][rest.sort] ? rest.sort : FIRST_SORT[set][0];
     const wanted = { ...rest, set, sort, order: rest.order || (rest.sort ? "up" : FIRST_SORT[set][1]) };
@@ -164,7 +165,7 @@
       state = wanted;
       options();
       choose();
-      if (scroll && !tile && here.length) $("tiles").scrollIntoView();
+      if (scroll && !tile && here.length && !isPart) $("tiles").scrollIntoView();
     }
     const i = tile == null ? -1 : sets[set].id.indexOf(tile);
     if (i >= 0) view(i);
