@@ -160,7 +160,7 @@ def test_the_files_hold_the_text_and_a_picture(tmp_path):
         make_run(tmp_path / f"loss=$\\no_formula{i}$", scores_of(i), data=settings("none")["data"] | {"fold_seed": i})
     text = compare_sweep(tmp_path, None)
     assert text.startswith((tmp_path / "compare.md").read_text().rstrip("\n"))
-    assert text.endswith(f"written in {tmp_path}: compare.md, compare.csv, compare.png")
+    assert text.endswith(f"written in {tmp_path}: compare.html, compare.md, compare.csv, compare.png")
     assert len(csv_of(tmp_path)) == 30
     height, width, _ = cv2.imread(str(tmp_path / "compare.png")).shape
     assert height > 30 * 20 and width > 500
