@@ -30,7 +30,9 @@ def test_a_run_writes_everything(finished, synthetic_root):
     assert {"map", "map_at_0.5", "iou", "threshold", "empty", "n", "partial", "folds"} <= set(score)
     assert score["n"] == 24 and score["partial"] is False and score["missing_folds"] == []
     for row in score["folds"]:
-        assert {"fold", "map", "map_at_0.5", "iou", "n", "epochs", "seconds", "images_per_second", "memory_gb"} == set(row)
+        assert {"fold", "map", "map_at_0.5", "iou", "n", "epochs", "seconds", "images_per_second", "memory_gb"} == set(
+            row
+        )
         assert row["epochs"] == 2 and row["n"] == 12 and row["seconds"] > 0
 
     submission = pd.read_csv(run / "submission.csv", dtype=str, keep_default_na=False)

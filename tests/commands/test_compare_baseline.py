@@ -85,7 +85,12 @@ def test_the_first_run_given_is_the_baseline(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command(monkeypatch, "b", "a")
     assert "are to b (the first run)" in capsys.readouterr().out
-    assert {file.name for file in tmp_path.glob("compare.*")} == {"compare.html", "compare.md", "compare.csv", "compare.png"}
+    assert {file.name for file in tmp_path.glob("compare.*")} == {
+        "compare.html",
+        "compare.md",
+        "compare.csv",
+        "compare.png",
+    }
 
 
 @pytest.mark.parametrize("baseline", [None, "b"])
