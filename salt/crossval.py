@@ -23,13 +23,14 @@ from salt.network import Network, build_network
 from salt.reporting.curves import write_curves
 from salt.reporting.page import PAGE, write_page
 from salt.reporting.scores import write_scores
+from salt.reporting.words import duration
 from salt.runs.files import locked, read_json, remove, sha256, write_text
 from salt.runs.rundir import RunDir
 from salt.training.check import check_build
 from salt.training.extend import epochs_done, is_complete, reopen
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
-from salt.training.progress import Ahead, duration
+from salt.training.progress import Ahead
 from salt.training.warmstart import check_first_weights
 
 log = logging.getLogger(__name__)

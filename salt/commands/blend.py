@@ -50,8 +50,8 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
 
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "collect"):
-        (out / "submission.json").unlink(missing_ok=True)  # a submission of other weights is not one of this run
-        (out / "submission.csv").unlink(missing_ok=True)
+        for name in ("submission.json", "submission.csv", "test.npz", "report.html"):  # of other weights than these
+            (out / name).unlink(missing_ok=True)
         missing = first.score["missing_folds"]
         score = result.summary | {"partial": bool(missing), "missing_folds": missing}
         write_json(out / BLEND, blend.describe(out, members, weights))

@@ -1,6 +1,5 @@
 """A run's report as one HTML file that needs neither a network nor a server."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from salt.data.tiles import Dataset
 from salt.reporting import figures
 from salt.reporting.facts import Facts, read_facts
 from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
+from salt.reporting.words import duration, percent
 from salt.runs.files import write_text
 from salt.runs.rundir import RunDir
 from salt.scoring.calibration import bias, calibration_error, reliability
@@ -78,7 +78,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "memory": any(row.get("memory_gb") for row in rows),
         "classes": classes,
         "most_class": max(classes, key=lambda row: row["share"]),
-        "coverage_figure": coverage_figure(facts.table),
+        "coverage_figure": coverage_figure(classes),
         "kinds": errors,
         "most_kind": max(errors, key=lambda row: row["share"]) if errors else None,
         "confusion": None if facts.held_out is None else confusion(facts),
@@ -115,9 +115,8 @@ def coverage_classes(table: pd.DataFrame) -> list[dict[str, Any]]:
     return classes
 
 
-def coverage_figure(table: pd.DataFrame) -> str:
+def coverage_figure(classes: list[dict[str, Any]]) -> str:
     """The bars of the classes of coverage."""
-    classes = coverage_classes(table)
     return figures.coverage_bars(*([row[key] for row in classes] for key in ("name", "score", "n")))
 
 
@@ -194,18 +193,3 @@ def columns(
             lists[name] = [None if pd.isna(value) else value for value in places[name]]
     sizes = {"n_all": gallery.n_all, "n": len(table), "side": gallery.side}
     return {"columns": lists, "chunks": gallery.chunks, "runs": list(runs), **sizes}
-
-
-def percent(value: float | None) -> str:
-    """A share in percent; a dash where there is none."""
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the unit that fits."""
-    if seconds is None or math.isnan(seconds):
-        return "-"
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

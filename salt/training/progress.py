@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from salt.reporting.words import duration
 from salt.training.state import State
 
 
@@ -44,11 +45,3 @@ def time_left(state: State, work: Sequence[float], ahead: Ahead) -> str:
     if ahead.in_sweep:
         text += f", {duration(run + whole * ahead.in_sweep)} for the sweep"
     return text
-
-
-def duration(seconds: float) -> str:
-    """A time in two units at most."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

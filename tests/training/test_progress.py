@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_fold import train
 
+from salt.reporting.words import duration
 from salt.training import fold
-from salt.training.progress import Ahead, duration, epoch_line, time_left
+from salt.training.progress import Ahead, epoch_line, time_left
 
 
 def state(epoch: int, seconds: float, **row):
