@@ -117,3 +117,13 @@ def test_a_run_that_changed_since_is_noticed(runs, synthetic_root, tmp_path):
     file.write_bytes((tmp_path / "runs/b/fold_1/model.safetensors").read_bytes())
     with pytest.raises(ValueError, match="has other weights than when"):
         salt.load(tmp_path / "runs/ab", "cpu")
+
+
+def test_a_new_blend_leaves_nothing_of_an_old_one(runs, synthetic_root):
+    folder = shutil.copytree(runs / "ab", runs / "again")
+    left = ("submission.csv", "submission.json", "test.npz", "report.html")
+    for name in left:
+        (folder / name).write_text("of other weights")
+    words = ("runs/a", "runs/b", "--out", "runs/again", "--root", synthetic_root)
+    assert run(runs.parent, *words, main=command.main).returncode == 0
+    assert not any((folder / name).exists() for name in left)

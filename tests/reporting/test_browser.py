@@ -1,5 +1,6 @@
 """Report pages in a real browser, Chromium without a window; skipped where there is none."""
 
+import re
 import shutil
 from itertools import pairwise
 
@@ -183,6 +184,11 @@ def test_outlines_are_the_borders_of_the_masks(visit, synthetic_root):
             a != b for col in zip(*padded, strict=True) for a, b in pairwise(col)
         )
         assert length == pytest.approx(edges)
+        upright = {(x, y) for y, row in enumerate(mask.tolist()) for x, a in enumerate([*row, 0]) if a != [0, *row][x]}
+        drawn = {
+            (int(x), y) for x, top, end in re.findall(r"M(\d+) (\d+)V(\d+)", path) for y in range(int(top), int(end))
+        }
+        assert drawn == upright
 
 
 def test_the_test_set_is_ordered_by_how_unsure(visit):

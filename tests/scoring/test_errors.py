@@ -24,6 +24,22 @@ CASES = {
     "a body far away": (HALF, HALF | box(0, 30, SIDE, 5), "invented salt", 0, 5 * SIDE),
     "half of it missed": (HALF, box(0, 10, SIDE, 10), "missed salt", 10 * SIDE, 0),
     "a full tile of which half is missed": (box(0, 0, SIDE, SIDE), HALF, "missed salt", 20 * SIDE, 0),
+    # 2 columns at the outline and 3 far from it, then 3 and 3: which are more decides
+    "more wrong far away than at the outline": (
+        HALF,
+        box(0, 0, SIDE, 22) | box(0, 30, SIDE, 3),
+        "invented salt",
+        0,
+        200,
+    ),
+    "more wrong at the outline than far away": (HALF, box(0, 0, SIDE, 22) | box(0, 30, SIDE, 1), "boundary", 0, 120),
+    "five columns of which two are far away": (
+        HALF,
+        box(0, 0, SIDE, 22) | box(0, 30, SIDE, 2),
+        "invented salt",
+        0,
+        160,
+    ),
     "more invented than missed": (HALF, box(0, 5, SIDE, 35), "invented salt", 5 * SIDE, 20 * SIDE),
 }
 
