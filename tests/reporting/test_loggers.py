@@ -48,6 +48,7 @@ def test_tensorboard_has_the_numbers_of_metrics_csv_and_pictures(synthetic_root,
     assert (pictures[0].width, pictures[0].height) == (3 * loggers.SHOWN_SIDE, 2 * loggers.SHOWN_SIDE)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_each_epoch_once(synthetic_root, tmp_path):
     assert train(tmp_path, synthetic_root, "logger=tensorboard").returncode == 0
     ended = train(tmp_path, synthetic_root, "logger=tensorboard", "trainer.epochs=4", "accept=[trainer.epochs]")
@@ -99,6 +100,7 @@ def undisturbed(synthetic_root, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", ["start", "epoch", "picture", "end"])
+@pytest.mark.slow
 def test_a_logger_that_fails_does_not_stop_the_run(synthetic_root, tmp_path, monkeypatch, undisturbed, method):
     def fail(*_):
         raise RuntimeError("no space\nmore")
