@@ -151,6 +151,7 @@ def uint8_tiles(n):
 
 
 @pytest.mark.parametrize("overrides", PARTS, ids=" ".join)
+@pytest.mark.slow
 def test_network_and_loss_of_every_option_wait_for_nothing(mixed_precision, overrides):
     config = built(*overrides)
     model, loss = build.build_model(config), build.build_loss(config)

@@ -91,6 +91,7 @@ def config_of(row: dict[str, str]):
 
 
 @pytest.mark.parametrize("row", runs(), ids=lambda row: ",".join(row.values()))
+@pytest.mark.slow
 def test_every_pair_trains(row, tmp_path):
     config = config_of(row)
     runtime = choose_runtime(config.trainer)

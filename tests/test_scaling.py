@@ -66,6 +66,7 @@ def together(overrides, tmp_path_factory):
     return path / "runs/a", result.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_fold(together, sequential, synthetic_root):
     path, said = together
     assert sorted(str(f.relative_to(path)) for f in path.rglob("*") if f.is_file() and f.suffix != ".lock") == sorted(

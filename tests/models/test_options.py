@@ -125,6 +125,7 @@ def test_empty_masks_and_one_tile_in_eval(case):
     torch.testing.assert_close(one.logits, both.logits[:1])
 
 
+@pytest.mark.slow
 def test_float16_stays_finite(case):  # bfloat16 has the range of float32
     _, model = copy.deepcopy(case)
     images, depths, _ = batch()
@@ -143,6 +144,7 @@ def test_safetensors_round_trip(case, tmp_path):
     assert torch.equal(model(images, depths).logits, expected)
 
 
+@pytest.mark.slow
 def test_compiles_without_a_break(case):
     config, model = copy.deepcopy(case)
     torch.compiler.reset()

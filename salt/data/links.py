@@ -1,0 +1,185 @@
+"""Which tiles are neighbours: the best partners of each border, squares of four, and how many would be found by chance.
+
+Reference: Pomeranz, Shemesh, Ben-Shahar 2011, "A fully automated greedy square jigsaw puzzle solver", CVPR (best
+buddies); Son, Hays, Cooper 2014, "Solving Square Jigsaw Puzzles with Loop Constraints", ECCV (loops of four).
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from salt.data.borders import BLOCK, Borders
+
+CANDIDATES = 3  # partners of each border that may close a square
+DRAWN = 100_000  # tiles, in all draws of squares by chance
+FALSE = 0.003  # of the links of a kind, the largest share that may be false ones
+STEPS = {"right": (0, 1), "below": (1, 0)}  # rows and columns from the first tile of a link to the second
+
+Index = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """For each border before a seam (N) its best partners after it (N C) with their scores, best first.
+
+    `back` (N) is the best partner of each border after the seam, `rival` (N) the score of its second best.
+    """
+
+    partner: Index
+    score: Scores
+    back: Index
+    rival: Scores
+
+    def mutual(self) -> tuple[Index, Index, Scores]:
+        """Pairs of borders that are each other's best partner, and by how much each is better than the next best."""
+        first = np.flatnonzero(
+            (self.back[self.partner[:, 0]] == np.arange(len(self.back))) & np.isfinite(self.score[:, 0])
+        )
+        second = self.partner[first, 0]
+        others = np.maximum(self.score[first, 1], self.rival[second])
+        return first, second, self.score[first, 0] - others
+
+    def by_border(self) -> dict[int, dict[int, float]]:
+        """The best partners of each border that has some, with their scores."""
+        partners: dict[int, dict[int, float]] = defaultdict(dict)
+        for first, k in zip(*np.nonzero(np.isfinite(self.score)), strict=True):
+            partners[int(first)][int(self.partner[first, k])] = float(self.score[first, k])
+        return partners
+
+    def among(self, order: Index) -> "Matches":
+        """The same matches between other tiles: `order` says which one takes the place of each."""
+        inverse = np.argsort(order)
+        return Matches(
+            order[self.partner[inverse]], self.score[inverse], order[self.back[inverse]], self.rival[inverse]
+        )
+
+
+def search(borders: Borders, title: str) -> Matches:
+    """Compare all borders with all, some at a time."""
+    n = len(borders.before)
+    n_kept = min(CANDIDATES, n)
+    partner, score = np.zeros((n, CANDIDATES), dtype=np.int64), np.full((n, CANDIDATES), -np.inf, dtype=np.float32)
+    back, best, rival = np.zeros(n, dtype=np.int64), *np.full((2, n), -np.inf, dtype=np.float32)
+    for start in tqdm(range(0, n, BLOCK), title, unit_scale=BLOCK, unit="tile", disable=None, leave=False):
+        block = borders.scores(slice(start, start + BLOCK))
+        here, row = np.arange(n), np.arange(len(block))
+        top = block.argmax(axis=0)
+        values = block[top, here]
+        block[top, here] = -np.inf
+        second = block.max(axis=0)
+        block[top, here] = values
+        rival = np.maximum(np.minimum(best, values), np.maximum(rival, second))
+        back = np.where(values > best, top + start, back)
+        best = np.maximum(best, values)
+        for k in range(n_kept):
+            top = block.argmax(axis=1)
+            partner[start + row, k], score[start + row, k] = top, block[row, top]
+            block[row, top] = -np.inf
+    return Matches(partner, score, back, rival)
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Squares, best first: upper left, upper right, lower left, lower right tile (N 4); sums of their scores (N)."""
+
+    tiles: Index
+    score: Scores
+
+    def links(self, n: int) -> pd.DataFrame:
+        """The links of the first n squares, each once, with the number of its best square."""
+        sides = ((0, 1, "right"), (2, 3, "right"), (0, 2, "below"), (1, 3, "below"))
+        frames = [
+            frame(self.tiles[:n, i], self.tiles[:n, j], direction, square=np.arange(n)) for i, j, direction in sides
+        ]
+        links = pd.concat(frames).sort_values("square", kind="stable")
+        return links.drop_duplicates(["first", "second", "direction"]).reset_index(drop=True)
+
+
+def frame(first: Index, second: Index, direction: str, **columns: Index | NDArray[np.floating]) -> pd.DataFrame:
+    """Links of one direction."""
+    return pd.DataFrame({"first": first, "second": second, "direction": direction, **columns})
+
+
+def squares(right: Matches, below: Matches) -> Squares:
+    """All squares: a tile, one of its partners to the right, one of those below, and one that is beside both."""
+    to_right, to_below = right.by_border(), below.by_border()
+    found = []
+    for a, beside in to_right.items():
+        for c, left in to_below.get(a, {}).items():
+            for b, top in beside.items():
+                for d, bottom in to_right.get(c, {}).items():
+                    closing = to_below.get(b, {}).get(d)
+                    if closing is not None and len({a, b, c, d}) == 4:
+                        found.append((left + top + bottom + closing, a, b, c, d))
+    table = np.array(sorted(found, reverse=True), dtype=np.float64).reshape(-1, 5)
+    return Squares(table[:, 1:].astype(np.int64), table[:, 0].astype(np.float32))
+
+
+def choose_links(matches: dict[str, Matches], strangers: dict[str, Matches]) -> tuple[pd.DataFrame, float]:
+    """Links that a square confirms, then pairs far better than any other; surest first; and the share believed false.
+
+    `strangers` are matches of the same tiles of which half are upside down, so that none of them is right: what is
+    found there is found by chance.
+    """
+    confirmed, n_false = links_of_squares(matches, strangers)
+    frames = [confirmed]
+    for direction in STEPS:
+        found, n_more = links_of_pairs(direction, matches[direction], strangers[direction], confirmed)
+        frames.append(found)
+        n_false += n_more
+    pairs = pd.concat(frames[1:]).sort_values("margin", ascending=False, kind="stable").drop(columns="margin")
+    links = pd.concat([confirmed, pairs], ignore_index=True)
+    return links, n_false / max(len(links), 1)
+
+
+def links_of_squares(matches: dict[str, Matches], strangers: dict[str, Matches]) -> tuple[pd.DataFrame, float]:
+    """Links of the squares whose score is rare by chance."""
+    found = squares(matches["right"], matches["below"])
+    n_chance = squares_by_chance(found.score, matches, strangers)
+    share = n_chance / np.arange(1, len(found.score) + 1)
+    n_good = int(np.flatnonzero(share <= FALSE).max(initial=-1)) + 1
+    links = found.links(n_good)
+    links["confidence"] = 1 - share[links.pop("square")]
+    return links, 4 * float(n_chance[n_good - 1]) if n_good else 0.0
+
+
+def squares_by_chance(
+    score: Scores, matches: dict[str, Matches], strangers: dict[str, Matches]
+) -> NDArray[np.floating]:
+    """How many squares of at least each score (N, descending) there would be if no tiles were neighbours.
+
+    The larger of two numbers: among strangers; and with the lower neighbours of other tiles, the mean of more draws for
+    fewer tiles (and one square more, for what so many draws may have missed).
+    """
+    n = len(matches["right"].back)
+    n_draws = -(-DRAWN // n)
+    rng = np.random.default_rng(0)
+    drawn = [squares(matches["right"], matches["below"].among(rng.permutation(n))).score for _ in range(n_draws)]
+    of_strangers = squares(strangers["right"], strangers["below"]).score
+    return np.maximum((at_least(np.concatenate(drawn), score) + 1) / n_draws, at_least(of_strangers, score))
+
+
+def at_least(values: NDArray[np.floating], limits: NDArray[np.floating]) -> Index:
+    """How many of the values (M) are as large as each limit (N)."""
+    return len(values) - np.searchsorted(np.sort(values), limits)
+
+
+def links_of_pairs(
+    direction: str, matches: Matches, strangers: Matches, confirmed: pd.DataFrame
+) -> tuple[pd.DataFrame, float]:
+    """Mutual best partners without a square, whose margin over the next best is rare among strangers."""
+    known = confirmed[confirmed["direction"] == direction]
+    taken = set(zip(known["first"], known["second"], strict=True))
+    first, second, margin = matches.mutual()
+    single = np.array([pair not in taken for pair in zip(first.tolist(), second.tolist(), strict=True)], dtype=bool)
+    first, second, margin = first[single], second[single], margin[single]
+    n_strangers = at_least(strangers.mutual()[2], margin)
+    good = n_strangers <= FALSE * (len(known) + len(margin))
+    first, second, margin, n_strangers = first[good], second[good], margin[good], n_strangers[good]
+    confidence = 1 - np.minimum(n_strangers / at_least(margin, margin), 1)
+    return frame(first, second, direction, margin=margin, confidence=confidence), float(n_strangers.max(initial=0))

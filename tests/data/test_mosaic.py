@@ -1,0 +1,149 @@
+"""Sections from tiles: on made-up lines that are cut into tiles, whose places are known."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from salt.data import links, mosaic
+from salt.data.borders import Borders, learn
+from salt.data.synthetic import make_line
+
+SIDE = 101
+
+
+def cut(seed, n_lines=6, rows=5, columns=8, held_back=0.1):
+    """Tiles of made-up lines, shuffled, each with a contrast of its own; and where each lies (line, row, column)."""
+    rng = np.random.default_rng(seed)
+    tiles, places = [], []
+    for line in range(n_lines):
+        image, _ = make_line(rng, (rows * SIDE, columns * SIDE), n_bodies=2)
+        for r in range(rows):
+            for c in range(columns):
+                if rng.random() < held_back:
+                    continue
+                tile = image[r * SIDE : (r + 1) * SIDE, c * SIDE : (c + 1) * SIDE].astype(np.float64)
+                low, high = np.percentile(tile, [0.5, 99.5])
+                tiles.append((255 * (tile - low) / (high - low)).clip(0, 255).astype(np.uint8))
+                places.append((line, r, c))
+    order = rng.permutation(len(tiles))
+    return np.stack(tiles)[order], [places[i] for i in order]
+
+
+def true_pairs(places):
+    at = {place: i for i, place in enumerate(places)}
+    return {
+        (i, at[m, r + down, c + across], name)
+        for (m, r, c), i in at.items()
+        for name, (down, across) in links.STEPS.items()
+        if (m, r + down, c + across) in at
+    }
+
+
+LAYOUTS = [  # seed, lines, rows, columns, share held back
+    (0, 6, 5, 8, 0.1),
+    (1, 12, 6, 10, 0.3),
+    (2, 40, 3, 4, 0.2),
+]
+
+
+@pytest.fixture(scope="module", params=LAYOUTS, ids=str)
+def found(request):
+    images, places = cut(*request.param)
+    return images, places, mosaic.find_mosaics(images)
+
+
+def test_links_of_made_up_lines_are_found(found):
+    _, places, result = found
+    linked, true = set(mosaic.neighbours(result.places)), true_pairs(places)
+    assert len(linked & true) / len(linked) >= 0.99
+    assert len(linked & true) / len(true) >= 0.9
+    assert result.false_share <= 0.01
+
+
+def test_places_are_those_in_the_line(found):
+    _, places, result = found
+    n_right = 0
+    for _, section in result.places.groupby("mosaic"):
+        line, row, column = np.array([places[i] for i in section.index]).T
+        shifts = zip(line, row - section["row"], column - section["column"], strict=True)
+        n_right += max(Counter(shifts).values())
+    assert n_right / len(places) >= 0.99
+    sizes = result.places["mosaic"].value_counts()
+    assert sizes.is_monotonic_decreasing and (sizes.index == np.arange(len(sizes))).sum() >= 6  # the largest first
+    assert result.places.index.tolist() == list(range(len(places)))
+    assert (result.places["confidence"][result.places["mosaic"].isin(sizes.index[sizes == 1])] == 0).all()
+
+
+def test_tiles_that_are_no_neighbours_stay_alone():
+    rng = np.random.default_rng(1)
+    tiles = np.concatenate([cut(seed, n_lines=1, rows=1, columns=1, held_back=0)[0] for seed in range(60)])
+    tiles[0], tiles[1] = 0, 90  # of one grey value
+    result = mosaic.find_mosaics(np.concatenate([tiles, rng.integers(0, 256, (20, SIDE, SIDE), dtype=np.uint8)]))
+    assert (result.places["mosaic"].value_counts() > 1).sum() <= 1
+    sizes = result.places["mosaic"].map(result.places["mosaic"].value_counts())
+    assert sizes[0] == sizes[1] == 1
+
+
+def test_a_blank_border_matches_nothing():
+    images, _ = cut(2, n_lines=1)
+    images[0][:, -8:] = 7
+    borders = Borders.of(learn(images), images)
+    scores = borders.scores(slice(0, 2))
+    assert np.isneginf(scores[0]).all() and np.isneginf(scores[1, 1]) and np.isfinite(scores[1, 2:]).all()
+    pairs = borders.pair(np.array([1, 1]), np.array([2, 3]))
+    np.testing.assert_allclose(pairs, scores[1, 2:4], rtol=1e-4)
+
+
+def test_contrast_makes_no_difference():
+    images, _ = cut(3, n_lines=1, held_back=0)
+    seam = learn(images)
+    dark = (images // 2 + 60).astype(np.uint8)
+    one, other = (Borders.of(seam, part).scores(slice(0, 5)) for part in (images, dark))
+    both = np.isfinite(one)
+    assert np.corrcoef(one[both], other[both])[0, 1] > 0.99
+
+
+def matches(pairs, n=8):
+    """Borders whose only partners are these."""
+    partner, score = np.zeros((n, 2), int), np.full((n, 2), -np.inf, np.float32)
+    for first, second, value in pairs:
+        k = int(np.isfinite(score[first, 0]))
+        partner[first, k], score[first, k] = second, value
+    return links.Matches(partner, score, np.zeros(n, int), np.zeros(n, np.float32))
+
+
+def test_a_square_needs_all_four():
+    right, below = [(0, 1, 4), (2, 3, 3)], [(0, 2, 2), (1, 3, 1)]
+    found = links.squares(matches(right), matches(below))
+    assert found.tiles.tolist() == [[0, 1, 2, 3]] and found.score.tolist() == [10]
+    pairs = found.links(1)
+    assert set(pairs[["first", "second", "direction"]].itertuples(index=False, name=None)) == {
+        (0, 1, "right"), (2, 3, "right"), (0, 2, "below"), (1, 3, "below"),
+    }  # fmt: skip
+    for k in range(2):
+        assert len(links.squares(matches(right), matches(below[:k] + below[k + 1 :])).tiles) == 0
+        assert len(links.squares(matches(right[:k] + right[k + 1 :]), matches(below)).tiles) == 0
+
+
+def test_the_best_square_comes_first():
+    right, below = [(0, 1, 4), (0, 5, 6), (2, 3, 3)], [(0, 2, 2), (1, 3, 1), (5, 3, 1)]
+    found = links.squares(matches(right), matches(below))
+    assert found.tiles.tolist() == [[0, 5, 2, 3], [0, 1, 2, 3]] and found.score.tolist() == [12, 10]
+    assert len(found.links(1)) == 4 and found.links(2)["square"].tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_links_that_contradict_surer_ones_are_refused():
+    table = pd.DataFrame(
+        [(0, 1, "right", 1.0), (1, 2, "below", 0.9), (0, 2, "right", 0.8), (3, 2, "right", 0.7), (4, 1, "right", 0.6)],
+        columns=["first", "second", "direction", "confidence"],
+    )
+    images = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE), dtype=np.uint8)
+    borders = {name: Borders.of(learn(images), images) for name in links.STEPS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mosaic, "IMPLAUSIBLE", -np.inf)
+        places, n_refused = mosaic.assemble(table, borders, 5)
+    assert n_refused == 2  # 2 lies below 1 already, and 0 lies where 4 would
+    assert places.loc[[0, 1, 2, 3], ["row", "column"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 1], [1, 0]]
+    assert places["mosaic"].tolist() == [0, 0, 0, 0, 1] and places["confidence"].tolist() == [1.0, 1.0, 0.9, 0.7, 0.0]
