@@ -97,7 +97,10 @@ class Data(Section):
     n_folds: int = Field(ge=2)
     fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
     cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
-    folds_csv: Place | None  # a given division (columns id, fold); null: stratified by coverage
+    folds: (
+        Place | None
+    )  # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: see the YAML
+    mosaic: Place | None = None  # where tiles lie in sections; null: mosaic.csv of the data, if it is there
     # height and width in pixels of what the network is trained on; null: the images' own, or input.size
     tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None
     amplitudes: Amplitudes
@@ -215,8 +218,13 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
 
 
 def with_new_places(node: Any, key: str = "") -> Any:
-    """The same settings, with each class that has moved named at its new place."""
+    """The same settings, with each class and setting that has moved at its new place."""
     if isinstance(node, dict):
+        if "folds_csv" in node:
+            usual = None if node.get("layout") == "folder" else "random"
+            node = {("folds" if k == "folds_csv" else k): v for k, v in node.items()} | {
+                "folds": node["folds_csv"] if node["folds_csv"] is not None else usual
+            }
         return {k: with_new_places(value, k) for k, value in node.items()}
     if isinstance(node, list):
         return [with_new_places(value) for value in node]

@@ -136,8 +136,12 @@ def check_start(config: "RunConfig", path: Path) -> None:
         check_folder(Path(config.data.root), config.data.cache)
     elif config.data.synthetic is None:
         check_root(Path(config.data.root))
-    if config.data.folds_csv is not None:
-        check_file("data.folds_csv", Path(config.data.folds_csv))
+    if config.data.folds not in (None, "random", "mosaic"):
+        check_file(
+            "data.folds", Path(config.data.folds), "; expected random, mosaic, or a file with the columns id,fold"
+        )
+    if config.data.mosaic is not None:
+        check_file("data.mosaic", Path(config.data.mosaic), "; expected a table of salt-data mosaic, or null")
     directory.check(config.model_dump(mode="json", by_alias=True))
     weights, begin = config.encoder.weights, directory.folds_to_begin(config.fold_list)
     if config.init is not None and begin:

@@ -98,7 +98,7 @@ def test_a_lower_batch_size_is_one_that_the_processes_can_share(tiny, monkeypatc
 def test_given_folds_are_used_as_they_are(tiny, tiles, tmp_path):
     given = np.arange(24) % 2
     write_folds(tmp_path / "folds.csv", tiles.ids, given)
-    assert (assign_folds(tiny(f"data.folds_csv={tmp_path / 'folds.csv'}"), tiles) == given).all()
+    assert (assign_folds(tiny(f"data.folds={tmp_path / 'folds.csv'}"), tiles) == given).all()
 
 
 def test_other_folds_than_the_run_began_with_are_refused(tiles, tmp_path):

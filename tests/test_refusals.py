@@ -83,7 +83,7 @@ REFUSED = {
     "name=../x": "name: ",
     "data.root=nowhere": "there is no folder nowhere",
     "data.root=runs": "runs has no train.csv",
-    "data.folds_csv=nowhere.csv": "data.folds_csv: there is no file nowhere.csv",
+    "data.folds=nowhere.csv": "data.folds: there is no file nowhere.csv; expected random, mosaic, or a file",
     "name=new encoder.weights=nowhere.pth": "encoder.weights: there is no file nowhere.pth",
     "seed=5": "seed: 0 -> 5",
     "data.root=~": "'data.root=\"~\"'",

@@ -34,6 +34,7 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     """
     from salt.data.folds import read_folds
     from salt.data.load import load_data_of_run
+    from salt.data.places import known_sections
     from salt.inference import blend
 
     if out.exists() and not (out / BLEND).exists() and (not out.is_dir() or any(out.iterdir())):
@@ -46,7 +47,9 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     position = {name: i for i, name in enumerate(data.ids)}
     index = np.array([position[name] for name in first.ids])
     folds = read_folds(first.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
-    weights, probabilities, result = blend.blend(members, data.masks[index], folds)
+    known = known_sections(first.config.data, data.ids)
+    sections = None if known is None else known[index]
+    weights, probabilities, result = blend.blend(members, data.masks[index], folds, sections)
 
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "collect"):

@@ -1,4 +1,4 @@
-"""The command `salt-data`: check a data set, download Kaggle's archive, or make up seismic lines."""
+"""The command `salt-data`: check a data set, find its sections, download Kaggle's archive, or make up seismic lines."""
 
 import sys
 from pathlib import Path
@@ -6,16 +6,22 @@ from pathlib import Path
 from salt.commands.common import make_parser, messages
 from salt.data import kaggle
 from salt.data.doctor import check, in_words
+from salt.data.places import mosaic_file
 from salt.data.synthetic import write_lines
 
 
 def main() -> None:
     """Do what the first word says; exit code 1 if a run would refuse the data, or the download fails."""
     with messages("salt-data"):
-        parser = make_parser("salt-data", "Check a data set, fetch Kaggle's, or make up seismic lines.")
+        parser = make_parser(
+            "salt-data", "Check a data set, find its sections, fetch Kaggle's, or make up seismic lines."
+        )
         commands = parser.add_subparsers(dest="command", required=True)
         checking = commands.add_parser("check", help="every table, image and mask; all problems in one table")
         checking.add_argument("data", type=Path, metavar="DATA", help="the data's folder, or Kaggle's outer zip")
+        placing = commands.add_parser("mosaic", help="which tiles lie beside each other, found by their borders")
+        placing.add_argument("data", type=Path, metavar="DATA", help="the data's folder, or Kaggle's outer zip")
+        placing.add_argument("--out", type=Path, metavar="FILE", help="default: DATA/mosaic.csv, or beside the zip")
         fetching = commands.add_parser("download", help="Kaggle's archive, by the command kaggle")
         fetching.add_argument("folder", type=Path, nargs="?", default=Path("data/tgs"), help="default: data/tgs")
         making = commands.add_parser("lines", help="made-up seismic lines with salt, as a folder for data=folder")
@@ -28,6 +34,11 @@ def main() -> None:
         if arguments.command == "lines":
             write_lines(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
             print(f"{arguments.folder}: train on it with salt-train data=folder data.root={arguments.folder}")
+            return
+        if arguments.command == "mosaic":
+            from salt.reporting.sections import write_mosaic  # imports scipy and OpenCV
+
+            print(write_mosaic(arguments.data, arguments.out or mosaic_file(arguments.data)))
             return
         if arguments.command == "download":
             kaggle.download(arguments.folder)

@@ -49,7 +49,8 @@ def learn(images: NDArray[np.uint8], seed: int = 0) -> Seam:
     """Learn from cuts inside some of the images (N H W)."""
     rng = np.random.default_rng(seed)
     some = images[rng.permutation(len(images))[:LEARNED_FROM]]
-    cuts = [round(cut * images.shape[2]) for cut in CUTS]
+    width = images.shape[2]
+    cuts = np.clip(np.multiply(CUTS, width).round().astype(int), STRIP, width - STRIP)
     x, y = (
         np.concatenate([describe(some, cut, before) for cut in cuts]).transpose(1, 0, 2) for before in (True, False)
     )
@@ -66,7 +67,7 @@ def learn(images: NDArray[np.uint8], seed: int = 0) -> Seam:
 def inverse_root(covariance: NDArray[np.floating]) -> NDArray[np.floating]:
     """The inverse square roots of covariances (F D D), of which each has some noise added."""
     size = covariance.shape[-1]
-    noise = 1e-4 * np.trace(covariance, axis1=1, axis2=2)[:, None, None] / size * np.eye(size)
+    noise = (1e-9 + 1e-4 * np.trace(covariance, axis1=1, axis2=2)[:, None, None] / size) * np.eye(size)
     values, vectors = np.linalg.eigh(covariance + noise)
     root: NDArray[np.floating] = vectors @ (values[:, :, None] ** -0.5 * vectors.transpose(0, 2, 1))
     return root

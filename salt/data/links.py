@@ -144,17 +144,17 @@ def links_of_squares(matches: dict[str, Matches], strangers: dict[str, Matches])
     share = n_chance / np.arange(1, len(found.score) + 1)
     n_good = int(np.flatnonzero(share <= FALSE).max(initial=-1)) + 1
     links = found.links(n_good)
-    links["confidence"] = 1 - share[links.pop("square")]
+    links["confidence"] = 1 - least_from_here(share[:n_good])[links.pop("square")]
     return links, 4 * float(n_chance[n_good - 1]) if n_good else 0.0
 
 
 def squares_by_chance(
     score: Scores, matches: dict[str, Matches], strangers: dict[str, Matches]
 ) -> NDArray[np.floating]:
-    """How many squares of at least each score (N, descending) there would be if no tiles were neighbours.
+    """How many squares of at least each score (N, descending) would be found if no tiles were neighbours.
 
-    The larger of two numbers: among strangers; and with the lower neighbours of other tiles, the mean of more draws for
-    fewer tiles (and one square more, for what so many draws may have missed).
+    The larger of two numbers: among strangers; and with the lower neighbours dealt out to other tiles, the mean of more
+    draws for fewer tiles (and one square more, for what so many draws may have missed).
     """
     n = len(matches["right"].back)
     n_draws = -(-DRAWN // n)
@@ -169,6 +169,23 @@ def at_least(values: NDArray[np.floating], limits: NDArray[np.floating]) -> Inde
     return len(values) - np.searchsorted(np.sort(values), limits)
 
 
+def expected_at_least(values: Scores, limits: Scores) -> NDArray[np.floating]:
+    """How many values like these (M) can be expected beyond each limit (N).
+
+    As many as there are, or as an exponential distribution of their upper half has, which is more where none is left.
+    """
+    middle = np.median(values) if len(values) else 0.0
+    upper = values[values > middle] - middle
+    tail = len(upper) * np.exp(-(limits - middle) / upper.mean()) if len(upper) else np.zeros(len(limits))
+    return np.maximum(at_least(values, limits), tail)
+
+
+def least_from_here(share: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The least of each share (N, surest link first) and of those after it."""
+    least: NDArray[np.floating] = np.minimum.accumulate(share[::-1])[::-1]
+    return least
+
+
 def links_of_pairs(
     direction: str, matches: Matches, strangers: Matches, confirmed: pd.DataFrame
 ) -> tuple[pd.DataFrame, float]:
@@ -178,8 +195,11 @@ def links_of_pairs(
     first, second, margin = matches.mutual()
     single = np.array([pair not in taken for pair in zip(first.tolist(), second.tolist(), strict=True)], dtype=bool)
     first, second, margin = first[single], second[single], margin[single]
-    n_strangers = at_least(strangers.mutual()[2], margin)
+    n_strangers = expected_at_least(strangers.mutual()[2], margin)
     good = n_strangers <= FALSE * (len(known) + len(margin))
     first, second, margin, n_strangers = first[good], second[good], margin[good], n_strangers[good]
-    confidence = 1 - np.minimum(n_strangers / at_least(margin, margin), 1)
+    order = np.argsort(-margin, kind="stable")
+    share = n_strangers[order] / np.arange(1, len(order) + 1)
+    confidence = np.empty(len(margin))
+    confidence[order] = 1 - least_from_here(share)
     return frame(first, second, direction, margin=margin, confidence=confidence), float(n_strangers.max(initial=0))

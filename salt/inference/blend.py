@@ -79,11 +79,12 @@ def check_members(members: Sequence[Member]) -> None:
 
 
 def blend(
-    members: Sequence[Member], masks: Stack, folds: NDArray[np.int64]
+    members: Sequence[Member], masks: Stack, folds: NDArray[np.int64], sections: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.float64], Stack, OutOfFold]:
     """Weights for all tiles, the blended out-of-fold probabilities, and their score.
 
-    Weights and threshold of a fold are chosen on the other folds alone. Weights are never negative and sum to 1.
+    Weights and threshold of a fold are chosen on the other folds alone. Weights are never negative and sum to 1. The
+    score's interval takes tiles of one of the `sections` (N, numbers) together.
 
     Reference: Breiman 1996, "Stacked Regressions", Machine Learning 24, 49-64.
     """
@@ -95,7 +96,7 @@ def blend(
         weights = choose_weights([stack[others] for stack in stacks], masks[others])
         chosen[here] = best_threshold(score_table(mean([stack[others] for stack in stacks], weights), masks[others]))
         together[here] = mean([stack[here] for stack in stacks], weights)
-    result = score_out_of_fold(np.array(members[0].ids), together, masks, folds, 0, chosen)
+    result = score_out_of_fold(np.array(members[0].ids), together, masks, folds, 0, chosen, sections)
     return choose_weights(stacks, masks), together, result
 
 

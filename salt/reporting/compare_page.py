@@ -14,7 +14,8 @@ from salt.reporting.page import columns, render
 from salt.runs.files import read_json, write_text
 from salt.runs.results import Run
 from salt.runs.rundir import RunDir
-from salt.scoring.comparison import LEVEL, Row, varying_settings
+from salt.scoring.bootstrap import LEVEL
+from salt.scoring.comparison import Row, varying_settings
 
 PAGE = "compare.html"
 
@@ -38,6 +39,7 @@ def write_page(
         head=head,
         varying=varying_settings(list(rows)),
         level=LEVEL,
+        sections_known="mosaic" in pair[0].runs[0].tiles,
         results=results.merge(costs, how="left", left_on="run", right_index=True).to_dict("records"),
         forest=figures.forest(results),
         costs=figures.cost_and_score(results.merge(costs, left_on="run", right_index=True)),

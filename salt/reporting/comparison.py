@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from salt.reporting.compare_page import write_page
 from salt.reporting.figures import draw_forest
 from salt.runs.files import write_atomic, write_text
-from salt.runs.results import find_points, reason, sweep_baseline
+from salt.runs.results import Run, find_points, reason, sweep_baseline
+from salt.scoring.bootstrap import LEVEL, RESAMPLES
 from salt.scoring.comparison import (
     ALL_EMPTY,
-    LEVEL,
-    RESAMPLES,
     Row,
     choose_baseline,
     compare_rows,
@@ -23,10 +22,10 @@ from salt.scoring.comparison import (
     varying_settings,
 )
 
-NOTE = f"""\
-The {LEVEL} % interval covers which tiles were drawn (paired bootstrap of the tiles of each fold, {RESAMPLES:,} times);
-resolved: it excludes 0. It does not cover how training varies from seed to seed, nor that neighbouring tiles are
-alike, so more than one in 20 runs that do not truly differ is called resolved, and a lucky baseline
+NOTE = """\
+The {level} % interval covers which tiles were drawn (paired bootstrap of {drawn}, {n:,} times);
+resolved: it excludes 0. It does not cover how training varies from seed to seed{alike},
+so more than one in 20 runs that do not truly differ is called resolved, and a lucky baseline
 shifts all rows at once. In the TGS challenge scores spread by about 0.006 from fold to fold;
 effects under 0.005 need several seeds that agree."""
 
@@ -74,6 +73,14 @@ def compare_sweep(
     return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, folder, out, root)
 
 
+def note(run: Run) -> str:
+    """What the intervals mean: of tiles, or of whole sections where they are known."""
+    known = "mosaic" in run.tiles
+    drawn = "whole sections of tiles" if known else "the tiles of each fold"
+    alike = "" if known else ", nor that neighbouring tiles are alike"
+    return NOTE.format(level=LEVEL, n=RESAMPLES, drawn=drawn, alike=alike)
+
+
 def finish(
     rows: list[Row],
     baseline: Row,
@@ -98,7 +105,7 @@ def finish(
         f"({', '.join(map(str, folds))}){partial}; differences are to {baseline.label} ({why})"
     )
     varying = "The runs differ in: " + (", ".join(varying_settings(rows)) or "nothing")
-    text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), NOTE])
+    text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), note(run)])
     try:
         write(out, text, results)
         write_page(out, rows, results, head, missing, root)

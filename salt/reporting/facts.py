@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from salt.config import RunConfig
 from salt.data import rle
 from salt.data.load import load_data_of_run
+from salt.data.places import mosaic_file, read_mosaic
 from salt.data.tiles import Dataset, Tiles
 from salt.overrides import default_settings
 from salt.runs.files import read_json
 from salt.runs.results import read_tiles
 from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir, flatten
 from salt.runs.stacks import Stack, load_stack, sizes_of
-from salt.scoring.comparison import bootstrap
+from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import is_salt
 
 OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that say nothing of the run as a whole
-MOSAIC = "mosaic.csv"  # in the data's folder
 NO_DEFAULT = "(not in the default run)"
 T = TypeVar("T")
 
@@ -82,7 +82,8 @@ def read_facts(directory: RunDir, root: str | None = None, data: Dataset | None 
     config = directory.read_config()
     score = directory.read_score(config.data.n_folds)
     table = read_table(directory.path / "oof.csv")
-    low, high = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy())[0]
+    sections = table["mosaic"].to_numpy() if "mosaic" in table else None
+    low, high = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy(), sections)[0]
     facts = Facts(directory.path, config, score, table, (float(low), float(high)))
     facts.environment = facts.attempt(read_json, directory.path / "environment.json") or {}
     facts.settings = facts.attempt(list_settings, config) or []
@@ -96,7 +97,7 @@ def read_facts(directory: RunDir, root: str | None = None, data: Dataset | None 
         facts.held_out = facts.attempt(read_held_out, directory.path, data.train, table)
         if (directory.path / "test.npz").exists():
             facts.test = facts.attempt(read_test, directory.path, data.test)
-        mosaic = Path(root or config.data.root, MOSAIC)
+        mosaic = Path(config.data.mosaic or mosaic_file(Path(root or config.data.root)))
         facts.mosaic = facts.attempt(read_mosaic, mosaic) if mosaic.is_file() else None
     return facts
 
@@ -167,19 +168,6 @@ def read_probabilities(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArra
     if sizes_of(probabilities) != sizes_of(tiles.images[positions]):
         raise ValueError(f"{file} is damaged: its tiles have other sizes than the data's")
     return positions, probabilities
-
-
-def read_mosaic(file: Path) -> pd.DataFrame:
-    """The columns mosaic (a section's name), row and column of a mosaic.csv, by id.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        table = pd.read_csv(file, dtype={"id": str, "mosaic": str}).drop_duplicates("id").set_index("id")
-        return table[["mosaic", "row", "column"]].astype({"row": int, "column": int})
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{file} is damaged, expected the columns id,mosaic,row,column: {error}") from None
 
 
 def list_settings(config: RunConfig) -> list[Setting]:

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from salt.scoring.comparison import ALL_EMPTY, LEVEL
+from salt.scoring.bootstrap import LEVEL
+from salt.scoring.comparison import ALL_EMPTY
 from salt.scoring.metrics import THRESHOLDS
 
 FEW = 20  # points of a curve that are marked

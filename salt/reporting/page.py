@@ -20,8 +20,8 @@ from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
 from salt.reporting.words import duration, percent
 from salt.runs.files import write_text
 from salt.runs.rundir import RunDir
+from salt.scoring.bootstrap import LEVEL
 from salt.scoring.calibration import bias, calibration_error, reliability
-from salt.scoring.comparison import LEVEL
 from salt.scoring.errors import KINDS, NEAR
 from salt.scoring.metrics import THRESHOLDS, score_table
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salt.config import RunConfig
+from salt.data.places import known_sections
 from salt.data.tiles import Tiles
 from salt.runs.files import read_json
 from salt.runs.results import write_results
@@ -31,7 +32,9 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
         probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist(), sizes_of(probabilities[here]))
     if config.data.constant_tiles == "empty":
         set_to_zero(probabilities, tiles.constant[index])
-    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], config.data.fold_seed)
+    known, seed = known_sections(config.data, tiles.ids), config.data.fold_seed
+    sections = None if known is None else known[index]
+    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], seed, sections=sections)
     for row in result.summary["folds"]:
         row |= read_timing(directory.fold(row["fold"]))
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}

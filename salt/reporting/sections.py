@@ -14,6 +14,7 @@ from salt.data.tiles import Dataset
 from salt.runs.files import write_atomic, write_text
 
 N_DRAWN = 12  # sections in the picture
+ACROSS = 3  # of them beside each other
 SIDE = 480  # pixels of each
 GAP = 8
 
@@ -24,7 +25,9 @@ def write_mosaic(data: Path, out: Path) -> str:
     Raises:
         ValueError: the data cannot be read, or its images have several sizes.
     """
-    if not out.parent.is_dir():
+    if out.suffix != ".csv":
+        raise ValueError(f"--out {out}: expected the name of a file that ends in .csv")
+    if not out.parent.is_dir() and out.parent != data:
         raise ValueError(f"--out {out}: there is no folder {out.parent}")
     dataset = read(data)
     ids = [*dataset.train.ids, *dataset.test.ids]
@@ -63,7 +66,7 @@ def in_words(found: Found, out: Path) -> str:
 def draw(found: Found, images: NDArray[np.uint8]) -> bytes:
     """The largest sections, three beside each other, as a PNG."""
     cells = [np.pad(section(found, images, number), GAP // 2) for number in range(N_DRAWN)]
-    rows = [np.concatenate(cells[i : i + 3], axis=1) for i in range(0, N_DRAWN, 3)]
+    rows = [np.concatenate(cells[i : i + ACROSS], axis=1) for i in range(0, N_DRAWN, ACROSS)]
     return cv2.imencode(".png", np.concatenate(rows))[1].tobytes()
 
 

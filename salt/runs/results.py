@@ -12,6 +12,7 @@ from salt.runs.rundir import BLEND, flatten, is_free, read_settings
 from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
+SECTION = {"mosaic": "int64"}  # the number of a tile's section, where the run knew it
 TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
 SAME_ROW = ("seed", "name")  # settings in which the seeds of one row may differ, beside those that are free
 N_REASON = 160  # characters of a failure's reason
@@ -21,7 +22,7 @@ N_REASON = 160  # characters of a failure's reason
 class Run:
     """One finished run: its settings without seed and name, and the out-of-fold scores of its tiles.
 
-    `tiles` has the index id and the columns fold, coverage and score.
+    `tiles` has the index id and the columns fold, coverage and score, and mosaic where sections are known.
     """
 
     path: Path
@@ -71,17 +72,17 @@ def read_run(path: Path) -> Run:
 
 
 def read_tiles(file: Path) -> pd.DataFrame:
-    """Fold, coverage and score of every tile, in the order of their ids."""
+    """Fold, coverage and score of every tile, and its section where it is known, in the order of their ids."""
     if not file.is_file():
         raise ValueError(f"{file} does not exist")
     try:
-        frame = pd.read_csv(file, dtype=COLUMNS, keep_default_na=False)
+        frame = pd.read_csv(file, dtype=COLUMNS | SECTION, keep_default_na=False)
     except ValueError as error:  # pandas' own errors are ValueErrors
         raise ValueError(f"{file} is damaged: {error}") from None
     absent = [column for column in COLUMNS if column not in frame]
     if absent:
         raise ValueError(f"{file} is damaged: it lacks the columns {', '.join(absent)}")
-    frame = frame[list(COLUMNS)].set_index("id").sort_index()
+    frame = frame[[c for c in (*COLUMNS, *SECTION) if c in frame]].set_index("id").sort_index()
     twice = frame.index[frame.index.duplicated()]
     if frame.empty or len(twice):
         raise ValueError(f"{file} is damaged: " + (f"tile {twice[0]} stands in it twice" if len(twice) else "no tiles"))

@@ -20,7 +20,7 @@ from salt.runs.files import check_free, read_json, read_yaml, remove, write_json
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
 FREE_KEYS = (
-    *("name", "folds", "dry_run", "accept", "report", "data.root", "data.cache"),
+    *("name", "folds", "dry_run", "accept", "report", "data.root", "data.cache", "data.mosaic"),
     *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
 )
 # Null until the data was read; then what it has.

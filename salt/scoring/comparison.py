@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 
 from salt.runs.files import folder_name
 from salt.runs.results import Run, read_run
+from salt.scoring.bootstrap import bootstrap
 
-RESAMPLES = 10_000
-CHUNK = 100  # resamples at a time: 3 MB for 4,000 tiles
-LEVEL = 95  # percent
-DIGITS = 12  # of a resampled difference: sums in another order must not turn 0 into 1e-17
 ALL_EMPTY = "all empty"  # label of a row
 N_EXAMPLES = 5  # ids in a message
 
@@ -68,7 +65,7 @@ def check_same_tiles(a: Run, b: Run) -> None:
     if len(moved):
         raise ValueError(
             f"{a.path} and {b.path} have tiles in different folds: {examples(moved)}; "
-            "runs to compare need the same data.n_folds, data.fold_seed and data.folds_csv"
+            "runs to compare need the same data.n_folds, data.fold_seed and data.folds"
         )
 
 
@@ -136,7 +133,9 @@ def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
     """
     rows = [*rows, all_empty(baseline)]
     differences = np.stack([difference(row, baseline) for row in rows])
-    intervals = bootstrap(differences, baseline.runs[0].tiles["fold"].to_numpy())
+    tiles = baseline.runs[0].tiles
+    sections = tiles["mosaic"].to_numpy() if "mosaic" in tiles else None
+    intervals = bootstrap(differences, tiles["fold"].to_numpy(), sections)
     lines = []
     for row, change, (low, high) in zip(rows, differences, intervals, strict=True):
         line = {"run": row.label, "score": row.scores.mean(), "difference": change.mean()}
@@ -166,34 +165,3 @@ def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
 def mean_scores(runs: list[Run]) -> NDArray[np.float64]:
     """Each tile's mean score over runs."""
     return np.mean([run.tiles["score"].to_numpy() for run in runs], axis=0)
-
-
-def bootstrap(
-    differences: NDArray[np.float64], folds: NDArray[np.int64], n_resamples: int = RESAMPLES, seed: int = 0
-) -> NDArray[np.float64]:
-    """Percentile intervals of the mean differences, from the same resampled tiles for all rows; folds keep their size.
-
-    Shape:
-        differences R N (rows, tiles), folds N; returns R 2.
-
-    Reference:
-        Efron, Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
-    """
-    rng = np.random.default_rng(seed)
-    means = [
-        draw_counts(rng, folds, min(CHUNK, n_resamples - begin)) @ differences.T / len(folds)
-        for begin in range(0, n_resamples, CHUNK)
-    ]
-    tail = (100 - LEVEL) / 2
-    return np.percentile(np.concatenate(means).round(DIGITS), [tail, 100 - tail], axis=0).T
-
-
-def draw_counts(rng: np.random.Generator, folds: NDArray[np.int64], n: int) -> NDArray[np.float64]:
-    """How often each tile is in each of `n` resamples (n N); within a fold, tiles are drawn with replacement."""
-    counts = np.empty((n, len(folds)))
-    for fold in np.unique(folds):
-        members = np.flatnonzero(folds == fold)
-        size = len(members)
-        drawn = rng.integers(size, size=(n, size)) + size * np.arange(n)[:, None]  # resample i counts from i*size on
-        counts[:, members] = np.bincount(drawn.ravel(), minlength=n * size).reshape(n, size)
-    return counts

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salt.scoring import metrics
+from salt.scoring.bootstrap import bootstrap
 from salt.scoring.threshold import best_threshold, cross_fit
 
 
@@ -26,11 +27,13 @@ def score_out_of_fold(
     folds: NDArray[np.int64],
     seed: int,
     chosen: NDArray[np.int64] | None = None,
+    sections: NDArray[np.int64] | None = None,
 ) -> OutOfFold:
     """Score probabilities (N H W, or N arrays), each from a network that did not train on the tile, against masks.
 
     A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it;
-    or it is the candidate `chosen` (N, indices of `THRESHOLDS`).
+    or it is the candidate `chosen` (N, indices of `THRESHOLDS`). Tiles of one of the `sections` (N, numbers) lie beside
+    each other: the score's interval takes them together.
     """
     groups = folds
     if len(np.unique(folds)) == 1:
@@ -38,26 +41,22 @@ def score_out_of_fold(
     table = metrics.score_table(probabilities, masks)
     chosen = cross_fit(table, groups) if chosen is None else chosen
     everywhere = best_threshold(table)
-    row = np.arange(len(ids))
-
-    counts = [
-        metrics.count_pixels(probabilities[i : i + 1], masks[i : i + 1], metrics.THRESHOLDS[[c]])
-        for i, c in enumerate(chosen)
-    ]
-    intersection, truth, prediction = (np.concatenate(parts)[:, 0] for parts in zip(*counts, strict=True))
+    intersection, truth, prediction = count_at(chosen, probabilities, masks)
     frame = pd.DataFrame(
         {
             "id": ids,
             "fold": folds,
             "coverage": truth / np.array([mask.size for mask in masks]),
             "iou": metrics.iou(intersection, truth, prediction),
-            "score": table[row, chosen],
+            "score": table[np.arange(len(ids)), chosen],
             "threshold": metrics.THRESHOLDS[chosen],
         }
     )
+    if sections is not None:
+        frame["mosaic"] = sections
     at_half = table[:, metrics.HALF]
     threshold = float(metrics.THRESHOLDS[everywhere])
-    summary = {
+    summary: dict[str, Any] = {
         "map": float(frame["score"].mean()),
         "map_at_0.5": float(at_half.mean()),
         **metrics.salt_and_empty(intersection, truth, prediction),
@@ -66,7 +65,31 @@ def score_out_of_fold(
         "map_all_empty": float((truth == 0).mean()),
         "folds": [fold_summary(frame[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
     }
-    return OutOfFold(frame, summary)
+    return OutOfFold(frame, summary | how_sure(frame))
+
+
+def how_sure(frame: pd.DataFrame) -> dict[str, Any]:
+    """The interval of the mean score, over sections where they are known, and how the folds' scores spread."""
+    known = "mosaic" in frame
+    sections = frame["mosaic"].to_numpy() if known else None
+    interval = bootstrap(frame["score"].to_numpy()[None], frame["fold"].to_numpy(), sections)[0]
+    spread = frame.groupby("fold")["score"].mean().std()  # NaN for one fold
+    return {
+        "interval": interval.tolist(),
+        "interval_over": "sections" if known else "tiles",
+        "fold_spread": None if np.isnan(spread) else float(spread),
+    }
+
+
+def count_at(
+    chosen: NDArray[np.int64], probabilities: NDArray[Any], masks: NDArray[Any]
+) -> tuple[NDArray[np.int64], ...]:
+    """Pixels of the intersection, the truth and the prediction of each tile (N), at its threshold `chosen` (N)."""
+    counts = [
+        metrics.count_pixels(probabilities[i : i + 1], masks[i : i + 1], metrics.THRESHOLDS[[c]])
+        for i, c in enumerate(chosen)
+    ]
+    return tuple(np.concatenate(parts)[:, 0] for parts in zip(*counts, strict=True))
 
 
 def fold_summary(frame: pd.DataFrame, at_half: NDArray[np.float64], fold: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from conftest import raw_config
 from salt.commands import compare
 from salt.config import check_config
 from salt.reporting.comparison import compare_sweep
-from salt.scoring.comparison import bootstrap
+from salt.scoring.bootstrap import bootstrap
 
 N = 20  # tiles of a run made here
 FOLDS = np.arange(N) % 2

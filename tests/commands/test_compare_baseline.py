@@ -5,7 +5,7 @@ import pytest
 from test_compare import FOLDS, command, make_failed, make_run, name_baseline, rows_of, scores_of, settings
 
 from salt.reporting.comparison import compare_sweep
-from salt.scoring.comparison import bootstrap
+from salt.scoring.bootstrap import bootstrap
 
 
 def test_seeds_are_one_row(tmp_path):

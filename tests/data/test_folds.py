@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from salt.data.folds import coverage_class, make_folds, read_folds, write_folds
+from salt.data.folds import coverage_class, make_folds, n_split, read_folds, write_folds
 
 
 def test_coverage_class():
@@ -64,3 +64,22 @@ def test_refused(tmp_path, text, message):
 def test_a_missing_file(tmp_path):
     with pytest.raises(ValueError, match="there is no file"):
         read_folds(tmp_path / "folds.csv", ["a"], 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_section_is_never_split(seed):
+    rng = np.random.default_rng(seed)
+    sections = np.repeat(np.arange(120), rng.integers(1, 6, 120))
+    coverages = rng.choice([0, 0.05, 0.5, 0.9], len(sections))
+    folds = make_folds(coverages, 5, seed, sections)
+    assert n_split(sections, folds) == 0
+    assert sorted(np.unique(folds)) == [0, 1, 2, 3, 4]
+    for part in (coverages == 0, coverages > 0.4):  # each fold has about its share
+        share = np.bincount(folds[part], minlength=5) / part.sum()
+        assert (abs(share - 0.2) < 0.06).all()
+    assert n_split(sections, make_folds(coverages, 5, seed)) > 20
+
+
+def test_fewer_sections_than_folds_are_refused():
+    with pytest.raises(ValueError, match=r"data\.n_folds=5 is more than the 3 sections"):
+        make_folds(np.zeros(30), 5, 0, np.arange(30) % 3)

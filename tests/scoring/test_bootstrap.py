@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from salt.scoring.comparison import bootstrap
+from salt.scoring.bootstrap import bootstrap
 
 
 def test_interval_like_a_loop_over_resamples():
@@ -72,3 +72,31 @@ def test_one_draw_for_all_rows_and_repeatable():
     np.testing.assert_array_equal(both[0], both[2])
     np.testing.assert_allclose(both[1], 2 * both[0], atol=1e-11)
     np.testing.assert_allclose(bootstrap(difference, folds), both[:1], atol=1e-11)
+
+
+def test_sections_are_drawn_whole():
+    # neighbours that are copies of each other say as much as one of them
+    rng = np.random.default_rng(3)
+    one = rng.normal(size=200)
+    folds = np.arange(200) % 4
+    single = bootstrap(one[None], folds)[0]
+    copies, units = np.repeat(one, 5), np.repeat(np.arange(200), 5)
+    together = bootstrap(copies[None], np.repeat(folds, 5), units)[0]
+    apart = bootstrap(copies[None], np.repeat(folds, 5))[0]
+    np.testing.assert_allclose(np.diff(together), np.diff(single), rtol=0.05)
+    np.testing.assert_allclose(np.diff(apart), np.diff(single) / 5**0.5, rtol=0.1)
+
+
+def test_sections_over_several_folds_are_drawn_from_all():
+    rng = np.random.default_rng(4)
+    values, sections = rng.normal(size=300), np.arange(300) // 3
+    low, high = bootstrap(values[None], np.arange(300) % 3, sections)[0]
+    means = values.reshape(100, 3).mean(axis=1)
+    assert high - low == pytest.approx(2 * 1.96 * means.std() / 10, rel=0.1)
+    assert low < values.mean() < high
+
+
+def test_sections_of_different_size_weigh_by_their_tiles():
+    values = np.array([1.0] * 30 + [0.0] * 3)
+    low, high = bootstrap(values[None], np.zeros(33, dtype=np.int64), np.array([0] * 30 + [1, 2, 3]))[0]
+    assert low == 0 and high == pytest.approx(90 / 91)  # without the large one; three times that and one small
