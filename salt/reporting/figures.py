@@ -19,6 +19,7 @@ from salt.scoring.comparison import ALL_EMPTY
 from salt.scoring.metrics import THRESHOLDS
 
 FEW = 20  # points of a curve that are marked
+LONG = 120  # seconds: longer times are told in minutes
 # Colours that the page's style sheet replaces; matplotlib itself knows no names of CSS.
 INK, GRID = "#010203", "#040506"
 PAGE_COLOURS = {INK: "currentColor", GRID: "var(--line)"}
@@ -174,19 +175,30 @@ def forest(results: pd.DataFrame) -> Markup:
 
 
 def cost_and_score(results: pd.DataFrame) -> Markup | None:
-    """Time of a fold beside the score, a point a run; None if no run tells its time."""
-    told = results.dropna(subset=["seconds"])
+    """Time of a fold beside the score, a point a run; None if no run tells its time.
+
+    Named are the baseline, and the runs that no other beats in both.
+    """
+    told = results.dropna(subset=["seconds"]).reset_index(drop=True)
     if told.empty:
         return None
+    unit, seconds = ("minutes", 60) if told["seconds"].max() > LONG else ("seconds", 1)
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes(width=6.4)
-        axes.plot(told["seconds"] / 60, told["score"], "o", color=MAIN)
-        for row in told.to_dict("records"):
-            place = (row["seconds"] / 60, row["score"])
+        axes.plot(told["seconds"] / seconds, told["score"], "o", color=MAIN)
+        for row in told[(told["run"] == results["run"].iloc[0]) | unbeaten(told)].to_dict("records"):
+            place = (row["seconds"] / seconds, row["score"])
             axes.annotate(row["run"], place, xytext=(5, 4), textcoords="offset points", fontsize=8, parse_math=False)
         axes.margins(x=0.2, y=0.15)
-        axes.set(xlabel="time of a fold in minutes", ylabel="score (map)")
+        axes.set(xlabel=f"time of a fold in {unit}", ylabel="score (map)")
         said = "; ".join(
-            f"{row['run']}: {row['seconds'] / 60:.1f} minutes, {row['score']:.4f}" for row in told.to_dict("records")
+            f"{row['run']}: {row['seconds'] / seconds:.1f} {unit}, {row['score']:.4f}" for row in told.to_dict("records")
         )
         return svg(figure, "cost", f"Time of a fold and score. {said}.")
+
+
+def unbeaten(runs: pd.DataFrame) -> pd.Series:
+    """Which runs no other one beats: none is quicker with at least their score."""
+    quickest_first = runs.sort_values(["seconds", "score"], ascending=[True, False])["score"]
+    best_before = quickest_first.cummax().shift(fill_value=-np.inf)
+    return (quickest_first > best_before).reindex(runs.index)
