@@ -191,9 +191,8 @@ def cost_and_score(results: pd.DataFrame) -> Markup | None:
             axes.annotate(row["run"], place, xytext=(5, 4), textcoords="offset points", fontsize=8, parse_math=False)
         axes.margins(x=0.2, y=0.15)
         axes.set(xlabel=f"time of a fold in {unit}", ylabel="score (map)")
-        said = "; ".join(
-            f"{row['run']}: {row['seconds'] / seconds:.1f} {unit}, {row['score']:.4f}" for row in told.to_dict("records")
-        )
+        rows = told.to_dict("records")
+        said = "; ".join(f"{row['run']}: {row['seconds'] / seconds:.1f} {unit}, {row['score']:.4f}" for row in rows)
         return svg(figure, "cost", f"Time of a fold and score. {said}.")
 
 
