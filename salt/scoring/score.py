@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from salt.scoring import metrics
 from salt.scoring.bootstrap import bootstrap
+from salt.scoring.gates import gains
 from salt.scoring.threshold import best_threshold, cross_fit
 
 
@@ -38,17 +39,19 @@ def score_out_of_fold(
     groups = folds
     if len(np.unique(folds)) == 1:
         groups = np.random.default_rng(seed).permutation(len(ids)) % 2
-    table = metrics.score_table(probabilities, masks)
+    counts = metrics.count_pixels(probabilities, masks)
+    table = metrics.score_counts(*counts)
     chosen = cross_fit(table, groups) if chosen is None else chosen
     everywhere = best_threshold(table)
-    intersection, truth, prediction = count_at(chosen, probabilities, masks)
+    row, sizes = np.arange(len(ids)), np.array([mask.size for mask in masks])
+    intersection, truth, prediction = counts[0][row, chosen], counts[1][:, 0], counts[2][row, chosen]
     frame = pd.DataFrame(
         {
             "id": ids,
             "fold": folds,
-            "coverage": truth / np.array([mask.size for mask in masks]),
+            "coverage": truth / sizes,
             "iou": metrics.iou(intersection, truth, prediction),
-            "score": table[np.arange(len(ids)), chosen],
+            "score": table[row, chosen],
             "threshold": metrics.THRESHOLDS[chosen],
         }
     )
@@ -65,6 +68,8 @@ def score_out_of_fold(
         "map_all_empty": float((truth == 0).mean()),
         "folds": [fold_summary(frame[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
     }
+    areas = counts[2] / sizes[:, None]
+    summary["gains"] = gains(table, areas, truth == 0, chosen, groups, folds, sections)
     return OutOfFold(frame, summary | how_sure(frame))
 
 
@@ -79,17 +84,6 @@ def how_sure(frame: pd.DataFrame) -> dict[str, Any]:
         "interval_over": "sections" if known else "tiles",
         "fold_spread": None if np.isnan(spread) else float(spread),
     }
-
-
-def count_at(
-    chosen: NDArray[np.int64], probabilities: NDArray[Any], masks: NDArray[Any]
-) -> tuple[NDArray[np.int64], ...]:
-    """Pixels of the intersection, the truth and the prediction of each tile (N), at its threshold `chosen` (N)."""
-    counts = [
-        metrics.count_pixels(probabilities[i : i + 1], masks[i : i + 1], metrics.THRESHOLDS[[c]])
-        for i, c in enumerate(chosen)
-    ]
-    return tuple(np.concatenate(parts)[:, 0] for parts in zip(*counts, strict=True))
 
 
 def fold_summary(frame: pd.DataFrame, at_half: NDArray[np.float64], fold: int) -> dict[str, Any]:
