@@ -99,7 +99,7 @@ class Data(Section):
     cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
     folds: (
         Place | None
-    )  # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: see the YAML
+    )  # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: folds.csv of a folder
     mosaic: Place | None = None  # where tiles lie in sections; null: mosaic.csv of the data, if it is there
     # height and width in pixels of what the network is trained on; null: the images' own, or input.size
     tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None

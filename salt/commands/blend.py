@@ -47,7 +47,10 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     position = {name: i for i, name in enumerate(data.ids)}
     index = np.array([position[name] for name in first.ids])
     folds = read_folds(first.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
-    known = known_sections(first.config.data, data.ids)
+    settings = (
+        first.config.data if root is None else first.config.data.model_copy(update={"root": root, "mosaic": None})
+    )
+    known = known_sections(settings, data.ids)
     sections = None if known is None else known[index]
     weights, probabilities, result = blend.blend(members, data.masks[index], folds, sections)
 

@@ -16,7 +16,8 @@ from salt.data.borders import BLOCK, Borders
 
 CANDIDATES = 3  # partners of each border that may close a square
 DRAWN = 100_000  # tiles, in all draws of squares by chance
-FALSE = 0.003  # of the links of a kind, the largest share that may be false ones
+FALSE = 0.003  # of the links of a direction, the largest share that squares, and then pairs, may be false
+LEAST = 5  # strangers whose margins say how large chance makes them
 STEPS = {"right": (0, 1), "below": (1, 0)}  # rows and columns from the first tile of a link to the second
 
 Index = NDArray[np.int64]
@@ -172,9 +173,12 @@ def at_least(values: NDArray[np.floating], limits: NDArray[np.floating]) -> Inde
 def expected_at_least(values: Scores, limits: Scores) -> NDArray[np.floating]:
     """How many values like these (M) can be expected beyond each limit (N).
 
-    As many as there are, or as an exponential distribution of their upper half has, which is more where none is left.
+    As many as there are, or as an exponential distribution of their upper half has, which is more where none is left;
+    any number, if there are too few values to tell.
     """
-    middle = np.median(values) if len(values) else 0.0
+    if len(values) < LEAST:
+        return np.full(len(limits), np.inf)
+    middle = np.median(values)
     upper = values[values > middle] - middle
     tail = len(upper) * np.exp(-(limits - middle) / upper.mean()) if len(upper) else np.zeros(len(limits))
     return np.maximum(at_least(values, limits), tail)
@@ -195,11 +199,11 @@ def links_of_pairs(
     first, second, margin = matches.mutual()
     single = np.array([pair not in taken for pair in zip(first.tolist(), second.tolist(), strict=True)], dtype=bool)
     first, second, margin = first[single], second[single], margin[single]
-    n_strangers = expected_at_least(strangers.mutual()[2], margin)
-    good = n_strangers <= FALSE * (len(known) + len(margin))
-    first, second, margin, n_strangers = first[good], second[good], margin[good], n_strangers[good]
     order = np.argsort(-margin, kind="stable")
-    share = n_strangers[order] / np.arange(1, len(order) + 1)
-    confidence = np.empty(len(margin))
-    confidence[order] = 1 - least_from_here(share)
-    return frame(first, second, direction, margin=margin, confidence=confidence), float(n_strangers.max(initial=0))
+    first, second, margin = first[order], second[order], margin[order]
+    rank = np.arange(1, len(margin) + 1)
+    n_strangers = expected_at_least(strangers.mutual()[2], margin)
+    n_good = int(np.flatnonzero(n_strangers <= FALSE * (len(known) + rank)).max(initial=-1)) + 1
+    confidence = 1 - least_from_here(np.minimum(n_strangers / rank, 1)[:n_good])
+    found = frame(first[:n_good], second[:n_good], direction, margin=margin[:n_good], confidence=confidence)
+    return found, float(n_strangers[n_good - 1]) if n_good else 0.0

@@ -1,5 +1,6 @@
 """Where tiles lie in the larger sections that they were cut from, as mosaic.csv says."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from salt.config import Data
 from salt.runs.files import check_file
 
 MOSAIC = "mosaic.csv"
+
+log = logging.getLogger(__name__)
 
 
 def mosaic_file(root: Path) -> Path:
@@ -25,27 +28,47 @@ def read_mosaic(file: Path) -> pd.DataFrame:
         ValueError: the file is damaged.
     """
     try:
-        table = pd.read_csv(file, dtype={"id": str, "mosaic": str}).drop_duplicates("id").set_index("id")
-        return table[["mosaic", "row", "column"]].astype({"row": int, "column": int})
+        table = pd.read_csv(file, dtype={"id": str, "mosaic": str}, keep_default_na=False).set_index("id")
+        table = table[["mosaic", "row", "column"]].astype({"row": int, "column": int})
     except (ValueError, KeyError) as error:
         raise ValueError(f"{file} is damaged, expected the columns id,mosaic,row,column: {error}") from None
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise ValueError(f"{file} is damaged: id {twice[0]} occurs twice")
+    return table
 
 
 def known_sections(data: Data, ids: Sequence[str]) -> NDArray[np.int64] | None:
     """The number of each tile's section (N), or None if no file tells them; tiles that it lacks lie alone.
 
     Raises:
-        ValueError: the file is damaged, is not where data.mosaic says, or knows none of the tiles.
+        ValueError: the file that data.mosaic names, or that data.folds=mosaic needs, is not there or does not fit.
     """
-    file = mosaic_file(Path(data.root)) if data.mosaic is None else Path(data.mosaic)
     if data.mosaic is not None:
-        check_file("data.mosaic", file)
-    elif not file.is_file():
+        check_file("data.mosaic", Path(data.mosaic))
+        return sections_of(Path(data.mosaic), ids)
+    file = mosaic_file(Path(data.root))
+    if not file.is_file():
         return None
+    try:
+        return sections_of(file, ids)
+    except ValueError as error:
+        if data.folds == "mosaic":
+            raise
+        log.warning("%s; the sections count as unknown", error)
+        return None
+
+
+def sections_of(file: Path, ids: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each tile's section (N) in a mosaic.csv; tiles that it lacks lie alone.
+
+    Raises:
+        ValueError: the file is damaged, or knows none of the tiles.
+    """
     found = read_mosaic(file)["mosaic"].reindex(list(ids))
-    if found.isna().all():
-        raise ValueError(f"{file} has none of the {len(ids)} training tiles; expected a table of this data")
     alone = found.isna().to_numpy()
+    if alone.all():
+        raise ValueError(f"{file} has none of the {len(ids)} training tiles; expected a table of this data")
     numbers = pd.factorize(found)[0].astype(np.int64)
     numbers[alone] = numbers.max() + 1 + np.arange(alone.sum())
     return numbers

@@ -17,6 +17,7 @@ N_DRAWN = 12  # sections in the picture
 ACROSS = 3  # of them beside each other
 SIDE = 480  # pixels of each
 GAP = 8
+LEAST_SIDE = 32
 
 
 def write_mosaic(data: Path, out: Path) -> str:
@@ -34,6 +35,8 @@ def write_mosaic(data: Path, out: Path) -> str:
     parts = [part.images for part in (dataset.train, dataset.test) if len(part.images)]
     if any(part.dtype == object for part in parts) or len({part.shape[1:] for part in parts}) > 1:
         raise ValueError(f"{data} has images of several sizes, expected tiles of one size")
+    if min(parts[0].shape[1:]) < LEAST_SIDE:
+        raise ValueError(f"{data} has tiles of fewer than {LEAST_SIDE} pixels on a side; their borders say too little")
     images = np.concatenate(parts)
     found = find_mosaics(images)
     table = found.places.assign(id=ids)[["id", "mosaic", "row", "column", "confidence"]]
@@ -81,6 +84,7 @@ def section(found: Found, images: NDArray[np.uint8], number: int) -> NDArray[np.
     for i, row, column in zip(tiles.index, tiles["row"], tiles["column"], strict=True):
         canvas[row * height : (row + 1) * height, column * width : (column + 1) * width] = images[i]
     scale = SIDE / max(canvas.shape)
-    small = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:SIDE, :SIDE]
+    height, width = (max(1, int(scale * n)) for n in canvas.shape)
+    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     whole[: small.shape[0], : small.shape[1]] = small
     return whole

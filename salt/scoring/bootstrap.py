@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 RESAMPLES = 10_000
 CHUNK = 100  # resamples at a time: 3 MB for 4,000 tiles
 LEVEL = 95  # percent
+FEW = 10  # sections to draw from: with fewer an interval would say little
 DIGITS = 12  # of a resampled difference: sums in another order must not turn 0 into 1e-17
 
 Index = NDArray[np.int64]
@@ -21,7 +22,7 @@ def bootstrap(
     """Percentile intervals of the means of rows (scores, or differences of paired scores), all from the same resamples.
 
     Tiles of one section are drawn together, since neighbours resemble each other; what is drawn stays within its fold,
-    unless sections lie in several folds.
+    unless sections lie in several folds, or a fold has only a few of them. With few sections in all, tiles are drawn.
 
     Shape:
         values R N (rows, tiles), folds N, sections N (None: each tile is one of its own); returns R 2.
@@ -42,11 +43,17 @@ def bootstrap(
 
 def units_to_draw(folds: Index, sections: Index | None) -> tuple[Index, Index]:
     """The unit of each tile (N), and the group within which each unit is drawn (U)."""
-    if sections is None:
+    if sections is None or not are_enough(sections):
         return np.arange(len(folds)), folds
     _, first, units = np.unique(sections, return_index=True, return_inverse=True)
-    whole = (folds[first][units] == folds).all()
-    return units, folds[first] if whole else np.zeros(len(first), dtype=np.int64)
+    strata = folds[first]
+    within = (strata[units] == folds).all() and np.unique(strata, return_counts=True)[1].min() >= FEW
+    return units, strata if within else np.zeros(len(first), dtype=np.int64)
+
+
+def are_enough(sections: Index) -> bool:
+    """Whether there are enough sections (numbers of N tiles) to draw from."""
+    return len(np.unique(sections)) >= FEW
 
 
 def draw_counts(rng: np.random.Generator, strata: Index, n: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salt.scoring import metrics
-from salt.scoring.bootstrap import bootstrap
+from salt.scoring.bootstrap import are_enough, bootstrap
 from salt.scoring.gates import gains
 from salt.scoring.threshold import best_threshold, cross_fit
 
@@ -32,13 +32,12 @@ def score_out_of_fold(
 ) -> OutOfFold:
     """Score probabilities (N H W, or N arrays), each from a network that did not train on the tile, against masks.
 
-    A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it;
+    A tile's threshold is chosen on the tiles of the other folds; with one single fold, on the other random half of it
+    (of its sections, where they are known and more than one);
     or it is the candidate `chosen` (N, indices of `THRESHOLDS`). Tiles of one of the `sections` (N, numbers) lie beside
     each other: the score's interval takes them together.
     """
-    groups = folds
-    if len(np.unique(folds)) == 1:
-        groups = np.random.default_rng(seed).permutation(len(ids)) % 2
+    groups = folds if len(np.unique(folds)) > 1 else halves(len(ids), sections, seed)
     counts = metrics.count_pixels(probabilities, masks)
     table = metrics.score_counts(*counts)
     chosen = cross_fit(table, groups) if chosen is None else chosen
@@ -73,15 +72,24 @@ def score_out_of_fold(
     return OutOfFold(frame, summary | how_sure(frame))
 
 
+def halves(n: int, sections: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
+    """A random half, 0 or 1, for each of n tiles; a section (N) is in one half, if there are several."""
+    units = np.arange(n)
+    if sections is not None and len(np.unique(sections)) > 1:
+        units = np.unique(sections, return_inverse=True)[1]
+    half: NDArray[np.int64] = (np.random.default_rng(seed).permutation(units.max() + 1) % 2)[units]
+    return half
+
+
 def how_sure(frame: pd.DataFrame) -> dict[str, Any]:
     """The interval of the mean score, over sections where they are known, and how the folds' scores spread."""
-    known = "mosaic" in frame
-    sections = frame["mosaic"].to_numpy() if known else None
+    sections = frame["mosaic"].to_numpy() if "mosaic" in frame else None
+    drawn = "sections" if sections is not None and are_enough(sections) else "tiles"
     interval = bootstrap(frame["score"].to_numpy()[None], frame["fold"].to_numpy(), sections)[0]
     spread = frame.groupby("fold")["score"].mean().std()  # NaN for one fold
     return {
         "interval": interval.tolist(),
-        "interval_over": "sections" if known else "tiles",
+        "interval_over": drawn,
         "fold_spread": None if np.isnan(spread) else float(spread),
     }
 

@@ -147,3 +147,27 @@ def test_links_that_contradict_surer_ones_are_refused():
     assert n_refused == 2  # 2 lies below 1 already, and 0 lies where 4 would
     assert places.loc[[0, 1, 2, 3], ["row", "column"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 1], [1, 0]]
     assert places["mosaic"].tolist() == [0, 0, 0, 0, 1] and places["confidence"].tolist() == [1.0, 1.0, 0.9, 0.7, 0.0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 30])
+def test_noise_has_no_links(n):
+    noise = np.random.default_rng(n).integers(0, 256, (n, 48, 64), dtype=np.uint8)
+    result = mosaic.find_mosaics(noise)
+    assert len(result.links) == 0 and result.places["mosaic"].nunique() == n and result.false_share == 0
+
+
+def test_confidence_is_a_share_and_falls_with_the_margin():
+    rng = np.random.default_rng(7)
+    n = 4000
+
+    def pairs(margin):  # each border's best partner is the next tile
+        partner = np.stack([np.roll(np.arange(n), -1), np.zeros(n, int)], axis=1)
+        score = np.stack([margin, np.zeros(n)], axis=1).astype(np.float32)
+        return links.Matches(partner, score, np.roll(np.arange(n), 1), np.zeros(n, np.float32))
+
+    margin = rng.exponential(10, n)
+    margin[:50] += 200
+    none = links.frame(np.zeros(0, int), np.zeros(0, int), "right")
+    found, n_false = links.links_of_pairs("right", pairs(margin), pairs(rng.exponential(10, n)), none)
+    assert 50 <= len(found) <= 52 and set(range(50)) <= set(found["first"]) and n_false <= 0.003 * 52
+    assert found["confidence"].between(0, 1).all() and found["confidence"].is_monotonic_decreasing

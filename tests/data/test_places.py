@@ -63,8 +63,13 @@ def test_random_folds_split_them_and_say_so(root, caplog):
     ("content", "overrides", "message"),
     [
         (None, ["data.folds=mosaic"], "data.folds=mosaic: there is no file .*mosaic.csv; salt-data mosaic"),
-        ("id,place\nt0,1\n", [], "mosaic.csv is damaged, expected the columns id,mosaic,row,column"),
-        ("id,mosaic,row,column\nz,0,0,0\n", [], "mosaic.csv has none of the 12 training tiles"),
+        ("id,place\nt0,1\n", ["data.folds=mosaic"], "mosaic.csv is damaged, expected the columns id,mosaic,row,column"),
+        ("id,mosaic,row,column\nz,0,0,0\n", ["data.folds=mosaic"], "mosaic.csv has none of the 12 training tiles"),
+        (
+            "id,mosaic,row,column\nt0,0,0,0\nt0,1,0,0\n",
+            ["data.folds=mosaic"],
+            "mosaic.csv is damaged: id t0 occurs twice",
+        ),
         (None, ["data.mosaic=nowhere.csv"], "data.mosaic: there is no file nowhere.csv"),
     ],
 )
@@ -75,15 +80,27 @@ def test_refused(tmp_path, content, overrides, message):
         assign_folds(data_of(tmp_path, *overrides), tiles())
 
 
+def test_a_table_that_no_setting_asks_for_stops_nothing(tmp_path, caplog):
+    (tmp_path / "mosaic.csv").write_text("id,place\nt0,1\n")
+    assert set(assign_folds(data_of(tmp_path), tiles())) == {0, 1}
+    assert "mosaic.csv is damaged" in caplog.text and "the sections count as unknown" in caplog.text
+
+
+def test_ids_and_names_are_text(tmp_path):
+    (tmp_path / "mosaic.csv").write_text("id,mosaic,row,column\nNA,NA,0,0\nb,NA,0,1\n007,null,0,2\n")
+    sections = known_sections(data_of(tmp_path).data, ["NA", "007", "b"])
+    assert sections[0] == sections[2] != sections[1]
+
+
 def test_a_run_with_sections_to_its_score(synthetic_root, tmp_path):
     ids = pd.read_csv(synthetic_root / "train.csv", dtype=str)["id"]
-    table = pd.DataFrame({"id": ids, "mosaic": np.arange(len(ids)) // 3, "row": 0, "column": np.arange(len(ids)) % 3})
+    table = pd.DataFrame({"id": ids, "mosaic": np.arange(len(ids)) // 2, "row": 0, "column": np.arange(len(ids)) % 2})
     table.to_csv(tmp_path / "places.csv", index=False)
     words = [*TINY, f"data.root={synthetic_root}", "data.folds=mosaic", "trainer.epochs=1", "report=true"]
     ended = salt(tmp_path, *words, f"data.mosaic={tmp_path / 'places.csv'}", "name=a")
     assert ended.returncode == 0, ended.stderr
     scored = pd.read_csv(tmp_path / "runs/a/oof.csv")
-    assert (scored.groupby("mosaic")["fold"].nunique() == 1).all() and (scored["mosaic"].value_counts() == 3).all()
+    assert (scored.groupby("mosaic")["fold"].nunique() == 1).all() and (scored["mosaic"].value_counts() == 2).all()
     score = pd.read_json(tmp_path / "runs/a/score.json", typ="series")
     low, high = score["interval"]
     assert low <= score["map"] <= high and score["interval_over"] == "sections"

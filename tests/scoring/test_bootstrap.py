@@ -97,6 +97,19 @@ def test_sections_over_several_folds_are_drawn_from_all():
 
 
 def test_sections_of_different_size_weigh_by_their_tiles():
-    values = np.array([1.0] * 30 + [0.0] * 3)
-    low, high = bootstrap(values[None], np.zeros(33, dtype=np.int64), np.array([0] * 30 + [1, 2, 3]))[0]
-    assert low == 0 and high == pytest.approx(90 / 91)  # without the large one; three times that and one small
+    values, sections = np.array([1.0] * 30 + [0.0] * 11), np.array([0] * 30 + list(range(1, 12)))
+    low, high = bootstrap(values[None], np.zeros(41, dtype=np.int64), sections)[0]
+    assert low == 0 and high == pytest.approx(90 / 99)  # without the large one; with it three times, and nine others
+
+
+def test_where_a_fold_has_few_sections_all_are_drawn_from_together():
+    rng = np.random.default_rng(5)
+    values, sections = rng.random(100), np.arange(100) // 5
+    folds = (sections >= 15).astype(np.int64)  # 15 sections and 5
+    pooled = bootstrap(values[None], np.zeros(100, dtype=np.int64), sections)
+    np.testing.assert_allclose(bootstrap(values[None], folds, sections), pooled)
+
+
+def test_of_few_sections_the_tiles_are_drawn():
+    values, folds = np.random.default_rng(6).random(100), np.arange(100) // 20
+    np.testing.assert_allclose(bootstrap(values[None], folds, folds), bootstrap(values[None], folds))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from salt.scoring import metrics
-from salt.scoring.score import score_out_of_fold
+from salt.scoring.score import halves, score_out_of_fold
 from salt.scoring.threshold import best_threshold
 
 
@@ -103,3 +103,11 @@ def test_a_single_fold_is_cross_fitted_on_random_halves():
             assert mine.sum() == 20 and metrics.THRESHOLDS[best_threshold(table[~mine])] == threshold
             groups.append(mine.tobytes())
     assert len(set(groups)) >= 4
+
+
+def test_a_section_lies_in_one_half():
+    sections = np.random.default_rng(0).integers(0, 30, 200)
+    half = halves(200, sections, seed=0)
+    assert set(half) == {0, 1} and all(len(set(half[sections == s])) == 1 for s in range(30))
+    assert np.bincount(halves(200, None, seed=0)).tolist() == [100, 100]
+    assert set(halves(9, np.zeros(9, dtype=np.int64), seed=0)) == {0, 1}  # one section has to be divided
