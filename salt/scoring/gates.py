@@ -56,7 +56,6 @@ def cross_fit_least_area(
         for threshold in np.unique(chosen[~others]):
             scores, predicted = table[others, threshold], areas[others, threshold]
             means = [with_least_area(scores, predicted, empty[others], a).mean() for a in LEAST_AREAS]
-            least[~others & (chosen == threshold)] = LEAST_AREAS[
-                int(np.argmax(np.round(means, 12)))
-            ]  # a tie: the smallest
+            best = int(np.argmax(np.round(means, 12)))  # a tie: the smallest
+            least[~others & (chosen == threshold)] = LEAST_AREAS[best]
     return least
