@@ -15,7 +15,7 @@ from salt.runs.files import read_json, write_text
 from salt.runs.results import Run
 from salt.runs.rundir import RunDir
 from salt.scoring.bootstrap import LEVEL
-from salt.scoring.comparison import Row, varying_settings
+from salt.scoring.comparison import Row, draws_sections, varying_settings
 
 PAGE = "compare.html"
 
@@ -39,7 +39,7 @@ def write_page(
         head=head,
         varying=varying_settings(list(rows)),
         level=LEVEL,
-        sections_known="mosaic" in pair[0].runs[0].tiles,
+        sections_known=draws_sections(pair[0].runs[0].tiles),
         results=results.merge(costs, how="left", left_on="run", right_index=True).to_dict("records"),
         forest=figures.forest(results),
         costs=figures.cost_and_score(results.merge(costs, left_on="run", right_index=True)),

@@ -12,12 +12,13 @@ from salt.reporting.compare_page import write_page
 from salt.reporting.figures import draw_forest
 from salt.runs.files import write_atomic, write_text
 from salt.runs.results import Run, find_points, reason, sweep_baseline
-from salt.scoring.bootstrap import LEVEL, RESAMPLES, are_enough
+from salt.scoring.bootstrap import LEVEL, RESAMPLES
 from salt.scoring.comparison import (
     ALL_EMPTY,
     Row,
     choose_baseline,
     compare_rows,
+    draws_sections,
     read_rows,
     varying_settings,
 )
@@ -75,7 +76,7 @@ def compare_sweep(
 
 def note(run: Run) -> str:
     """What the intervals mean: of tiles, or of whole sections where they are known."""
-    known = "mosaic" in run.tiles and are_enough(run.tiles["mosaic"].to_numpy())
+    known = draws_sections(run.tiles)
     drawn = "whole sections of tiles" if known else "the tiles of each fold"
     alike = "" if known else ", nor that neighbouring tiles are alike"
     return NOTE.format(level=LEVEL, n=RESAMPLES, drawn=drawn, alike=alike)

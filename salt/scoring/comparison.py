@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from salt.runs.files import folder_name
 from salt.runs.results import Run, read_run
-from salt.scoring.bootstrap import bootstrap
+from salt.scoring.bootstrap import are_enough, bootstrap
 
 ALL_EMPTY = "all empty"  # label of a row
 N_EXAMPLES = 5  # ids in a message
@@ -165,3 +165,8 @@ def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
 def mean_scores(runs: list[Run]) -> NDArray[np.float64]:
     """Each tile's mean score over runs."""
     return np.mean([run.tiles["score"].to_numpy() for run in runs], axis=0)
+
+
+def draws_sections(tiles: pd.DataFrame) -> bool:
+    """Whether intervals over these tiles come from whole sections."""
+    return "mosaic" in tiles and are_enough(tiles["mosaic"].to_numpy())
