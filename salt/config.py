@@ -97,10 +97,11 @@ class Data(Section):
     n_folds: int = Field(ge=2)
     fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
     cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
-    folds: (
-        Place | None
-    )  # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: folds.csv of a folder
+    # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: folds.csv of a folder
+    folds: Place | None
     mosaic: Place | None = None  # where tiles lie in sections; null: mosaic.csv of the data, if it is there
+    unlabelled: Place | None = None  # data whose test images train without a mask; null: this data's own
+    pseudo: Place | None = None  # a file of salt-pseudo, for semi-supervised=pseudo
     # height and width in pixels of what the network is trained on; null: the images' own, or input.size
     tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None
     amplitudes: Amplitudes
@@ -143,6 +144,12 @@ class Optimizer(Component):
 
     lr: float = Field(gt=0, allow_inf_nan=False)
     encoder_lr_scale: float = Field(gt=0, allow_inf_nan=False)  # the encoder's learning rate is lr times this
+
+
+class SemiSupervised(Component):
+    """What training does with tiles that have no mask."""
+
+    share: float = Field(ge=0, lt=1)  # of a batch's tiles
 
 
 class Trainer(Section):
@@ -188,6 +195,7 @@ class RunConfig(Section):
     resolution: Component
     averaging: Component
     logger: Component = Component(target="salt.reporting.loggers.NoLogger")  # runs of earlier versions lack it
+    semi_supervised: SemiSupervised = SemiSupervised(target="salt.training.semi.Supervised", share=0.0)
     trainer: Trainer
 
     @property

@@ -25,12 +25,13 @@ from salt.reporting.page import PAGE, write_page
 from salt.reporting.scores import write_scores
 from salt.reporting.words import duration
 from salt.runs.files import locked, read_json, remove, sha256, write_text
-from salt.runs.rundir import RunDir
+from salt.runs.rundir import Digests, RunDir
 from salt.training.check import check_build
 from salt.training.extend import epochs_done, is_complete, reopen
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead
+from salt.training.setup import check_unlabelled
 from salt.training.warmstart import check_first_weights
 
 log = logging.getLogger(__name__)
@@ -67,14 +68,12 @@ def run(
     if not has_size:
         n_parameters = check_network(config, begin)
     folds = assign_folds(config, data.train)
-    belongings = (
-        config.model_dump(mode="json", by_alias=True),
-        data.digest(),
-        digest_of_weights(config, begin),
-    )
-    directory.check(*belongings)
+    settings = config.model_dump(mode="json", by_alias=True)
+    digests = digests_of(config, data, begin)
+    directory.check(settings, digests)
     check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(config, data.train.ids, folds, begin)
+    check_unlabelled(config, data, folds, begin)
     log_plan(config, data, folds, runtime, n_parameters)
     if config.dry_run:
         log_estimate(config, data, folds, directory, runtime)
@@ -83,7 +82,7 @@ def run(
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
         # checked again: another process may have written it before the lock was taken
-        directory.claim(*belongings, command)
+        directory.claim(settings, digests, command)
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
         score = complete_run(config, data, folds, directory, runtime, in_parts, points_left)
@@ -155,6 +154,16 @@ def check_network(config: RunConfig, begin: list[int]) -> int:
     return check_build(config if begin and config.init is None else build.without_weights(config))
 
 
+def digests_of(config: RunConfig, data: Dataset, begin: list[int]) -> Digests:
+    """Digests of what the run reads."""
+    return Digests(
+        data=data.digest(),
+        train=data.train.digest(),
+        weights=digest_of_weights(config, begin),
+        unlabelled=None if data.unlabelled is None else data.unlabelled.digest,
+    )
+
+
 def digest_of_weights(config: RunConfig, begin: list[int]) -> str | None:
     """SHA-256 of the encoder's file, where one is given and folds are to begin with it; None elsewhere."""
     file = config.encoder.weights
@@ -185,7 +194,7 @@ def complete_fold(
             with out_of_memory_named(config):
                 if distributed.from_main(lambda: directory.is_done(fold)):
                     reopen(config, fold, path, data.train, folds, network, runtime)
-                weights = train_fold(config, fold, data.train, folds, path, network, runtime, ahead)
+                weights = train_fold(config, fold, data, folds, path, network, runtime, ahead)
             draw_curves(path)
             write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
         # a finished fold needs no checkpoint; a killed process may have left it

@@ -16,9 +16,10 @@ MECHANISMS = (
     *("loss", "augment", "optimizer", "schedule", "resolution", "averaging"),
 )
 OPTIONS = [(group, option) for group in MECHANISMS for option in options(group)]
+SEMI = [("semi-supervised", option) for option in options("semi-supervised")]  # not a network's part: docs/trust.md
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *SEMI])
 def test_every_header_has_a_sentence_a_paper_and_what_to_expect(group, option):
     lines = [line for line in (CONFIGS / group / f"{option}.yaml").read_text().splitlines() if line.startswith("#")]
     lines = [line.removeprefix("# ") for line in lines if not line.startswith("# @package")]
@@ -32,6 +33,10 @@ def test_every_header_has_a_sentence_a_paper_and_what_to_expect(group, option):
 def test_the_pages_list_every_option(group, option):
     section = (ROOT / "docs" / "mechanisms.md").read_text().split(f"## {group}\n")[1].split("\n## ")[0]
     assert f"| `{option}` |" in section, "run `make docs`"
+
+
+@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *SEMI])
+def test_the_readme_lists_every_option(group, option):
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{group}` |"))
     assert f"`{option}`" in row
 

@@ -16,8 +16,13 @@ def main() -> None:
         parser.add_argument("--baseline", metavar="NAME", help="run to compare with (default: the sweep's, or first)")
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the sweep's folder, or this one")
         parser.add_argument("--root", help="data folder, where it is not at the place that the runs were trained from")
+        parser.add_argument(
+            "--across-folds",
+            action="store_true",
+            help="runs may have other folds, as data.folds=mosaic",
+        )
         arguments = parser.parse_args()
-        print(compare(arguments.runs, arguments.baseline, arguments.out, arguments.root))
+        print(compare(arguments.runs, arguments.baseline, arguments.out, arguments.root, arguments.across_folds))
 
 
 if __name__ == "__main__":

@@ -82,8 +82,9 @@ class TrainTiles(Dataset[Sample]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Shuffled full batches of (epoch, number of the tile). The rest of an epoch is dropped.
 
-    Of the tiles without salt, `empty`, an epoch has the share `empty_share`, drawn anew in each. The loop sets `epoch`,
-    and `first`, the batch to begin with. Of several processes each gets its share of a batch.
+    Of the tiles without salt, `empty`, an epoch has the share `empty_share`, drawn anew in each. The last `n_more`
+    tiles of each batch are some of `more`: all in turn, again from the first where an epoch needs more. The loop sets
+    `epoch`, and `first`, the batch to begin with. Of several processes each gets its share of a batch.
 
     Raises:
         ValueError: the processes cannot share a batch evenly, or an epoch has fewer tiles than a batch.
@@ -98,10 +99,14 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         world_size: int = 1,
         empty: NDArray[np.int64] | None = None,
         empty_share: float = 1.0,
+        more: NDArray[np.int64] | None = None,
+        n_more: int = 0,
     ):
         if batch_size % world_size:
             raise ValueError(f"trainer.batch_size={batch_size}, expected a multiple of the {world_size} processes")
-        self.positions, self.batch_size, self.seed = positions, batch_size, seed
+        assert 0 <= n_more < batch_size and n_more % world_size == 0
+        self.positions, self.batch_size, self.seed = positions, batch_size - n_more, seed
+        self.more, self.n_more = positions[:0] if more is None else more, n_more
         self.rank, self.world_size, self.epoch, self.first = rank, world_size, 0, 0
         self.empty = positions[:0] if empty is None else empty
         self.n_left_out = round((1 - empty_share) * len(self.empty))
@@ -118,8 +123,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         if self.n_left_out:
             kept = np.setdiff1d(kept, rng.choice(self.empty, self.n_left_out, replace=False))
         order = rng.permutation(kept)
-        for start in range(self.first * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            share = order[start + self.rank : start + self.batch_size : self.world_size]
+        assert len(self.more) or not self.n_more
+        more = np.resize(rng.permutation(self.more), len(self) * self.n_more)
+        for step in range(self.first, len(self)):
+            batch = [order[step * n : (step + 1) * n] for order, n in ((order, self.batch_size), (more, self.n_more))]
+            share = np.concatenate([part[self.rank :: self.world_size] for part in batch])
             yield [(self.epoch, int(i)) for i in share]
 
 

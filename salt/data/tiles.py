@@ -5,11 +5,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from salt.runs.stacks import Size, Stack, sizes_of
+
+if TYPE_CHECKING:
+    from salt.data.unlabelled import Unlabelled
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,13 @@ class Dataset:
     train: Tiles
     test: Tiles
     limits: tuple[float, float] | None = None  # amplitudes that became the grey values 0 and 255, if common to all
+    unlabelled: "Unlabelled | None" = None  # what semi-supervised training adds
 
     @property
     def has_no_depths(self) -> bool:
         """Whether the survey depth of some tile is not known."""
-        return bool(np.isnan(self.train.depths).any() or np.isnan(self.test.depths).any())
+        more = [] if self.unlabelled is None else [self.unlabelled.tiles]
+        return any(bool(np.isnan(tiles.depths).any()) for tiles in (self.train, self.test, *more))
 
     def digest(self) -> str:
         """SHA-256 over both parts."""

@@ -15,6 +15,10 @@ class Output(NamedTuple):
     logits: Tensor
     extra: list[Tensor]
 
+    def first(self, n: int) -> "Output":
+        """Those of the first n tiles."""
+        return Output(self.logits[:n], [extra[:n] for extra in self.extra])
+
 
 class Segmenter(nn.Module):
     """Encoder, center, decoder and head between two windows, for tiles of h x w pixels.

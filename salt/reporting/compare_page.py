@@ -39,7 +39,7 @@ def write_page(
         head=head,
         varying=varying_settings(list(rows)),
         level=LEVEL,
-        sections_known=draws_sections(pair[0].runs[0].tiles),
+        sections_known=draws_sections(rows),
         results=results.merge(costs, how="left", left_on="run", right_index=True).to_dict("records"),
         forest=figures.forest(results),
         costs=figures.cost_and_score(results.merge(costs, left_on="run", right_index=True)),

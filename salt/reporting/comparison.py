@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from salt.reporting.compare_page import write_page
 from salt.reporting.figures import draw_forest
 from salt.runs.files import write_atomic, write_text
-from salt.runs.results import Run, find_points, reason, sweep_baseline
+from salt.runs.results import find_points, reason, sweep_baseline
 from salt.scoring.bootstrap import LEVEL, RESAMPLES
 from salt.scoring.comparison import (
     ALL_EMPTY,
@@ -31,21 +31,24 @@ shifts all rows at once. In the TGS challenge scores spread by about 0.006 from 
 effects under 0.005 need several seeds that agree."""
 
 
-def compare(paths: list[Path], baseline: str | None, out: Path | None, root: str | None = None) -> str:
+def compare(
+    paths: list[Path], baseline: str | None, out: Path | None, root: str | None = None, across_folds: bool = False
+) -> str:
     """Compare the given runs, or those of one sweep's folder; returns the text to print.
 
-    `root` is the data's folder, where it is not at the place that the runs were trained from.
+    `root` is the data's folder, where it is not at the place that the runs were trained from. With `across_folds` the
+    runs may divide the tiles into other folds.
 
     Raises:
         ValueError: a path is no finished run, the runs scored different tiles or folds, or the baseline is unknown.
     """
     if len(paths) == 1 and find_points(paths[0]):
-        return compare_sweep(paths[0], baseline, out, root=root)
+        return compare_sweep(paths[0], baseline, out, root=root, across_folds=across_folds)
     places = [path.resolve() for path in paths]
     twice = [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"one run is given more than once: {', '.join(twice)}")
-    rows = read_rows(paths)
+    rows = read_rows(paths, across_folds)
     return finish(rows, *choose_baseline(rows, baseline, None), [], Path(), out, root)
 
 
@@ -55,6 +58,7 @@ def compare_sweep(
     out: Path | None = None,
     failed: Collection[str] = (),
     root: str | None = None,
+    across_folds: bool = False,
 ) -> str:
     """Compare the finished runs of a sweep, list the others, write the files; returns the text to print.
 
@@ -70,13 +74,13 @@ def compare_sweep(
     missing = [f"- no score: {point.name}{reason(point)}" for point in points if point not in scored]
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
-    rows = read_rows(scored)
+    rows = read_rows(scored, across_folds)
     return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, folder, out, root)
 
 
-def note(run: Run) -> str:
+def note(rows: list[Row]) -> str:
     """What the intervals mean: of tiles, or of whole sections where they are known."""
-    known = draws_sections(run.tiles)
+    known = draws_sections(rows)
     drawn = "whole sections of tiles" if known else "the tiles of each fold"
     alike = "" if known else ", nor that neighbouring tiles are alike"
     return NOTE.format(level=LEVEL, n=RESAMPLES, drawn=drawn, alike=alike)
@@ -106,7 +110,7 @@ def finish(
         f"({', '.join(map(str, folds))}){partial}; differences are to {baseline.label} ({why})"
     )
     varying = "The runs differ in: " + (", ".join(varying_settings(rows)) or "nothing")
-    text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), note(run)])
+    text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), note(rows)])
     try:
         write(out, text, results)
         write_page(out, rows, results, head, missing, root)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from salt.runs.files import read_yaml, write_json, write_text
-from salt.runs.rundir import BLEND, flatten, is_free, read_settings
+from salt.runs.files import read_json, read_yaml, write_json, write_text
+from salt.runs.rundir import BLEND, DEFAULTS, flatten, is_free, read_settings
 from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
@@ -30,7 +30,7 @@ class Run:
     seed: Any
     tiles: pd.DataFrame
     partial: bool
-    data: str | None  # digest of the data, from environment.json
+    data: dict[str, str]  # digests of the data, from environment.json
 
 
 def write_results(path: Path, ids: Any, probabilities: Stack, table: pd.DataFrame, score: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} is no run directory, it has no config.yaml{hint}")
     if not (path / "score.json").is_file():
         raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
-    config = flatten(read_settings(path))
+    config = DEFAULTS | flatten(read_settings(path))
     settings = {key: value for key, value in config.items() if key not in SAME_ROW and not is_free(key)}
     if (path / BLEND).is_file():  # its config is that of its first run
         settings["blend"] = (path / BLEND).read_text(encoding="utf-8")
@@ -68,7 +68,7 @@ def read_run(path: Path) -> Run:
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path / 'score.json'} is damaged: {error}") from None
     ordered = json.dumps(settings, sort_keys=True, default=str)
-    return Run(path, ordered, config.get("seed"), read_tiles(path / "oof.csv"), partial, read_digest(path))
+    return Run(path, ordered, config.get("seed"), read_tiles(path / "oof.csv"), partial, read_digests(path))
 
 
 def read_tiles(file: Path) -> pd.DataFrame:
@@ -91,13 +91,13 @@ def read_tiles(file: Path) -> pd.DataFrame:
     return frame
 
 
-def read_digest(path: Path) -> str | None:
-    """The digest of the data that a run was trained on, where it is recorded."""
+def read_digests(path: Path) -> dict[str, str]:
+    """Digests of a run's data: `train_sha256`, which earlier versions lack, and `data_sha256`, with the test images."""
     file = path / "environment.json"
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["data_sha256"]) if file.is_file() else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged: {error!r}") from None
+    if not file.is_file():
+        return {}
+    content = read_json(file, "data_sha256")
+    return {key: str(content[key]) for key in ("train_sha256", "data_sha256") if key in content}
 
 
 def reason(point: Path) -> str:

@@ -1,32 +1,40 @@
 """A run directory: its paths, which config and data it belongs to, and what is in it already."""
 
-import platform
 import shlex
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
-import salt
-from salt.config import RunConfig, check_config, with_new_places
+from salt.config import Data, RunConfig, check_config, with_new_places
 from salt.machine import distributed
+from salt.runs.environment import environment
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
 FREE_KEYS = (
-    *("name", "folds", "dry_run", "accept", "report", "data.root", "data.cache", "data.mosaic"),
+    *("name", "folds", "dry_run", "accept", "report"),
+    *("data.root", "data.cache", "data.mosaic", "data.unlabelled", "data.pseudo"),
     *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
 )
 # Null until the data was read; then what it has.
 SETTLED_KEYS = ("data.tile", "data.amplitudes.range")
 BLEND = "blend.json"  # of a run that salt-blend made: the runs that it averages, and their weights
-RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of what a run reads: all data, its training tiles alone, and what is None where it is not used."""
+
+    data: str | None = None
+    train: str | None = None
+    weights: str | None = None  # the encoder's file, where folds are still to begin from one
+    unlabelled: str | None = None  # tiles without a mask, with their pseudo-labels
 
 
 @dataclass(frozen=True)
@@ -103,17 +111,14 @@ class RunDir:
         """Whether the directory belongs to a config and to data."""
         return (self.path / "config.yaml").exists() and (self.path / "environment.json").exists()
 
-    def check(
-        self, config: dict[str, Any], data_digest: str | None = None, weights_digest: str | None = None
-    ) -> list[str]:
+    def check(self, config: dict[str, Any], digests: Digests | None = None) -> list[str]:
         """Make sure that the directory is new or belongs to this config; nothing is written.
 
-        The digests are those of the data, and of the encoder's file where folds are still to begin from one; what
-        is not given is not compared. Returns the differences that `accept` allows.
+        Digests that are not given are not compared. Returns the differences that `accept` allows.
 
         Raises:
-            ValueError: the directory belongs to another config (the differing keys are named), to other data or to
-                other encoder weights, or a fold has more epochs already.
+            ValueError: the directory belongs to another config (the differing keys are named), to other data, tiles
+                without a mask or encoder weights, or a fold has more epochs already.
         """
         if (self.path / BLEND).exists():
             raise ValueError(f"{self.path} is a blend of other runs; choose another name=...")
@@ -134,10 +139,16 @@ class RunDir:
             )
         if any(line.startswith("trainer.epochs:") for line in changes):
             self.check_epochs(config["trainer"]["epochs"])
-        if data_digest is not None:
-            self.check_data(data_digest, config["data"]["root"], "choose another name=...")
-        if weights_digest is not None:
-            self.check_weights(weights_digest, config["encoder"]["weights"])
+        digests = digests or Digests()
+        if digests.data is not None:
+            self.check_data(digests.data, config["data"]["root"], "choose another name=...")
+        if digests.weights is not None:
+            self.check_weights(digests.weights, config["encoder"]["weights"])
+        if digests.unlabelled not in (None, read_json(self.path / "environment.json").get("unlabelled_sha256")):
+            raise ValueError(
+                f"{self.path} was begun with other tiles without a mask, or other pseudo-labels of them, than those of "
+                "data.unlabelled and data.pseudo now; choose another name=..."
+            )
         return changes
 
     def check_epochs(self, epochs: int) -> None:
@@ -171,13 +182,7 @@ class RunDir:
         for fold in [fold for fold in folds if not self.is_done(fold)][:1]:
             check_free(self.fold(fold), "fold")
 
-    def claim(
-        self,
-        config: dict[str, Any],
-        data_digest: str,
-        weights_digest: str | None = None,
-        command: Sequence[str] | None = None,
-    ) -> None:
+    def claim(self, config: dict[str, Any], digests: Digests, command: Sequence[str] | None = None) -> None:
         """Take the directory for this config, or make sure that it already belongs to it (see `check`).
 
         A difference in a key that `accept` names is written into config.yaml, and noted in environment.json, which
@@ -185,7 +190,7 @@ class RunDir:
         """
         file = self.path / "config.yaml"
         record = self.path / "environment.json"
-        changes = self.check(config, data_digest, weights_digest)
+        changes = self.check(config, digests)
         if self.is_begun():
             if changes:
                 content = read_json(record, "data_sha256")
@@ -193,8 +198,8 @@ class RunDir:
                 write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        digests = {"data_sha256": data_digest, "weights_sha256": weights_digest}
-        write_json(record, environment() | digests | {"command": None if command is None else list(command)})
+        known = {f"{key}_sha256": value for key, value in vars(digests).items()}
+        write_json(record, environment() | known | {"command": None if command is None else list(command)})
 
 
 def read_settings(run: Path) -> dict[str, Any]:
@@ -242,6 +247,7 @@ def weight_files(fold: Path) -> list[Path]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
+    a = {key: value for key, value in DEFAULTS.items() if key in b} | a
     open_keys = [k for k in SETTLED_KEYS if b.get(k) is None]
     keys = [k for k in {**a, **b} if not is_free(k) and k not in open_keys]
     return [
@@ -256,6 +262,11 @@ def is_free(key: str) -> bool:
     return key in FREE_KEYS or key.startswith("logger.")
 
 
+def plain(value: Any) -> Any:
+    """A setting as config.yaml has it."""
+    return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
+
+
 def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested dict as {dotted key: value}."""
     flat: dict[str, Any] = {}
@@ -267,28 +278,11 @@ def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def cpu_name() -> str:
-    """What the system calls its processor."""
-    with suppress(OSError):  # Linux has this file
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine of a run, without names of people or paths."""
-    import torch
-    from joblib import cpu_count  # those that this process may use
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "salt": salt.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "cpu": cpu_name(),
-        "cpu_count": cpu_count(),
-        "gpu": device,
-        "packages": {name: version(name) for name in RECORDED},
-    }
+# What a run of an earlier version did where its config.yaml lacks a setting.
+DEFAULTS = {
+    f"{prefix}{key}": value
+    for section, prefix in ((RunConfig, ""), (Data, "data."))
+    for name, field in section.model_fields.items()
+    if not field.is_required()
+    for key, value in flatten({name: plain(field.default)}).items()
+}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +37,11 @@ class Row:
         return name in [*names, *(str(run.path) for run in self.runs)] or folder_name(name) in names
 
 
-def read_rows(paths: list[Path]) -> list[Row]:
-    """The runs of comparable tiles, the seeds of one setting in one row."""
+def read_rows(paths: list[Path], across_folds: bool = False) -> list[Row]:
+    """The runs of comparable tiles, the seeds of one setting in one row; see `check_same_tiles`."""
     runs = [read_run(path) for path in paths]
     for other in runs[1:]:
-        check_same_tiles(runs[0], other)
+        check_same_tiles(runs[0], other, across_folds)
     groups = group_seeds(runs)
     labels = [without_seed(name_of(g[0].path)) if len(g) > 1 else name_of(g[0].path) for g in groups]
     return [
@@ -49,8 +50,8 @@ def read_rows(paths: list[Path]) -> list[Row]:
     ]
 
 
-def check_same_tiles(a: Run, b: Run) -> None:
-    """Make sure that two runs scored the same tiles in the same folds.
+def check_same_tiles(a: Run, b: Run, across_folds: bool = False) -> None:
+    """Make sure that two runs scored the same tiles, in the same folds unless `across_folds`.
 
     Raises:
         ValueError: they did not; both runs and a few tiles are named.
@@ -59,13 +60,15 @@ def check_same_tiles(a: Run, b: Run) -> None:
     differing = a.tiles.index.symmetric_difference(b.tiles.index)
     if len(differing):
         raise ValueError(f"{a.path} and {b.path} scored different tiles; only one has {examples(differing)}{half}")
-    if a.data and b.data and a.data != b.data:
+    common = [key for key in a.data if key in b.data]  # the training tiles alone count, where both runs know them
+    if common and a.data[common[0]] != b.data[common[0]]:
         raise ValueError(f"{a.path} and {b.path} were trained on different data with the same ids")
     moved = a.tiles.index[a.tiles["fold"].to_numpy() != b.tiles["fold"].to_numpy()]
-    if len(moved):
+    if len(moved) and not across_folds:
         raise ValueError(
             f"{a.path} and {b.path} have tiles in different folds: {examples(moved)}; "
-            "runs to compare need the same data.n_folds, data.fold_seed and data.folds"
+            "runs to compare need the same data.n_folds, data.fold_seed and data.folds; to see what another division "
+            "does, compare them with --across-folds"
         )
 
 
@@ -133,9 +136,7 @@ def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
     """
     rows = [*rows, all_empty(baseline)]
     differences = np.stack([difference(row, baseline) for row in rows])
-    tiles = baseline.runs[0].tiles
-    sections = tiles["mosaic"].to_numpy() if "mosaic" in tiles else None
-    intervals = bootstrap(differences, tiles["fold"].to_numpy(), sections)
+    intervals = bootstrap(differences, common_folds(rows), sections_of(rows))
     lines = []
     for row, change, (low, high) in zip(rows, differences, intervals, strict=True):
         line = {"run": row.label, "score": row.scores.mean(), "difference": change.mean()}
@@ -146,6 +147,19 @@ def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
         lines.append(line | {"seeds": len(row.runs), "others": row is not baseline})
     order = pd.DataFrame(lines).sort_values(["others", "score", "run"], ascending=[True, False, True])
     return order.drop(columns="others").reset_index(drop=True)
+
+
+def common_folds(rows: list[Row]) -> NDArray[np.int64]:
+    """The fold of each tile (N); 0 where the runs divide the tiles in different ways."""
+    folds = [run.tiles["fold"].to_numpy() for row in rows for run in row.runs]
+    same = all(np.array_equal(other, folds[0]) for other in folds)
+    return folds[0] if same else np.zeros_like(folds[0])
+
+
+def sections_of(rows: Sequence[Row]) -> NDArray[np.int64] | None:
+    """The section of each tile (N), from the first run that knows them."""
+    tables = [run.tiles for row in rows for run in row.runs]
+    return next((tiles["mosaic"].to_numpy() for tiles in tables if "mosaic" in tiles), None)
 
 
 def all_empty(row: Row) -> Row:
@@ -167,6 +181,7 @@ def mean_scores(runs: list[Run]) -> NDArray[np.float64]:
     return np.mean([run.tiles["score"].to_numpy() for run in runs], axis=0)
 
 
-def draws_sections(tiles: pd.DataFrame) -> bool:
-    """Whether intervals over these tiles come from whole sections."""
-    return "mosaic" in tiles and are_enough(tiles["mosaic"].to_numpy())
+def draws_sections(rows: Sequence[Row]) -> bool:
+    """Whether intervals over the tiles of these rows come from whole sections."""
+    sections = sections_of(rows)
+    return sections is not None and are_enough(sections)

@@ -31,6 +31,7 @@ def check_build(config: RunConfig) -> int:
     attempt(build.build_augment)
     resolution = attempt(build.build_resolution)
     attempt(setup.build_logger)
+    attempt(setup.build_semi)
     stand_in = model or nn.Conv2d(1, 1, 1)
     attempt(setup.build_averaging, stand_in)
     optimizer = attempt(setup.build_optimizer, stand_in)

@@ -23,7 +23,7 @@ from salt import build
 from salt.config import RunConfig
 from salt.data.augment import Augment
 from salt.data.loader import Batch, TrainTiles, train_loader
-from salt.data.tiles import Tiles
+from salt.data.tiles import Dataset, Tiles
 from salt.data.windows import Windows
 from salt.inference.ensemble import predict_mean
 from salt.inference.predict import BLOCK, inputs, predict, to_float
@@ -41,7 +41,16 @@ from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
 from salt.training.progress import ALONE, Ahead, epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
-from salt.training.setup import build_logger, epoch_batches, snapshots, start, wrap_ddp
+from salt.training.setup import (
+    build_logger,
+    build_semi,
+    epoch_batches,
+    n_without_mask,
+    snapshots,
+    start,
+    training_tiles,
+    wrap_ddp,
+)
 from salt.training.state import Epoch, Row, State
 from salt.training.step import HELP, Fold, Statistics, read_outcome, train_step
 from salt.training.warmstart import first_weights
@@ -54,7 +63,7 @@ NOT_VALIDATED: Row = {"map_at_0.5": None, "iou": None, "empty": None}
 def train_fold(
     config: RunConfig,
     number: int,
-    tiles: Tiles,
+    data: Dataset,
     folds: NDArray[np.int64],
     path: Path,
     network: Network,
@@ -70,6 +79,7 @@ def train_fold(
         Interrupted: a signal asked for it; the state is saved.
     """
     augment = build.build_augment(config)
+    tiles = training_tiles(config, data, number)
     dataset = TrainTiles(tiles, augment, (config.seed, number), config.data.size)
     batches = epoch_batches(config, tiles, folds, number)
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
@@ -77,7 +87,7 @@ def train_fold(
     seed_all(config.seed, number)
     first = None if has_checkpoint(path) else first_weights(config, number)
     state = start(config, len(batches), path, network.model, runtime, first)
-    fold = prepare(config, number, tiles, folds, path, network, runtime, augment, ahead)
+    fold = prepare(config, number, data.train, folds, path, network, runtime, augment, ahead)
     n = config.trainer.epochs
     hidden = distributed.hides_bars()
     epochs = tqdm(range(state.epoch, n), f"fold {number}", n, initial=state.epoch, unit="epoch", disable=hidden)
@@ -113,6 +123,7 @@ def prepare(
 ) -> Fold:
     """What the steps of a fold work with, around a network that has its first weights."""
     loss = build.build_loss(config).to(runtime.device)
+    semi = build_semi(config)
     return Fold(
         config=config,
         number=number,
@@ -126,6 +137,8 @@ def prepare(
         loss=loss,
         mix=augment.mix,
         statistics=Statistics(network.model),
+        semi=semi,
+        n_taught=n_without_mask(config) // distributed.world_size() if semi.uses_teacher else 0,
         resolution=build.build_resolution(config),
         ahead=ahead,
         logger=build_logger(config),

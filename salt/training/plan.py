@@ -21,7 +21,7 @@ from salt.inference.predict import predict
 from salt.machine.device import Runtime, seed_all
 from salt.network import build_network
 from salt.training.fold import prepare
-from salt.training.setup import epoch_batches, start
+from salt.training.setup import epoch_batches, start, training_tiles
 from salt.training.step import train_step
 
 log = logging.getLogger(__name__)
@@ -84,8 +84,9 @@ def estimate_seconds(
     few, runtime = smaller(config, runtime)
     network = build_network(few, runtime)
     augment = build.build_augment(few)
-    dataset = TrainTiles(data.train, augment, (config.seed, one), config.data.size)
-    batches = epoch_batches(few, data.train, folds, one)
+    tiles = training_tiles(config, data, one)
+    dataset = TrainTiles(tiles, augment, (config.seed, one), config.data.size)
+    batches = epoch_batches(few, tiles, folds, one)
     loader = train_loader(dataset, batches, 0, pin_memory=False)
     with tempfile.TemporaryDirectory() as empty:
         state = start(few, len(batches), Path(empty), network.model, runtime)

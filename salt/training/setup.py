@@ -17,7 +17,8 @@ from salt import build
 from salt.build import get_target
 from salt.config import RunConfig
 from salt.data.loader import EpochBatches
-from salt.data.tiles import Tiles
+from salt.data.tiles import Dataset, Tiles
+from salt.data.unlabelled import digest_of_folds, joined
 from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
@@ -27,8 +28,9 @@ from salt.runs.files import sha256
 from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
 from salt.runs.weights import load_weights
 from salt.training import checkpoint
-from salt.training.averaging import Averaging
+from salt.training.averaging import EMA, Averaging
 from salt.training.schedule import snapshot_epochs
+from salt.training.semi import Supervised
 from salt.training.state import State
 
 log = logging.getLogger(__name__)
@@ -62,14 +64,47 @@ def start(
     return state
 
 
+def training_tiles(config: RunConfig, data: Dataset, number: int) -> Tiles:
+    """What the epochs of a fold draw from: the tiles with masks, then those that semi-supervised training adds.
+
+    Raises:
+        ValueError: the pseudo-labels do not fit.
+    """
+    if data.unlabelled is None:
+        return data.train
+    return joined(data.train, data.unlabelled.for_training(number, build_semi(config).least))
+
+
+def check_unlabelled(config: RunConfig, data: Dataset, folds: NDArray[np.int64], begin: list[int]) -> None:
+    """Make sure that the folds `begin` can use the tiles without a mask.
+
+    Raises:
+        ValueError: their labels are not there, or come from networks that saw tiles which are held out here.
+    """
+    if data.unlabelled is None:
+        return
+    labels = data.unlabelled.labels
+    if labels is not None and labels.folds != digest_of_folds(data.train.ids, folds):
+        raise ValueError(
+            f"data.pseudo={config.data.pseudo} was made with other folds than those of this run, so its networks saw "
+            "tiles that are held out here; use the same data.folds, data.n_folds and data.fold_seed"
+        )
+    least = build_semi(config).least
+    for fold in begin:
+        data.unlabelled.for_training(fold, least)
+
+
 def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], number: int) -> EpochBatches:
     """The batches of a fold's epochs; of several processes this one's share.
+
+    `folds` (N) are those of the first N tiles; what comes after these belongs to every fold.
 
     Raises:
         ValueError: as `EpochBatches`.
     """
     images = tiles.crops(config.data.size)
-    training = np.flatnonzero(folds[images] != number)
+    n = int(np.searchsorted(images, len(folds)))
+    training = np.flatnonzero(folds[images[:n]] != number)
     return EpochBatches(
         training,
         config.trainer.batch_size,
@@ -78,7 +113,16 @@ def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], num
         distributed.world_size(),
         training[tiles.coverage[images[training]] == 0],
         config.trainer.empty_share,
+        np.arange(n, len(images)),
+        n_without_mask(config),
     )
+
+
+def n_without_mask(config: RunConfig) -> int:
+    """How many tiles of a batch have no mask of their own: a multiple of the processes, and not the whole batch."""
+    n, size = distributed.world_size(), config.trainer.batch_size
+    share = config.semi_supervised.share
+    return min(max(round(share * size / n), 1) * n, size - n) if share else 0
 
 
 def snapshots(state: State, path: Path) -> list[Path]:
@@ -142,6 +186,22 @@ def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
     """The averaged copy of the network whose weights are the result."""
     average: Averaging = build.build("averaging", config.averaging.node(), model=model)
     return average
+
+
+def build_semi(config: RunConfig) -> Supervised:
+    """What a step does with tiles that have no mask.
+
+    Raises:
+        ValueError: it does not fit data.pseudo or averaging.
+    """
+    semi: Supervised = build.build("semi-supervised", config.semi_supervised.node())
+    if semi.uses_labels and config.data.pseudo is None:
+        raise ValueError("semi-supervised=pseudo needs data.pseudo=FILE, which salt-pseudo RUN writes")
+    if not semi.uses_labels and config.data.pseudo is not None:
+        raise ValueError(f"data.pseudo={config.data.pseudo} is used with semi-supervised=pseudo alone")
+    if semi.uses_teacher and not issubclass(get_target("averaging", config.averaging.target), EMA):
+        raise ValueError("semi-supervised=mean_teacher: the teacher is a moving average, expected averaging=ema")
+    return semi
 
 
 def build_logger(config: RunConfig) -> Harmless:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from salt.runs.rundir import RunDir, weight_files
+from salt.runs.rundir import Digests, RunDir, weight_files
 
 
 def test_claim_writes_once_and_accepts_the_same(tmp_path):
@@ -12,25 +12,25 @@ def test_claim_writes_once_and_accepts_the_same(tmp_path):
         RunDir(tmp_path),
         {"name": "a", "folds": "all", "accept": [], "data": {"root": "a"}, "trainer": {"epochs": 2, "device": "cpu"}},
     )
-    run.claim(config, "digest")
-    run.claim(config | {"name": "moved", "folds": [0], "trainer": {"epochs": 2, "device": "cuda"}}, "digest")
+    run.claim(config, Digests("digest"))
+    run.claim(config | {"name": "moved", "folds": [0], "trainer": {"epochs": 2, "device": "cuda"}}, Digests("digest"))
     assert json.loads((tmp_path / "environment.json").read_text())["data_sha256"] == "digest"
 
 
 def test_claim_refuses_another_config_and_names_the_keys(tmp_path):
     run = RunDir(tmp_path)
-    run.claim({"seed": 0, "trainer": {"epochs": 2}, "loss": {"at": 0.5}}, "digest")
+    run.claim({"seed": 0, "trainer": {"epochs": 2}, "loss": {"at": 0.5}}, Digests("digest"))
     with pytest.raises(
         ValueError, match=r"trainer.epochs: 2 -> 3\n  loss.at: 0.5 -> \(none\)\n  loss.phi: \(none\) -> relu"
     ):
-        run.claim({"seed": 0, "trainer": {"epochs": 3}, "loss": {"phi": "relu"}, "accept": []}, "digest")
+        run.claim({"seed": 0, "trainer": {"epochs": 3}, "loss": {"phi": "relu"}, "accept": []}, Digests("digest"))
 
 
 def test_claim_refuses_other_data(tmp_path):
     config = {"data": {"root": "somewhere"}, "accept": []}
-    RunDir(tmp_path).claim(config, "digest")
+    RunDir(tmp_path).claim(config, Digests("digest"))
     with pytest.raises(ValueError, match="other data than somewhere"):
-        RunDir(tmp_path).claim(config, "another")
+        RunDir(tmp_path).claim(config, Digests("another"))
 
 
 def test_read_config_names_the_runs_below(tmp_path):
@@ -43,7 +43,7 @@ def test_read_config_names_the_runs_below(tmp_path):
 def test_folds_without_their_config_are_not_adopted(tmp_path):
     (tmp_path / "fold_0").mkdir()
     with pytest.raises(ValueError, match=r"has folds but lacks config.yaml"):
-        RunDir(tmp_path).claim({"data": {"root": "a"}}, "digest")
+        RunDir(tmp_path).claim({"data": {"root": "a"}}, Digests("digest"))
 
 
 def test_a_failure_is_kept_until_the_next_start(tmp_path):
@@ -58,10 +58,10 @@ def test_a_failure_is_kept_until_the_next_start(tmp_path):
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"data_sha256": '])
 def test_a_damaged_record_is_named(tmp_path, content):
     config = {"data": {"root": "somewhere"}, "accept": []}
-    RunDir(tmp_path).claim(config, "digest")
+    RunDir(tmp_path).claim(config, Digests("digest"))
     (tmp_path / "environment.json").write_text(content)
     with pytest.raises(ValueError, match=r"environment\.json is (missing or )?damaged"):
-        RunDir(tmp_path).claim(config, "digest")
+        RunDir(tmp_path).claim(config, Digests("digest"))
 
 
 def test_a_finished_fold_that_names_no_weights_is_refused(tmp_path):
@@ -83,13 +83,13 @@ def test_of_several_failures_the_first_is_kept(tmp_path):
 def test_a_check_writes_nothing_and_returns_what_is_accepted(tmp_path):
     run = RunDir(tmp_path / "new")
     config = {"accept": ["trainer.clip"], "data": {"root": "a"}, "trainer": {"clip": 1.0}}
-    assert run.check(config, "digest") == [] and not run.path.exists()
-    run.claim(config, "digest")
+    assert run.check(config, Digests("digest")) == [] and not run.path.exists()
+    run.claim(config, Digests("digest"))
     before = {file: file.read_bytes() for file in run.path.iterdir()}
     other = config | {"trainer": {"clip": 2.0}}
-    assert run.check(other) == run.check(other, "digest") == ["trainer.clip: 1.0 -> 2.0"]
+    assert run.check(other) == run.check(other, Digests("digest")) == ["trainer.clip: 1.0 -> 2.0"]
     with pytest.raises(ValueError, match="other data than a"):
-        run.check(other, "another")
+        run.check(other, Digests("another"))
     with pytest.raises(ValueError, match=r"trainer.clip: 1.0 -> 2.0"):
         run.check(other | {"accept": []})
     assert before == {file: file.read_bytes() for file in run.path.iterdir()}

@@ -22,7 +22,7 @@ def train(config, path, data=None):
     data = data or load_data(config)
     folds = assign_folds(config, data.train)
     runtime = choose_runtime(config.trainer)
-    weights = train_fold(config, 0, data.train, folds, path, build_network(config, runtime), runtime)
+    weights = train_fold(config, 0, data, folds, path, build_network(config, runtime), runtime)
     return data, folds, weights
 
 

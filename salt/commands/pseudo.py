@@ -1,0 +1,114 @@
+"""The command `salt-pseudo RUN`: label tiles without a mask by the networks of a run, for semi-supervised=pseudo."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from salt.commands.common import make_parser, messages
+from salt.config import RunConfig, check_config
+from salt.runs.files import locked
+from salt.runs.rundir import BLEND, RunDir
+
+if TYPE_CHECKING:  # at run time they are imported when they are needed: a wrong path is found at once
+    import pandas as pd
+
+    from salt.data.tiles import Tiles
+
+LEAST = 0.9  # of configs/semi-supervised/pseudo.yaml
+
+
+def main() -> None:
+    """Write RUN/pseudo.csv and say how many of its labels are confident; exit code 1 and one message if it fails."""
+    with messages("salt-pseudo"):
+        parser = make_parser(
+            "salt-pseudo",
+            "Label tiles without a mask, for fold k by the networks that were not trained on fold k. Then: salt-train "
+            "semi-supervised=pseudo data.pseudo=RUN/pseudo.csv",
+        )
+        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+        parser.add_argument("--unlabelled", metavar="FOLDER", help="data whose test images are used (default: RUN's)")
+        parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/pseudo.csv)")
+        parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
+        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+        parser.add_argument("--batch-size", type=int, help="tiles predicted at once (default: as in training)")
+        arguments = parser.parse_args()
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        trainer = {"device": arguments.device, "predict_batch_size": arguments.batch_size, "compile": False}
+        label(
+            arguments.run,
+            arguments.out or arguments.run / "pseudo.csv",
+            arguments.root,
+            arguments.unlabelled,
+            {key: value for key, value in trainer.items() if value is not None},
+        )
+
+
+def label(path: Path, out: Path, root: str | None, unlabelled: str | None, trainer: dict[str, object]) -> None:
+    """Write the labels by the run in `path`, with the settings `trainer` in place of its own.
+
+    Raises:
+        ValueError: it is no run with a finished fold, or there are no tiles without a mask.
+    """
+    directory = RunDir(path)
+    if (path / BLEND).is_file():
+        raise ValueError(f"{path} is a blend, which has no networks of its own; name one of the runs in it")
+    raw = directory.read_config().model_dump(by_alias=True)
+    data = raw["data"] | {"unlabelled": unlabelled, "pseudo": None}
+    config = check_config(raw | {"trainer": raw["trainer"] | trainer, "data": data})
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+    with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
+        from salt.data.load import load_data_of_run, load_unlabelled
+        from salt.data.unlabelled import write_labels
+        from salt.inference import pseudo
+        from salt.machine.device import choose_runtime
+
+        known = load_data_of_run(directory, config, root)
+        tiles = load_unlabelled(config, known).tiles
+        labels = pseudo.label_tiles(config, directory, known.train, tiles, choose_runtime(config.trainer))
+        write_labels(out, labels)
+        print(f"{out}: {summary(labels.table, check_on_held_out(config, directory, known.train))}")
+
+
+def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "pd.DataFrame":
+    """How the rule does on the tiles with masks, each judged by the networks that did not see it.
+
+    Returns the columns confidence and score (at the threshold of the labels). They are told only: what is chosen by
+    them would depend on the masks that a fold is scored on.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from salt.data.folds import read_folds
+    from salt.inference.pseudo import THRESHOLD, confidence
+    from salt.reporting.scores import read_held_out
+    from salt.runs.stacks import as_stack, sizes_of
+    from salt.scoring.metrics import count_pixels, is_salt, score_counts
+
+    assert tiles.masks is not None
+    folds, parts = read_folds(directory.path / "folds.csv", tiles.ids, config.data.n_folds), []
+    for fold in directory.done_folds(config.data.n_folds):
+        held_out = np.flatnonzero(folds == fold)
+        masks = tiles.masks[held_out]
+        p = read_held_out(directory.fold(fold), [tiles.ids[i] for i in held_out], sizes_of(masks))
+        sure = confidence(p, as_stack([is_salt(image, THRESHOLD) for image in p]))
+        scores = score_counts(*count_pixels(p, masks, np.array([THRESHOLD])))[:, 0]
+        parts.append(pd.DataFrame({"confidence": sure, "score": scores}))
+    return pd.concat(parts)
+
+
+def summary(labels: "pd.DataFrame", held_out: "pd.DataFrame") -> str:
+    """How many labels are confident, and how good such labels are where a mask tells."""
+    kept, sure = labels["confidence"] >= LEAST, held_out["confidence"] >= LEAST
+    empty = (labels["rle_mask"][kept] == "").mean()
+    good, rest = (held_out["score"][which].mean() for which in (sure, ~sure))
+    return (
+        f"labels of {labels['id'].nunique()} tiles for {labels['fold'].nunique()} folds\n"
+        f"confidence of {LEAST} and more: {kept.mean():.0%} of the labels, {empty:.0%} of these without salt\n"
+        f"tiles with a mask, held out: {sure.mean():.0%} as confident, map {good:.3f} at 0.5, the others {rest:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

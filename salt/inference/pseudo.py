@@ -1,0 +1,80 @@
+"""Pseudo-labels: what the networks of a run say about tiles without a mask, fold by fold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from salt.config import RunConfig
+from salt.data import rle
+from salt.data.folds import read_folds
+from salt.data.tiles import Tiles
+from salt.data.unlabelled import PseudoLabels, digest_of_folds
+from salt.inference.ensemble import predict_mean
+from salt.machine import distributed
+from salt.machine.device import Runtime
+from salt.network import Network, build_network
+from salt.runs.rundir import RunDir, weight_files
+from salt.runs.stacks import Stack, as_stack, set_to_zero
+from salt.scoring.metrics import is_salt
+
+THRESHOLD = 0.5  # not the run's: that was chosen on the masks of all folds
+PREDICTED = 4096  # tiles at once; their probabilities are in memory
+
+
+def confidence(probabilities: Stack, masks: Stack) -> NDArray[np.float64]:
+    """How sure a network is of its mask of each tile (N H W, or N arrays), from 0 to 1.
+
+    Where it sees salt: the IoU of the mask with the probabilities themselves, the sum of their minima over the sum of
+    their maxima. Where it sees none: 1 minus the largest probability. Both need no true mask.
+    """
+    sure = np.empty(len(masks))
+    for i, (p, mask) in enumerate(zip(probabilities, masks, strict=True)):
+        inside = p.sum(where=mask, dtype=np.float64)
+        outside = p.sum(dtype=np.float64) - inside
+        sure[i] = inside / (mask.sum() + outside) if mask.any() else 1 - p.max()
+    return sure
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """Labels tiles by the networks of one fold of a run: those that were not trained on the fold's own tiles."""
+
+    config: RunConfig
+    directory: RunDir
+    network: Network
+    runtime: Runtime
+
+    def label(self, fold: int, tiles: Tiles) -> pd.DataFrame:
+        """The labels (columns fold, id, confidence, rle_mask) of all tiles by the networks of a fold."""
+        files, parts = weight_files(self.directory.fold(fold)), []
+        tta = self.config.trainer.tta
+        starts = range(0, len(tiles.ids), PREDICTED)
+        for start in tqdm(starts, f"fold {fold}", unit="part", disable=distributed.hides_bars(), leave=False):
+            positions = np.arange(start, min(start + PREDICTED, len(tiles.ids)))
+            probabilities = predict_mean(self.network, files, tiles, positions, self.runtime, tta, "label")
+            if self.config.data.constant_tiles == "empty":
+                set_to_zero(probabilities, tiles.constant[positions])
+            masks = as_stack([is_salt(p, THRESHOLD) for p in probabilities])
+            ids = [tiles.ids[i] for i in positions]
+            sure = confidence(probabilities, masks)
+            rows = {"fold": fold, "id": ids, "confidence": sure.round(4), "rle_mask": rle.encode_all(masks)}
+            parts.append(pd.DataFrame(rows))
+        return pd.concat(parts, ignore_index=True)
+
+
+def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles, runtime: Runtime) -> PseudoLabels:
+    """Labels of tiles without a mask, for each finished fold of a run by the networks of that fold alone.
+
+    Raises:
+        ValueError: no fold is finished, or a file of the run is missing or damaged.
+    """
+    done = directory.done_folds(config.data.n_folds)
+    if not done:
+        raise ValueError(f"{directory.path} has no finished fold yet: go on with the same salt-train command")
+    folds = read_folds(directory.path / "folds.csv", train.ids, config.data.n_folds)
+    labeller = Labeller(config, directory, build_network(config, runtime), runtime)
+    table = pd.concat([labeller.label(fold, tiles) for fold in done], ignore_index=True)
+    return PseudoLabels(digest_of_folds(train.ids, folds), table)

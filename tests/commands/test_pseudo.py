@@ -1,0 +1,183 @@
+"""salt-pseudo and semi-supervised training: labels without a leak, checked by what a changed mask can reach."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY, write_folder
+from conftest import salt as run
+
+from salt.commands import pseudo
+from salt.data.unlabelled import read_labels
+
+SIZES = {name: (101, 101) for name in "abcdefgh"}
+PLAIN = [
+    *(part for part in TINY if not part.startswith("data")),
+    *("data=folder", "data.n_folds=2", "trainer.epochs=1", "trainer.batch_size=2"),
+]
+METHODS = {
+    "pseudo": ["semi-supervised=pseudo", "data.pseudo=runs/base/pseudo.csv", "semi_supervised.least=0.0"],
+    "teacher": ["semi-supervised=mean_teacher"],
+}
+
+
+def train(folder, *arguments):
+    ended = run(folder, *PLAIN, f"data.root={folder / 'data'}", *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def label(folder, *arguments):
+    ended = run(folder, "runs/base", *arguments, main=pseudo.main)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data, a run, its labels and a run of each method."""
+    folder = tmp_path_factory.mktemp("semi")
+    write_folder(folder / "data", SIZES)
+    return everything(folder)
+
+
+def everything(folder):
+    train(folder, "name=base")
+    label(folder)
+    for name, overrides in METHODS.items():
+        train(folder, f"name={name}", *overrides)
+    return folder
+
+
+def held_out(folder, fold):
+    table = pd.read_csv(folder / "runs/base/folds.csv", dtype={"id": str})
+    return table["id"][table["fold"] == fold].tolist()
+
+
+def with_another_mask(folder, name, out):
+    """All of it again, with one mask mirrored: the same coverage, so the same folds."""
+    shutil.copytree(folder / "data", out / "data")
+    file = out / "data" / "masks" / f"{name}.png"
+    cv2.imwrite(str(file), np.ascontiguousarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[:, ::-1]))
+    return everything(out)
+
+
+def test_a_mask_cannot_change_the_predictions_of_its_own_tile(trained, tmp_path):
+    name = next(name for name in held_out(trained, 0) if name != "d")  # d has no salt
+    other = with_another_mask(trained, name, tmp_path)
+    same, labels = {}, [read_labels(folder / "runs/base/pseudo.csv") for folder in (trained, other)]
+    for method in ("base", *METHODS):
+        for fold in (0, 1):
+            a, b = (folder / "runs" / method / f"fold_{fold}/oof.npz" for folder in (trained, other))
+            same[method, fold] = a.read_bytes() == b.read_bytes()
+    # fold 0 holds the tile out, fold 1 is trained on it
+    assert same == {(method, fold): fold == 0 for method in ("base", *METHODS) for fold in (0, 1)}
+    assert labels[0].folds == labels[1].folds
+    a, b = (part.table for part in labels)
+    pd.testing.assert_frame_equal(a[a["fold"] == 0], b[b["fold"] == 0])
+    assert not a[a["fold"] == 1].equals(b[b["fold"] == 1])
+
+
+def test_labels_have_each_tile_and_fold(trained):
+    text = label(trained, "--out", "labels.csv")
+    assert (trained / "labels.csv").read_bytes() == (trained / "runs/base/pseudo.csv").read_bytes()
+    table = read_labels(trained / "labels.csv").table
+    expected = [(fold, f"test_{name}") for fold in (0, 1) for name in sorted(SIZES)]
+    assert list(zip(table["fold"], table["id"], strict=True)) == expected
+    assert "labels of 8 tiles for 2 folds" in text and "held out" in text
+
+
+def test_images_of_other_data_can_be_labelled_and_used(trained, tmp_path):
+    more = write_folder(tmp_path / "more", {name: (101, 101) for name in "uvwxyz"})
+    assert "labels of 6 tiles" in label(trained, "--unlabelled", more, "--out", tmp_path / "more.csv")
+    overrides = [*METHODS["pseudo"][:1], f"data.pseudo={tmp_path / 'more.csv'}", "semi_supervised.least=0"]
+    ended = run(trained, *PLAIN, f"data.root={trained / 'data'}", *overrides, "name=more")
+    assert ended.returncode == 1 and "data.unlabelled=FOLDER" in ended.stderr and "test_u" in ended.stderr
+    train(trained, *overrides, f"data.unlabelled={more}", "name=more")
+    cv2.imwrite(str(more / "test" / "test_z.png"), np.zeros((101, 101), np.uint8))
+    ended = run(trained, *PLAIN, f"data.root={trained / 'data'}", *overrides, f"data.unlabelled={more}", "name=more")
+    assert ended.returncode == 1 and "other tiles without a mask" in ended.stderr
+
+
+REFUSED = [
+    (["semi-supervised=pseudo"], "needs data.pseudo=FILE, which salt-pseudo"),
+    (["data.pseudo=runs/base/pseudo.csv"], "used with semi-supervised=pseudo alone"),
+    (["semi-supervised=mean_teacher", "averaging=none"], "expected averaging=ema"),
+    (["semi-supervised=mean_teacher", "semi_supervised.weight=0.0"], "expected weight > 0"),
+    (["semi-supervised=mean_teacher", "semi_supervised.share=0.0"], "share=0.0, expected more than 0"),
+    (["semi_supervised.share=0.5"], "share=0.5, expected 0"),
+    (["semi-supervised=mean_teacher", "semi_supervised.share=1.0"], "semi_supervised.share: input should be less"),
+    (["semi-supervised=mean_teacher", "data.unlabelled=nowhere"], "data.unlabelled: there is no folder nowhere"),
+    (["semi-supervised=pseudo", "data.pseudo=nothing.csv"], "data.pseudo: there is no file nothing.csv"),
+    (["semi-supervised=pseudo", "data.pseudo=runs/base/folds.csv"], "is no file of salt-pseudo"),
+    ([*METHODS["pseudo"], "data.fold_seed=3"], "made with other folds"),
+    ([*METHODS["pseudo"][:2], "semi_supervised.least=1.0"], "no label for fold 0 has a confidence"),
+    ([*METHODS["pseudo"][:2], "semi_supervised.least=90"], "least=90, expected a confidence within 0 ... 1"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), REFUSED)
+def test_what_does_not_fit_is_refused_before_anything_is_written(trained, overrides, message):
+    ended = run(trained, *PLAIN, f"data.root={trained / 'data'}", "name=refused", *overrides)
+    assert ended.returncode == 1 and message in ended.stderr, ended.stderr
+    assert "Traceback" not in ended.stderr and not (trained / "runs/refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("# folds", "folds", "is no file of salt-pseudo"),
+        ("fold,id,", "fold,name,", "damaged"),
+        ("\n0,test_b,", "\n0,test_a,", "stands twice"),
+        ("\n1,test_b,0", "\n1,test_b,7", "confidence is not within"),
+        ("\n1,test_b,", "\none,test_b,", "damaged"),
+        ("\n0,test_b,", "\n0,test_bb,", "not among those without a mask, e.g. ['test_bb']"),
+    ],
+)
+def test_a_damaged_file_of_labels_is_named(trained, tmp_path, old, new, message):
+    text = (trained / "runs/base/pseudo.csv").read_text()
+    assert old in text
+    (tmp_path / "bad.csv").write_text(text.replace(old, new, 1))
+    overrides = ["semi-supervised=pseudo", f"data.pseudo={tmp_path / 'bad.csv'}", "semi_supervised.least=0.0"]
+    ended = run(trained, *PLAIN, f"data.root={trained / 'data'}", "name=refused", *overrides)
+    assert ended.returncode == 1 and message in ended.stderr and "data.pseudo" in ended.stderr, ended.stderr
+
+
+def test_a_run_that_cannot_label_is_refused(trained, tmp_path):
+    for arguments, message in (
+        (["runs"], "is no run directory"),
+        (["runs/base", "--out", "nowhere/labels.csv"], "there is no folder"),
+        (["runs/base", "--unlabelled", "nowhere"], "there is no folder nowhere"),
+    ):
+        ended = run(trained, *arguments, main=pseudo.main)
+        assert ended.returncode == 1 and message in ended.stderr, ended.stderr
+    empty = write_folder(tmp_path / "data", SIZES)
+    shutil.rmtree(empty / "test")
+    ended = run(trained, "runs/base", "--unlabelled", empty, main=pseudo.main)
+    assert ended.returncode == 1 and "has no test images" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_stopped_fold_goes_on_to_the_same_weights(trained, tmp_path, monkeypatch):
+    from salt.training import checkpoint
+
+    save = checkpoint.save
+
+    def stop(state, path):
+        save(state, path)
+        if state.epoch == 1:
+            raise KeyboardInterrupt
+
+    for name, overrides in METHODS.items():
+        results = []
+        for stopped in (False, True):
+            arguments = [f"name={name}{stopped}", "trainer.epochs=2", "folds=[0]", *overrides]
+            if stopped:
+                with monkeypatch.context() as patch:
+                    patch.setattr(checkpoint, "save", stop)
+                    assert run(trained, *PLAIN, f"data.root={trained / 'data'}", *arguments).returncode != 0
+            train(trained, *arguments)
+            results.append((trained / f"runs/{name}{stopped}/fold_0/model.safetensors").read_bytes())
+        assert results[0] == results[1]
