@@ -20,7 +20,7 @@ from salt.runs.results import read_tiles
 from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir, flatten
 from salt.runs.stacks import Stack, load_stack, sizes_of
 from salt.scoring.bootstrap import bootstrap
-from salt.scoring.metrics import is_salt
+from salt.scoring.metrics import to_mask
 
 OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that say nothing of the run as a whole
 NO_DEFAULT = "(not in the default run)"
@@ -129,9 +129,10 @@ def read_curve(file: Path) -> pd.DataFrame:
 
 
 def read_held_out(run: Path, tiles: Tiles, table: pd.DataFrame) -> Predicted:
-    """The training tiles as predicted by networks that did not see them; masks by each tile's own threshold."""
+    """The training tiles as predicted by networks that did not see them; masks as they were scored."""
     positions, probabilities = read_probabilities(run / "oof.npz", tiles, table["id"].tolist())
-    salt = [is_salt(p, threshold) for p, threshold in zip(probabilities, table["threshold"], strict=True)]
+    least = table["least_area"] if "least_area" in table else np.zeros(len(table))
+    salt = [to_mask(*gated) for gated in zip(probabilities, table["threshold"], least, strict=True)]
     return Predicted(tiles, positions, probabilities, salt)
 
 

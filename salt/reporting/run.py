@@ -16,7 +16,7 @@ from salt.reporting.page import PAGE, write_page
 from salt.runs.files import write_atomic
 from salt.runs.rundir import RunDir
 from salt.runs.stacks import Stack
-from salt.scoring.metrics import is_salt
+from salt.scoring.metrics import to_mask
 
 FILES = {
     "score.json": "scores of the run and of each fold",
@@ -74,11 +74,20 @@ def print_scores(score: dict[str, Any]) -> None:
     rows = pd.DataFrame([*score["folds"], {"fold": "together"} | whole, {"fold": "all empty"} | nothing])
     rows = rows.set_index("fold").round(4).convert_dtypes().astype(object)
     print(rows.where(rows.notna(), "").to_string())
-    print(f"\nout-of-fold map {score['map']:.4f} over {score['n']} tiles (threshold chosen on other tiles)")
+    print(f"\nout-of-fold map {score['map']:.4f} over {score['n']} tiles ({gates_in_words(score)})")
     if score["map"] <= score["map_all_empty"]:
         print("  This run is no better than predicting every tile empty.")
     if score["partial"]:
         print(f"  PARTIAL: the folds {score['missing_folds']} are not trained")
+
+
+def gates_in_words(score: dict[str, Any]) -> str:
+    """The threshold of new tiles, and the least area of salt where one is used."""
+    if "least_area" not in score:  # a run of an earlier version
+        return "threshold chosen on other tiles"
+    used = score["gains"]["threshold"]["used"]
+    text = f"threshold {score['threshold']:g}{', chosen on other tiles' if used else ''}"
+    return text + (f"; empty below {score['least_area']:.2%} of salt" if score["least_area"] else "")
 
 
 def draw(
@@ -98,7 +107,8 @@ def draw(
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(ROWS), len(chosen), squeeze=False)
     for column, i in zip(grid.T, chosen, strict=True):
-        prediction = is_salt(probabilities[i], table["threshold"][i])
+        least_area = table["least_area"][i] if "least_area" in table else 0.0
+        prediction = to_mask(probabilities[i], table["threshold"][i], least_area)
         for axes in column:
             axes.imshow(images[i], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])

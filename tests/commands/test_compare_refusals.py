@@ -1,11 +1,15 @@
 """Runs that are not compared, and why."""
 
+import json
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
-from test_compare import FOLDS, IDS, command, make_failed, make_run, rows_of
+from test_compare import FOLDS, IDS, N, command, make_failed, make_run, rows_of, scores_of
 
 from salt.reporting.comparison import compare_sweep
+from salt.scoring.bootstrap import bootstrap
 
 TRACEBACK = """Traceback (most recent call last):
   File "x.py", line 1, in f
@@ -68,6 +72,37 @@ def test_other_folds_are_refused(tmp_path):
     with pytest.raises(ValueError, match=f"different folds: {IDS[2]}, {IDS[5]};") as caught:
         compare_sweep(tmp_path, None)
     assert f"{tmp_path / 'a'} and {tmp_path / 'b'}" in str(caught.value)
+
+
+def test_runs_with_other_folds_are_compared_if_asked(tmp_path, monkeypatch, capsys):
+    run = make_run(tmp_path / "a", scores_of(1))
+    other = make_run(tmp_path / "b", scores_of(2), center="conv", folds=1 - FOLDS % 2 * (np.arange(N) > 4))
+    with pytest.raises(SystemExit, match=r"different folds.*--across-folds"):
+        command(monkeypatch, run, other, "--out", tmp_path / "out")
+    command(monkeypatch, run, other, "--out", tmp_path / "out", "--across-folds")
+    table = pd.read_csv(tmp_path / "out" / "compare.csv").set_index("run")
+    assert table["difference"]["b"] == pytest.approx((scores_of(2) - scores_of(1)).mean())
+    low, high = bootstrap((scores_of(2) - scores_of(1))[None], np.zeros(N, dtype=np.int64))[0]
+    assert table.loc["b", ["low", "high"]].tolist() == pytest.approx([low, high])  # drawn from all tiles together
+
+
+def test_training_tiles_alone_must_be_the_same_where_they_are_known(tmp_path):
+    digests = [{"data_sha256": "1", "train_sha256": "t"}, {"data_sha256": "2", "train_sha256": "t"}]
+    for name, content in zip("ab", digests, strict=True):
+        path = make_run(tmp_path / name, center="none" if name == "a" else "conv")
+        (path / "environment.json").write_text(json.dumps(content))
+    compare_sweep(tmp_path, None)
+    for other in ({"data_sha256": "2", "train_sha256": "u"}, {"data_sha256": "2"}):
+        (tmp_path / "b" / "environment.json").write_text(json.dumps(other))
+        with pytest.raises(ValueError, match="trained on different data"):
+            compare_sweep(tmp_path, None)
+
+
+def test_sections_come_from_any_run_that_knows_them(tmp_path):
+    make_run(tmp_path / "a", scores_of(1))
+    path = make_run(tmp_path / "b", scores_of(2), center="conv") / "oof.csv"
+    pd.read_csv(path, dtype={"id": str}).assign(mosaic=np.arange(N) // 2).to_csv(path, index=False)
+    assert "whole sections" in compare_sweep(tmp_path, None)
 
 
 HEAD = "id,fold,coverage,score\n"

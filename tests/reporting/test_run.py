@@ -27,6 +27,22 @@ def test_the_table_ends_with_all_folds_and_with_all_tiles_empty(capsys):
     assert "no better" not in " ".join(lines)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "threshold chosen on other tiles"),  # a run of an earlier version
+        ({"threshold": 0.5, "least_area": 0.0, "gains": {"threshold": {"used": False}}}, "threshold 0.5"),
+        (
+            {"threshold": 0.62, "least_area": 0.005, "gains": {"threshold": {"used": True}}},
+            "threshold 0.62, chosen on other tiles; empty below 0.50% of salt",
+        ),
+    ],
+)
+def test_how_masks_are_made_is_told(capsys, changes, words):
+    run.print_scores(score(**changes))
+    assert f"over 20 tiles ({words})" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("value", [0.39, 0.2])
 def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(capsys, value):
     run.print_scores(score(map=value))

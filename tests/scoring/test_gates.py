@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from salt.scoring.gates import LEAST_AREAS, cross_fit_least_area, gains, with_least_area
+from salt.scoring.bootstrap import bootstrap
+from salt.scoring.gates import LEAST_AREAS, choose_gates, cross_fit_least_area, with_least_area
 from salt.scoring.metrics import HALF, THRESHOLDS
-from salt.scoring.threshold import cross_fit
+from salt.scoring.threshold import best_threshold, cross_fit
 
 
 def example(n=60, seed=0):
@@ -52,21 +53,36 @@ def test_a_tile_takes_no_part_in_its_own_choice():
     assert (before[folds == 2] == after[folds == 2]).all()
 
 
-def test_gains_and_their_intervals():
+def test_what_gains_for_certain_is_used():
     table, areas, empty, folds = example(400)
-    chosen = cross_fit(table, folds)
-    found = gains(table, areas, empty, chosen, folds, folds, None)
+    large = areas[:, 0] > 0.05
+    table[large, 20] = np.clip(table[large, 20] + 0.3, 0, 1)  # a threshold that is better than 0.5
+    fitted = cross_fit(table, folds)
+    gates = choose_gates(table, areas, empty, fitted, folds, folds, None)
     row = np.arange(400)
-    assert found["threshold"]["gain"] == pytest.approx((table[row, chosen] - table[:, HALF]).mean())
-    area = found["least_area"]
-    assert area["gain"] > 0.05 and area["interval"][0] > 0 and area["chosen"] == [0.005]
-    assert area["interval"][0] < area["gain"] < area["interval"][1]
+    differences = table[row, fitted] - table[:, HALF]
+    threshold, area = gates.gains["threshold"], gates.gains["least_area"]
+    assert threshold["gain"] == pytest.approx(differences.mean()) and threshold["used"] and threshold["interval"][0] > 0
+    assert threshold["interval"] == pytest.approx(bootstrap(differences[None], folds)[0])
+    assert (gates.thresholds == fitted).all() and gates.threshold == THRESHOLDS[best_threshold(table)]
+    assert area["gain"] > 0.05 and area["used"] and area["chosen"] == [0.005]
+    assert (gates.least_areas == 0.005).all() and gates.least_area == 0.005
+
+
+def test_what_may_be_chance_is_not_used():
+    table, areas = np.full((200, len(THRESHOLDS)), 0.6), np.full((200, len(THRESHOLDS)), 0.2)
+    empty, folds = np.arange(200) < 2, np.arange(200) % 5
+    table[2:4, 20] = 0.8  # two tiles in two folds gain by another threshold
+    areas[:2] = 0.004  # two without salt gain by a least area
+    gates = choose_gates(table, areas, empty, cross_fit(table, folds), folds, folds, None)
+    for gate in gates.gains.values():
+        assert gate["gain"] > 0 and gate["interval"][0] == 0 and not gate["used"]
+    assert (gates.thresholds == HALF).all() and gates.threshold == 0.5
+    assert (gates.least_areas == 0).all() and gates.least_area == 0
 
 
 def test_where_nothing_is_to_gain_nothing_is_chosen():
-    table = np.ones((40, len(THRESHOLDS)))
-    found = gains(table, table * 0.3, np.zeros(40, bool), np.full(40, HALF), np.arange(40) % 2, np.arange(40) % 2, None)
-    assert found == {
-        "threshold": {"gain": 0, "interval": [0, 0]},
-        "least_area": {"gain": 0, "interval": [0, 0], "chosen": [0]},
-    }
+    table, folds = np.ones((40, len(THRESHOLDS))), np.arange(40) % 2
+    gates = choose_gates(table, table * 0.3, np.zeros(40, bool), np.full(40, HALF), folds, folds, None)
+    nothing = {"gain": 0, "interval": [0, 0], "used": False}
+    assert gates.gains == {"threshold": nothing, "least_area": nothing | {"chosen": [0]}}

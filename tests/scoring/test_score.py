@@ -69,7 +69,8 @@ def test_every_number_of_the_summary_by_its_definition():
         ties = [t for t, m in zip(metrics.THRESHOLDS, means, strict=True) if m > max(means) - 1e-9]
         return min(ties, key=lambda t: abs(t - 0.5))
 
-    assert summary["threshold"] == best(folds >= 0)
+    assert summary["gains"]["threshold"]["used"] and not summary["gains"]["least_area"]["used"]
+    assert summary["threshold"] == best(folds >= 0) and summary["least_area"] == 0
     expected = np.select([folds == f for f in (0, 2, 5)], [best(folds != f) for f in (0, 2, 5)])
     assert frame["threshold"].tolist() == expected.tolist() and len(set(expected)) > 1
     iou, score = scores(expected)
@@ -90,17 +91,20 @@ def test_every_number_of_the_summary_by_its_definition():
 
 
 def test_a_single_fold_is_cross_fitted_on_random_halves():
-    ids, probabilities, masks = difficult_example()
+    n = 120
+    ids, probabilities, masks = difficult_example(n)
     groups = []
     for seed in range(8):
-        result = score_out_of_fold(ids, probabilities, masks, np.full(40, 3), seed)
+        result = score_out_of_fold(ids, probabilities, masks, np.full(n, 3), seed)
         assert [row["fold"] for row in result.summary["folds"]] == [3]
-        assert result.summary["n"] == 40
+        assert result.summary["n"] == n
         chosen = result.table["threshold"].to_numpy()
         table = metrics.score_table(probabilities, masks)
+        used = result.summary["gains"]["threshold"]["used"]
+        assert used or (chosen == 0.5).all()
         for threshold in set(chosen) if len(set(chosen)) > 1 else ():  # both halves may choose the same
             mine = chosen == threshold
-            assert mine.sum() == 20 and metrics.THRESHOLDS[best_threshold(table[~mine])] == threshold
+            assert mine.sum() == n // 2 and metrics.THRESHOLDS[best_threshold(table[~mine])] == threshold
             groups.append(mine.tobytes())
     assert len(set(groups)) >= 4
 
@@ -111,3 +115,20 @@ def test_a_section_lies_in_one_half():
     assert set(half) == {0, 1} and all(len(set(half[sections == s])) == 1 for s in range(30))
     assert np.bincount(halves(200, None, seed=0)).tolist() == [100, 100]
     assert set(halves(9, np.zeros(9, dtype=np.int64), seed=0)) == {0, 1}  # one section has to be divided
+
+
+def test_tiles_with_little_salt_are_scored_as_empty_where_that_gains():
+    rng = np.random.default_rng(0)
+    masks = np.zeros((300, 20, 20), dtype=np.uint8)
+    masks[:150, :10] = 1
+    probabilities = masks * 0.9
+    probabilities[150:, 0, 0] = 0.9 * (rng.random(150) < 0.5)  # one pixel of 400, in half of those without salt
+    result = score_out_of_fold(np.arange(300).astype(str), probabilities, masks, np.arange(300) % 5, seed=0)
+    table, summary = result.table, result.summary
+    assert summary["least_area"] == 0.003 and (table["least_area"] == 0.003).all()
+    assert summary["map"] == summary["empty"] == 1 and summary["map_at_0.5"] < 0.8
+    assert (table["score"] == 1).all() and (table["iou"] == 1).all()
+    for probability, mask, least in zip(probabilities, masks, table["least_area"], strict=True):
+        assert (metrics.to_mask(probability, 0.5, least) == mask).all()
+    result = score_out_of_fold(np.arange(300).astype(str), masks * 0.9, masks, np.arange(300) % 5, seed=0)
+    assert result.summary["least_area"] == 0 and "least_area" not in result.table
