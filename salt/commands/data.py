@@ -7,7 +7,7 @@ from salt.commands.common import make_parser, messages
 from salt.data import kaggle
 from salt.data.doctor import check, in_words
 from salt.data.places import mosaic_file
-from salt.data.synthetic import write_lines
+from salt.data.synthetic import write_lines, write_tiles
 
 
 def main() -> None:
@@ -30,10 +30,22 @@ def main() -> None:
         making.add_argument("--size", type=int, nargs=2, default=[1500, 3000], metavar=("H", "W"), help="in pixels")
         making.add_argument("--bodies", type=int, default=6, help="salt bodies in each line (default: 6)")
         making.add_argument("--seed", type=int, default=0)
+        cutting = commands.add_parser("tiles", help="made-up lines cut into tiles in Kaggle's layout, for mosaic")
+        cutting.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+        cutting.add_argument("--n", type=int, default=12, help="number of lines (default: 12)")
+        cutting.add_argument("--size", type=int, nargs=2, default=[6, 10], metavar=("ROWS", "COLUMNS"), help="in tiles")
+        cutting.add_argument("--held-back", type=float, default=0.2, help="share that is left out (default: 0.2)")
+        cutting.add_argument("--test", type=float, default=0.5, help="share of the rest without a mask (default: 0.5)")
+        cutting.add_argument("--seed", type=int, default=0)
         arguments = parser.parse_args()
         if arguments.command == "lines":
             write_lines(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
             print(f"{arguments.folder}: train on it with salt-train data=folder data.root={arguments.folder}")
+            return
+        if arguments.command == "tiles":
+            shares = (arguments.held_back, arguments.test)
+            n = write_tiles(arguments.folder, arguments.n, tuple(arguments.size), *shares, arguments.seed)
+            print(f"{arguments.folder}: {n} tiles; truth.csv says where they lie, salt-data mosaic finds it")
             return
         if arguments.command == "mosaic":
             from salt.reporting.sections import write_mosaic  # imports scipy and OpenCV

@@ -1,5 +1,6 @@
 """Seismic-looking tiles with salt bodies in Kaggle's layout, from a seed: for the demo, tests and first tries."""
 
+import itertools
 import json
 import shutil
 import zipfile
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from salt.data import rle
+from salt.data.image import find_range, to_grey
 from salt.data.tgs import TILE_SIZE
 
 MARKER = "synthetic.json"  # in the folder, last written: what it holds
@@ -20,6 +22,7 @@ EMPTY = 0.39  # share of tiles without salt, as in Kaggle's train set
 CONSTANT = 0.02  # share of tiles with one grey value, likewise
 GREY, CONTRAST = 128, 40  # grey value of zero amplitude, grey values per unit of amplitude
 ZERO, UNIT = 32768, 4000  # the same of a 16-bit line
+STRETCH = (0.5, 99.5)  # percentiles of a cut tile that become 0 and 255
 SALT_AMPLITUDE = 0.55  # inside salt, relative to the layers outside
 
 Field = NDArray[np.float64]
@@ -66,20 +69,28 @@ def write_synthetic(folder: Path, n_train: int, n_test: int, seed: int) -> None:
     """Write train.zip, test.zip and the three tables; the same seed gives the same bytes."""
     rng = np.random.default_rng(seed)
     ids = unique_ids(rng, n_train + n_test)
-    train_ids, test_ids = ids[:n_train], ids[n_train:]
     images, masks = make_tiles(rng, n_train)
     test_images, _ = make_tiles(rng, n_test)
-    train_files = {f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(train_ids, images, strict=True)}
-    train_files |= {f"masks/{i}.png": png(mask * 255) for i, mask in zip(train_ids, masks, strict=True)}
-    write_zip(folder / "train.zip", train_files)
-    test_files = {
-        f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(test_ids, test_images, strict=True)
-    }
-    write_zip(folder / "test.zip", test_files)
+    write_kaggle(rng, folder, ids, [*images, *test_images], list(masks))
+
+
+def write_kaggle(
+    rng: np.random.Generator,
+    folder: Path,
+    ids: list[str],
+    images: list[NDArray[np.uint8]],
+    masks: list[NDArray[np.uint8]],
+) -> None:
+    """Write tiles in Kaggle's layout: those that have masks for training, the rest as test tiles."""
+    n = len(masks)
+    files = {f"images/{i}.png": png(np.dstack([image] * 3)) for i, image in zip(ids, images, strict=True)}
+    masks_files = {f"masks/{i}.png": png(mask * 255) for i, mask in zip(ids[:n], masks, strict=True)}
+    write_zip(folder / "train.zip", dict(list(files.items())[:n]) | masks_files)
+    write_zip(folder / "test.zip", dict(list(files.items())[n:]))
     tables: dict[str, dict[str, Any]] = {
-        "train.csv": {"id": train_ids, "rle_mask": rle.encode_all(masks)},
+        "train.csv": {"id": ids[:n], "rle_mask": rle.encode_all(np.stack(masks))},
         "depths.csv": {"id": ids, "z": rng.integers(50, 960, len(ids))},
-        "sample_submission.csv": {"id": test_ids, "rle_mask": ["1 1"] * n_test},
+        "sample_submission.csv": {"id": ids[n:], "rle_mask": ["1 1"] * (len(ids) - n)},
     }
     for name, table in tables.items():
         pd.DataFrame(table).to_csv(folder / name, index=False, lineterminator="\n")
@@ -142,8 +153,7 @@ def write_lines(folder: Path, n: int, size: Size, n_bodies: int, seed: int) -> N
     Raises:
         ValueError: the folder holds something already, or the lines are smaller than a tile.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not empty; name a new folder")
+    check_new(folder)
     if min(size) < TILE_SIZE or n < 1 or n_bodies < 0:
         raise ValueError(
             f"{n} lines of {size[0]}x{size[1]} pixels with {n_bodies} bodies, expected {TILE_SIZE} or more"
@@ -154,6 +164,58 @@ def write_lines(folder: Path, n: int, size: Size, n_bodies: int, seed: int) -> N
         image, mask = make_line(np.random.default_rng((seed, i)), size, n_bodies)
         (folder / "images" / f"line_{i}.tif").write_bytes(cv2.imencode(".tif", image)[1].tobytes())
         (folder / "masks" / f"line_{i}.png").write_bytes(png(mask * 255))
+
+
+def cut_lines(
+    rng: np.random.Generator, n: int, rows: int, columns: int, held_back: float
+) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]], pd.DataFrame]:
+    """Tiles (grey 0-255) of n lines, each stretched by its own percentiles, their masks (0 or 1), and where they lie.
+
+    A share of the tiles is held back, the others are shuffled. The table's columns: mosaic (the line), row, column.
+    """
+    tiles, masks, places = [], [], []
+    for line in range(n):
+        amplitudes, mask = make_line(rng, (rows * TILE_SIZE, columns * TILE_SIZE), n_bodies=2)
+        for row, column in itertools.product(range(rows), range(columns)):
+            if rng.random() < held_back:
+                continue
+            y, x = row * TILE_SIZE, column * TILE_SIZE
+            tile = amplitudes[y : y + TILE_SIZE, x : x + TILE_SIZE]
+            tiles.append(to_grey(tile, find_range(tile, STRETCH)))
+            masks.append(mask[y : y + TILE_SIZE, x : x + TILE_SIZE])
+            places.append((line, row, column))
+    order = rng.permutation(len(tiles))
+    table = pd.DataFrame(places, columns=["mosaic", "row", "column"]).iloc[order].reset_index(drop=True)
+    return [tiles[i] for i in order], [masks[i] for i in order], table
+
+
+def write_tiles(folder: Path, n: int, size: Size, held_back: float, test_share: float, seed: int) -> int:
+    """Write the tiles of n lines of `size` (rows, columns) in Kaggle's layout; returns their number.
+
+    truth.csv tells where each lies, in the form of `salt-data mosaic` (id, mosaic, row, column).
+
+    Raises:
+        ValueError: the folder holds something already, or too few tiles are left.
+    """
+    check_new(folder)
+    if n < 1 or min(size) < 1 or not 0 <= held_back < 1 or not 0 < test_share < 1:
+        raise ValueError(f"{n} lines of {size[0]}x{size[1]} tiles, {held_back} held back, {test_share} as test tiles")
+    rng = np.random.default_rng(seed)
+    images, masks, places = cut_lines(rng, n, *size, held_back)
+    n_test = round(test_share * len(images))
+    if not 0 < n_test < len(images):
+        raise ValueError(f"{len(images)} tiles are too few to divide; ask for more or longer lines")
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = unique_ids(rng, len(images))
+    write_kaggle(rng, folder, ids, images, masks[: len(images) - n_test])
+    places.assign(id=ids)[["id", "mosaic", "row", "column"]].to_csv(folder / "truth.csv", index=False)
+    return len(images)
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; name a new folder")
 
 
 def with_salt(rng: np.random.Generator, outside: Field, mask: NDArray[np.bool_]) -> Field:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,7 +26,8 @@ from salt.scoring.comparison import (
 
 NOTE = """\
 The {level} % interval covers which tiles were drawn (paired bootstrap of {drawn}, {n:,} times);
-resolved: it excludes 0. It does not cover how training varies from seed to seed{alike},
+resolved: it excludes 0. It does not cover how training varies from seed to seed{alike}
+(in brackets behind several seeds: the standard deviation of their scores),
 so more than one in 20 runs that do not truly differ is called resolved, and a lucky baseline
 shifts all rows at once. In the TGS challenge scores spread by about 0.006 from fold to fold;
 effects under 0.005 need several seeds that agree."""
@@ -129,10 +131,15 @@ def table(results: pd.DataFrame) -> str:
         interval = "" if is_baseline else f"[{signed(row['low'])}, {signed(row['high'])}]"
         difference = "baseline" if is_baseline else signed(row["difference"])
         label = row["run"].replace("|", "\\|")
-        cells.append([label, f"{row['score']:.4f}", difference, interval, row["resolved"], str(row["seeds"])])
+        cells.append([label, f"{row['score']:.4f}", difference, interval, row["resolved"], seeds_in_words(row)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True))} |" for row in cells)
+
+
+def seeds_in_words(row: dict[Any, Any]) -> str:
+    """The number of seeds of a row, with the spread of their scores where there are several."""
+    return str(row["seeds"]) + (f" ({row['seed_spread']:.4f})" if row["seeds"] > 1 else "")
 
 
 def signed(value: float) -> str:

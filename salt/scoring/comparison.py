@@ -144,7 +144,9 @@ def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
             line |= {"low": np.nan, "high": np.nan, "resolved": ""}
         else:
             line |= {"low": low, "high": high, "resolved": "yes" if low > 0 or high < 0 else "no"}
-        lines.append(line | {"seeds": len(row.runs), "others": row is not baseline})
+        means = [run.tiles["score"].mean() for run in row.runs]
+        spread = float(np.std(means, ddof=1)) if len(means) > 1 else np.nan
+        lines.append(line | {"seeds": len(row.runs), "seed_spread": spread, "others": row is not baseline})
     order = pd.DataFrame(lines).sort_values(["others", "score", "run"], ascending=[True, False, True])
     return order.drop(columns="others").reset_index(drop=True)
 

@@ -101,7 +101,7 @@ def test_scores_differences_and_order(tmp_path):
     again = rows_of(compare_sweep(tmp_path, "a"))
     assert again["c"][3] == "yes" and list(again) == ["a", "c", "b"]
     table = csv_of(tmp_path)
-    assert list(table.columns) == ["score", "difference", "low", "high", "resolved", "seeds"]
+    assert list(table.columns) == ["score", "difference", "low", "high", "resolved", "seeds", "seed_spread"]
     assert float(table.loc["c", "score"]) == pytest.approx(c.mean())
     assert float(table.loc["c", "difference"]) == pytest.approx(np.mean(c - a))
     low, high = float(table.loc["c", "low"]), float(table.loc["c", "high"])
@@ -117,7 +117,7 @@ def test_one_row_is_what_all_tiles_empty_would_score(tmp_path):
     empty = (COVERAGE[:N] == 0).astype(float)  # 1 for a tile without salt, 0 for a missed one
     low, high = bootstrap((empty - scores_of(1))[None], FOLDS)[0]
     table = pd.read_csv(tmp_path / "compare.csv").set_index("run")
-    assert table.loc["all empty"].drop("resolved").tolist() == pytest.approx(
+    assert table.loc["all empty"].drop(["resolved", "seed_spread"]).tolist() == pytest.approx(
         [empty.mean(), (empty - scores_of(1)).mean(), low, high, 0]
     )
     line = next(line for line in text.splitlines() if line.startswith("| all empty "))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_compare import FOLDS, command, make_failed, make_run, name_baseline, rows_of, scores_of, settings
+from test_compare import FOLDS, command, csv_of, make_failed, make_run, name_baseline, rows_of, scores_of, settings
 
 from salt.reporting.comparison import compare_sweep
 from salt.scoring.bootstrap import bootstrap
@@ -20,7 +20,9 @@ def test_seeds_are_one_row(tmp_path):
     difference = (parts[0] + parts[1]) / 2 - (parts[2] + parts[3]) / 2
     assert "differences are to center=none (the sweep's baseline)" in text
     assert list(rows) == ["center=none", "center=conv"]
-    assert [row[-1] for row in rows.values()] == ["2", "2"]
+    spreads = [np.std([a.mean(), b.mean()], ddof=1) for a, b in (parts[2:], parts[:2])]
+    assert [row[-1] for row in rows.values()] == [f"2 ({spread:.4f})" for spread in spreads]
+    assert csv_of(tmp_path)["seed_spread"].astype(float).tolist() == pytest.approx(spreads)
     assert rows["center=conv"][1] == f"{difference.mean():+.4f}"
     low, high = bootstrap(difference[None], FOLDS)[0]
     assert rows["center=conv"][2] == f"[{low:+.4f}, {high:+.4f}]"
@@ -31,7 +33,7 @@ def test_where_and_how_a_run_worked_is_no_other_setting(tmp_path):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1, trainer=trainer | {"device": "cuda", "workers": 3})
     make_run(tmp_path / "c", seed=2, trainer=trainer | {"epochs": trainer["epochs"] + 1})
-    assert {label: row[-1] for label, row in rows_of(compare_sweep(tmp_path, None)).items()} == {"a": "2", "c": "1"}
+    assert {label: row[-1] for label, row in rows_of(compare_sweep(tmp_path, None)).items()} == {"a": "2 (0.0000)", "c": "1"}
 
 
 def test_a_repeated_seed_is_no_second_seed(tmp_path):

@@ -8,27 +8,14 @@ import pytest
 
 from salt.data import links, mosaic
 from salt.data.borders import Borders, learn
-from salt.data.synthetic import make_line
-
-SIDE = 101
+from salt.data.synthetic import cut_lines
+from salt.data.tgs import TILE_SIZE
 
 
 def cut(seed, n_lines=6, rows=5, columns=8, held_back=0.1):
     """Tiles of made-up lines, shuffled, each with a contrast of its own; and where each lies (line, row, column)."""
-    rng = np.random.default_rng(seed)
-    tiles, places = [], []
-    for line in range(n_lines):
-        image, _ = make_line(rng, (rows * SIDE, columns * SIDE), n_bodies=2)
-        for r in range(rows):
-            for c in range(columns):
-                if rng.random() < held_back:
-                    continue
-                tile = image[r * SIDE : (r + 1) * SIDE, c * SIDE : (c + 1) * SIDE].astype(np.float64)
-                low, high = np.percentile(tile, [0.5, 99.5])
-                tiles.append((255 * (tile - low) / (high - low)).clip(0, 255).astype(np.uint8))
-                places.append((line, r, c))
-    order = rng.permutation(len(tiles))
-    return np.stack(tiles)[order], [places[i] for i in order]
+    tiles, _, places = cut_lines(np.random.default_rng(seed), n_lines, rows, columns, held_back)
+    return np.stack(tiles), list(places.itertuples(index=False, name=None))
 
 
 def true_pairs(places):
@@ -80,7 +67,8 @@ def test_tiles_that_are_no_neighbours_stay_alone():
     rng = np.random.default_rng(1)
     tiles = np.concatenate([cut(seed, n_lines=1, rows=1, columns=1, held_back=0)[0] for seed in range(60)])
     tiles[0], tiles[1] = 0, 90  # of one grey value
-    result = mosaic.find_mosaics(np.concatenate([tiles, rng.integers(0, 256, (20, SIDE, SIDE), dtype=np.uint8)]))
+    strangers = rng.integers(0, 256, (20, TILE_SIZE, TILE_SIZE), dtype=np.uint8)
+    result = mosaic.find_mosaics(np.concatenate([tiles, strangers]))
     assert (result.places["mosaic"].value_counts() > 1).sum() <= 1
     sizes = result.places["mosaic"].map(result.places["mosaic"].value_counts())
     assert sizes[0] == sizes[1] == 1
@@ -139,7 +127,7 @@ def test_links_that_contradict_surer_ones_are_refused():
         [(0, 1, "right", 1.0), (1, 2, "below", 0.9), (0, 2, "right", 0.8), (3, 2, "right", 0.7), (4, 1, "right", 0.6)],
         columns=["first", "second", "direction", "confidence"],
     )
-    images = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (5, TILE_SIZE, TILE_SIZE), dtype=np.uint8)
     borders = {name: Borders.of(learn(images), images) for name in links.STEPS}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mosaic, "IMPLAUSIBLE", -np.inf)
