@@ -51,7 +51,7 @@ wheel:  ## build the wheel and try it with its own dependencies in a clean venv,
 	rm -rf dist build/wheel
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	build/wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	build/wheel/bin/python -m pip install --quiet --no-compile --constraint constraints.txt dist/*.whl
 	mkdir -p build/elsewhere
 	cd build/elsewhere && ../wheel/bin/salt-train data=synthetic dry_run=true
 	rm -rf build/wheel build/elsewhere

@@ -20,7 +20,8 @@ from salt.training.schedule import after_epoch
 from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
-APART = {"data", "trainer", "experiment", "ablation", "hydra"}  # not parts of a network or of its training
+# Not parts of a network or of its training, or of no concern to them.
+APART = {"data", "trainer", "experiment", "ablation", "hydra", "semi-supervised"}
 # Of the encoders one of each family: the others differ in depth alone; tests/models/test_any_encoder.py has them all.
 FAMILIES = ["any", "efficientnet_b0", "none", "resnet18"]
 GROUPS = {d.name: options(d.name) for d in sorted(CONFIGS.iterdir()) if d.is_dir() and d.name not in APART} | {

@@ -33,7 +33,10 @@ def test_where_and_how_a_run_worked_is_no_other_setting(tmp_path):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1, trainer=trainer | {"device": "cuda", "workers": 3})
     make_run(tmp_path / "c", seed=2, trainer=trainer | {"epochs": trainer["epochs"] + 1})
-    assert {label: row[-1] for label, row in rows_of(compare_sweep(tmp_path, None)).items()} == {"a": "2 (0.0000)", "c": "1"}
+    assert {label: row[-1] for label, row in rows_of(compare_sweep(tmp_path, None)).items()} == {
+        "a": "2 (0.0000)",
+        "c": "1",
+    }
 
 
 def test_a_repeated_seed_is_no_second_seed(tmp_path):

@@ -24,6 +24,7 @@ def marked(*case):
 
 BASE = [o for o in TINY if not o.startswith(("data", "input", "decoder"))]
 WITHOUT_ENCODER = [o for o in BASE if not o.startswith("encoder")]
+SMALL_TILES = [*WITHOUT_ENCODER, "data.tile=[48,40]", "input.size=64"]  # at full resolution Tiramisu takes long
 SMALL_UNET = "decoder.channels=[24,20,18,16,16]"
 
 
@@ -49,7 +50,7 @@ def test_header_and_page_say_what_differs_on_purpose(group, option):
 def overrides_of(group, option):
     """The small base network with one option chosen in one group."""
     if group == "decoder":
-        return [*(WITHOUT_ENCODER if option == "tiramisu" else BASE), f"decoder={option}"]
+        return [*(SMALL_TILES if option == "tiramisu" else BASE), f"decoder={option}"]
     return [*BASE, SMALL_UNET, f"{group}={option}"]
 
 
@@ -59,10 +60,10 @@ def built(overrides, seed=0):
     return config, build.build_model(config)
 
 
-def batch(n=2):
+def batch(model, n=2):
     generator = torch.Generator().manual_seed(1)
-    images = torch.rand(n, 1, 101, 101, generator=generator)
-    masks = torch.zeros(n, 1, 101, 101)
+    images = torch.rand(n, 1, *model.tile, generator=generator)
+    masks = torch.zeros(n, 1, *model.tile)
     masks[0, :, 40:] = 1
     return images, torch.linspace(100, 900, n), masks
 
@@ -89,7 +90,7 @@ def case(request):
 
 def test_shapes_and_a_gradient_on_every_parameter(case):
     config, model = case
-    images, depths, masks = batch()
+    images, depths, masks = batch(model)
     loss = build.build_loss(config)
     idle = {name for name, _ in model.named_parameters()}
     for seed in range(8):  # a ReLU may be dead for these two tiles, but not for one choice of weights after the other
@@ -111,7 +112,7 @@ def test_shapes_and_a_gradient_on_every_parameter(case):
 
 def test_empty_masks_and_one_tile_in_eval(case):
     config, model = copy.deepcopy(case)
-    images, depths, masks = batch()
+    images, depths, masks = batch(model)
     images, model = images.double(), model.double()
     value = model.loss(model.train()(images, depths), torch.zeros_like(masks), build.build_loss(config))
     value.backward()
@@ -128,14 +129,14 @@ def test_empty_masks_and_one_tile_in_eval(case):
 @pytest.mark.slow
 def test_float16_stays_finite(case):  # bfloat16 has the range of float32
     _, model = copy.deepcopy(case)
-    images, depths, _ = batch()
+    images, depths, _ = batch(model)
     with torch.autocast("cpu", dtype=torch.float16):
         assert torch.isfinite(model.train()(images, depths).logits).all()
 
 
 def test_safetensors_round_trip(case, tmp_path):
     _, model = copy.deepcopy(case)
-    images, depths, _ = batch()
+    images, depths, _ = batch(model)
     expected = model.eval()(images, depths).logits
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     for parameter in model.parameters():
@@ -152,7 +153,7 @@ def test_compiles_without_a_break(case):
         if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.p = 0.0
     compiled = torch.compile(model.double().train(), backend="eager", fullgraph=True)
-    images, depths, masks = batch()
+    images, depths, masks = batch(model)
     output = compiled(images.double(), depths)
     torch.testing.assert_close(output.logits, model(images.double(), depths).logits)
     model.loss(output, masks, build.build_loss(config)).backward()
@@ -171,7 +172,7 @@ def fingerprint(overrides, changes=None):
     torch.manual_seed(0)
     config = check_config(raw)
     model, loss = build.build_model(config).double(), build.build_loss(config)
-    images, depths, masks = batch(3)
+    images, depths, masks = batch(model, 3)
     shake(model)
     with torch.no_grad():
         output = model.train()(images.double(), depths)

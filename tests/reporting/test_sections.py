@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import salt
-from test_mosaic import SIDE, cut
+from test_mosaic import cut
 
 from salt.commands import data as command
+from salt.data.tgs import TILE_SIZE
 
 
 def write_folder(folder, tiles):
@@ -43,7 +44,7 @@ def test_the_table_and_the_picture(line):
     assert f"sections of {len(sections)} tiles" in ended.stdout and "% of them false" in ended.stdout
     assert "mosaic.csv and lines/mosaic.png" in ended.stdout
     picture = cv2.imread(str(path / "lines/mosaic.png"), cv2.IMREAD_GRAYSCALE)
-    assert picture.shape[0] > 3 * SIDE and picture[: picture.shape[0] // 4].any()
+    assert picture.shape[0] > 3 * TILE_SIZE and picture[: picture.shape[0] // 4].any()
 
 
 def test_the_largest_section_is_drawn_as_it_was(line):
