@@ -72,7 +72,15 @@ def training_tiles(config: RunConfig, data: Dataset, number: int) -> Tiles:
     """
     if data.unlabelled is None:
         return data.train
-    return joined(data.train, data.unlabelled.for_training(number, build_semi(config).least))
+    added = data.unlabelled.for_training(number, build_semi(config).least)
+    log.info(
+        "fold %d: %d of %d tiles without a mask take part, %d in each batch",
+        number,
+        len(added.ids),
+        len(data.unlabelled.tiles.ids),
+        n_without_mask(config),
+    )
+    return joined(data.train, added)
 
 
 def check_unlabelled(config: RunConfig, data: Dataset, folds: NDArray[np.int64], begin: list[int]) -> None:
