@@ -1,5 +1,6 @@
 """A whole run: checks, folds, out-of-fold scores, submission."""
 
+import dataclasses
 import logging
 import shlex
 import time
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from salt import build
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_folds, keep_folds
-from salt.data.load import load_data, settled
+from salt.data.load import load_data, load_unlabelled, settled
 from salt.data.tiles import Dataset
 from salt.inference.submission import is_fresh, origin_of, submit
 from salt.machine import distributed
@@ -67,6 +68,7 @@ def run(
     config = settled(config, data)
     if not has_size:
         n_parameters = check_network(config, begin)
+    data = with_unlabelled(config, data, directory)
     folds = assign_folds(config, data.train)
     settings = config.model_dump(mode="json", by_alias=True)
     digests = digests_of(config, data, begin)
@@ -88,6 +90,14 @@ def run(
         score = complete_run(config, data, folds, directory, runtime, in_parts, points_left)
     distributed.leave()
     return score
+
+
+def with_unlabelled(config: RunConfig, data: Dataset, directory: RunDir) -> Dataset:
+    """The data with the tiles without a mask, where folds that are not finished use them."""
+    finished = all(is_complete(directory, fold, config.trainer.epochs) for fold in config.fold_list)
+    if not config.semi_supervised.share or finished:
+        return data
+    return dataclasses.replace(data, unlabelled=load_unlabelled(config, data))
 
 
 def complete_run(

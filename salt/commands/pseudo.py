@@ -54,10 +54,10 @@ def label(path: Path, out: Path, root: str | None, unlabelled: str | None, train
     if (path / BLEND).is_file():
         raise ValueError(f"{path} is a blend, which has no networks of its own; name one of the runs in it")
     raw = directory.read_config().model_dump(by_alias=True)
-    data = raw["data"] | {"unlabelled": unlabelled, "pseudo": None}
+    data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"], "pseudo": None}
     config = check_config(raw | {"trainer": raw["trainer"] | trainer, "data": data})
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.absolute().parent}")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: expected a file in a folder that is there")
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
         from salt.data.load import load_data_of_run, load_unlabelled
         from salt.data.unlabelled import write_labels
@@ -83,7 +83,7 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
     from salt.data.folds import read_folds
     from salt.inference.pseudo import THRESHOLD, confidence
     from salt.reporting.scores import read_held_out
-    from salt.runs.stacks import as_stack, sizes_of
+    from salt.runs.stacks import as_stack, set_to_zero, sizes_of
     from salt.scoring.metrics import count_pixels, is_salt, score_counts
 
     assert tiles.masks is not None
@@ -92,6 +92,8 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
         held_out = np.flatnonzero(folds == fold)
         masks = tiles.masks[held_out]
         p = read_held_out(directory.fold(fold), [tiles.ids[i] for i in held_out], sizes_of(masks))
+        if config.data.constant_tiles == "empty":
+            set_to_zero(p, tiles.constant[held_out])
         sure = confidence(p, as_stack([is_salt(image, THRESHOLD) for image in p]))
         scores = score_counts(*count_pixels(p, masks, np.array([THRESHOLD])))[:, 0]
         parts.append(pd.DataFrame({"confidence": sure, "score": scores}))
@@ -101,13 +103,17 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
 def summary(labels: "pd.DataFrame", held_out: "pd.DataFrame") -> str:
     """How many labels are confident, and how good such labels are where a mask tells."""
     kept, sure = labels["confidence"] >= LEAST, held_out["confidence"] >= LEAST
-    empty = (labels["rle_mask"][kept] == "").mean()
-    good, rest = (held_out["score"][which].mean() for which in (sure, ~sure))
-    return (
-        f"labels of {labels['id'].nunique()} tiles for {labels['fold'].nunique()} folds\n"
-        f"confidence of {LEAST} and more: {kept.mean():.0%} of the labels, {empty:.0%} of these without salt\n"
-        f"tiles with a mask, held out: {sure.mean():.0%} as confident, map {good:.3f} at 0.5, the others {rest:.3f}"
-    )
+    lines = [
+        f"labels of {labels['id'].nunique()} tiles for {labels['fold'].nunique()} folds",
+        f"confidence of {LEAST} and more: {kept.mean():.0%} of the labels"
+        + (f", {(labels['rle_mask'][kept] == '').mean():.0%} of these without salt" if kept.any() else "")
+        + ("" if kept.any() else f"; training would need semi_supervised.least below {labels['confidence'].max():g}"),
+        f"tiles with a mask, held out: {sure.mean():.0%} as confident",
+    ]
+    for which, name in ((sure, "these"), (~sure, "the others")):
+        if which.any():
+            lines[-1] += f", {name} with a map of {held_out['score'][which].mean():.3f} at 0.5"
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,20 @@ def read_folder(root: Path, amplitudes: Amplitudes) -> Dataset:
     return Dataset(train, Tiles(test_ids, test_images, None, depths[1]), limits)
 
 
+def read_images(folder: Path, amplitudes: Amplitudes) -> Tiles:
+    """The images without a mask of a folder: those in test/images or test, or else those that lie in it.
+
+    Raises:
+        ValueError: there are none, or one does not decode.
+    """
+    files = list_files(test_folder(folder) if test_folder(folder).is_dir() else folder)
+    limits, ids = amplitudes.limits, list(files)
+    if amplitudes.per == "survey" and limits is None:
+        limits = survey_range(list(files.values()), amplitudes.pair)
+    images = decode_all(list(files.values()), grey_reader(amplitudes, limits), "images")
+    return Tiles(ids, images, None, read_depths(Folder(folder), ids))
+
+
 def test_folder(root: Path) -> Path:
     """Where images without a mask lie, if there are any: test/images or test."""
     inner = root / "test" / "images"

@@ -1,14 +1,15 @@
 """The data of a run: read, or generated first."""
 
-import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from salt.config import RunConfig
-from salt.data.folder import read_folder
+from salt.data.folder import read_folder, read_images
 from salt.data.synthetic import ensure_synthetic, holds_synthetic
 from salt.data.tgs import read_dataset
-from salt.data.tiles import Dataset, tile_size
+from salt.data.tiles import Dataset, Tiles, tile_size
 from salt.data.unlabelled import Unlabelled, unlabelled
 from salt.machine import distributed
 from salt.runs.files import locked
@@ -18,29 +19,29 @@ from salt.runs.stacks import sizes_of
 SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 
 
-def load_data(config: RunConfig) -> Dataset:
-    """The data set, with the tiles without a mask that semi-supervised training adds."""
-    data = read_or_generate(config)
-    if not config.semi_supervised.share:
-        return data
-    return dataclasses.replace(data, unlabelled=load_unlabelled(config, data))
-
-
 def load_unlabelled(config: RunConfig, data: Dataset) -> Unlabelled:
-    """The test images of the data, or of the folder data.unlabelled, with the pseudo-labels of data.pseudo.
+    """The test images of the data, or those of the folder data.unlabelled, with the pseudo-labels of data.pseudo.
 
     Raises:
         ValueError: there are none, or a file cannot be used.
     """
-    tiles = data.test
-    if config.data.unlabelled is not None:
-        if not Path(config.data.unlabelled).exists():
-            raise ValueError(f"data.unlabelled: there is no folder {config.data.unlabelled}")
-        tiles = read(settled(config, data), Path(config.data.unlabelled)).test
+    tiles = data.test if config.data.unlabelled is None else read_unlabelled(config, data, Path(config.data.unlabelled))
+    if config.input.channels == "depth_z" and np.isnan(tiles.depths).any():
+        raise ValueError("input.channels=depth_z: tiles without a mask have no depth; expected image or depth")
     return unlabelled(tiles, Path(config.data.pseudo) if config.data.pseudo else None)
 
 
-def read_or_generate(config: RunConfig) -> Dataset:
+def read_unlabelled(config: RunConfig, data: Dataset, folder: Path) -> Tiles:
+    """The test images of other data in the same layout; of one's own folder also the images alone."""
+    if not folder.exists():
+        raise ValueError(f"data.unlabelled: there is no folder {folder}")
+    if config.data.layout == "folder":
+        return read_images(folder, settled(config, data).data.amplitudes)
+    cache = Path(config.data.cache, "unlabelled") if config.data.cache else None  # the other one is of the run's data
+    return read_dataset(folder, cache).test
+
+
+def load_data(config: RunConfig) -> Dataset:
     """The data set; synthetic tiles are generated where they are not there yet, for a dry run in a temporary folder."""
     root = Path(config.data.root)
     wanted = config.data.synthetic.model_dump() if config.data.synthetic else None

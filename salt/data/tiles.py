@@ -68,8 +68,7 @@ class Dataset:
     @property
     def has_no_depths(self) -> bool:
         """Whether the survey depth of some tile is not known."""
-        more = [] if self.unlabelled is None else [self.unlabelled.tiles]
-        return any(bool(np.isnan(tiles.depths).any()) for tiles in (self.train, self.test, *more))
+        return bool(np.isnan(self.train.depths).any() or np.isnan(self.test.depths).any())
 
     def digest(self) -> str:
         """SHA-256 over both parts."""

@@ -11,47 +11,51 @@ from numpy.typing import NDArray
 from salt.data import rle
 from salt.data.tiles import Tiles
 from salt.runs.files import check_file, sha256, write_text
-from salt.runs.stacks import Stack, as_stack, sizes_of
+from salt.runs.stacks import Size, Stack, as_stack, empty_stack, set_to_zero, sizes_of
 
 COLUMNS = {"fold": "int64", "id": "str", "confidence": "float64", "rle_mask": "str"}  # of a file of salt-pseudo
-FIRST = "# folds "  # its first line tells which folds it was made with
+FIRST = "# salt-pseudo "  # its first line: digests of the division and of the labelled tiles
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
     """For some folds, the masks of tiles as predicted by networks that were not trained on the fold.
 
-    `table` has the columns of the file; `folds` is the digest of the division (see `digest_of_folds`).
+    `table` has the columns of the file; `folds` is the digest of the division (see `digest_of_folds`), `tiles` that of
+    the labelled tiles.
     """
 
     folds: str
+    tiles: str
     table: pd.DataFrame
 
-    def of_fold(self, fold: int, least: float, tiles: Tiles) -> tuple[NDArray[np.int64], Stack]:
-        """Positions (M) among the tiles, and masks (M H W, or M arrays), of the labels that are confident enough.
+    def confident(self, fold: int, least: float) -> pd.DataFrame:
+        """The labels of a fold that are confident enough.
 
         Raises:
-            ValueError: there are none for the fold, or they do not belong to these tiles.
+            ValueError: there are none.
         """
         rows = self.table[self.table["fold"] == fold]
         if rows.empty:
             known = sorted(set(self.table["fold"].tolist()))
             raise ValueError(f"data.pseudo has no labels for fold {fold}, it has those for the folds {known}")
         rows = rows[rows["confidence"] >= least]
-        positions = pd.Index(tiles.ids).get_indexer(pd.Index(rows["id"]))
-        if (positions < 0).any():
-            missing = rows["id"][positions < 0].tolist()
-            raise ValueError(
-                f"data.pseudo: {len(missing)} of its tiles are not among those without a mask, e.g. {missing[:5]}; "
-                "data.unlabelled=FOLDER names the data that has them"
-            )
-        sizes = sizes_of(tiles.images[positions])
+        if rows.empty:
+            raise ValueError(f"data.pseudo: no label for fold {fold} has a confidence of semi_supervised.least={least}")
+        return rows
+
+    def masks(self, rows: pd.DataFrame, sizes: list[Size]) -> Stack:
+        """The masks (M H W, or M arrays) of some rows, with the sizes of their tiles.
+
+        Raises:
+            ValueError: a run-length string does not fit.
+        """
         try:
-            masks = rle.decode_sizes(rows["rle_mask"].tolist(), sizes) if len(rows) else tiles.images[:0]
+            masks = rle.decode_sizes(rows["rle_mask"].tolist(), sizes)
         except rle.RunLengthError as error:
-            name = rows["id"].iloc[error.row]
+            name, fold = rows[["id", "fold"]].iloc[error.row]
             raise ValueError(f"data.pseudo: rle_mask of id {name}, fold {fold}: {error.reason}") from None
-        return positions.astype(np.int64), masks if isinstance(masks, np.ndarray) else as_stack(list(masks))
+        return masks if isinstance(masks, np.ndarray) else as_stack(list(masks))
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,17 @@ class Unlabelled:
         """What a fold is trained on beside the tiles with masks: confident pseudo-labels, or tiles with empty masks.
 
         Raises:
-            ValueError: as `PseudoLabels.of_fold`; or there is no tile.
+            ValueError: as `PseudoLabels.confident` and `PseudoLabels.masks`.
         """
+        tiles = self.tiles
         if self.labels is None:
-            positions = np.arange(len(self.tiles.ids))
-            masks = as_stack([np.broadcast_to(np.uint8(0), image.shape) for image in self.tiles.images])
-        else:
-            positions, masks = self.labels.of_fold(fold, least, self.tiles)
-        if not len(positions):
-            raise ValueError(f"data.pseudo: no label for fold {fold} has a confidence of semi_supervised.least={least}")
-        ids = [self.tiles.ids[i] for i in positions]
-        return Tiles(ids, self.tiles.images[positions], masks, self.tiles.depths[positions])
+            empty = empty_stack(sizes_of(tiles.images), np.uint8)
+            set_to_zero(empty, np.ones(len(empty), dtype=np.bool_))
+            return Tiles(tiles.ids, tiles.images, empty, tiles.depths)
+        rows = self.labels.confident(fold, least)
+        at = pd.Index(tiles.ids).get_indexer(pd.Index(rows["id"])).astype(np.int64)
+        images = tiles.images[at]
+        return Tiles(rows["id"].tolist(), images, self.labels.masks(rows, sizes_of(images)), tiles.depths[at])
 
 
 def joined(first: Tiles, second: Tiles) -> Tiles:
@@ -97,16 +101,17 @@ def joined_stacks(first: Stack, second: Stack) -> Stack:
     return as_stack([*first, *second])
 
 
-def digest_of_folds(ids: list[str], folds: NDArray[np.int64]) -> str:
-    """SHA-256 of which tile is held out in which fold, whatever the order of the tiles."""
-    lines = sorted(f"{name},{fold}" for name, fold in zip(ids, folds.tolist(), strict=True))
+def digest_of_folds(tiles: Tiles, folds: NDArray[np.int64]) -> str:
+    """SHA-256 of which image is held out in which fold, whatever the order and names of the tiles."""
+    images = [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in tiles.images]
+    lines = sorted(f"{image},{fold}" for image, fold in zip(images, folds.tolist(), strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def write_labels(file: Path, labels: PseudoLabels) -> None:
-    """Write pseudo-labels as a CSV, atomically; its first line has the digest of the folds."""
+    """Write pseudo-labels as a CSV, atomically; its first line has the digests."""
     text = labels.table.to_csv(index=False, lineterminator="\n", columns=list(COLUMNS), float_format="%.4f")
-    write_text(file, f"{FIRST}{labels.folds}\n{text}")
+    write_text(file, f"{FIRST}{labels.folds} {labels.tiles}\n{text}")
 
 
 def read_labels(file: Path) -> PseudoLabels:
@@ -118,7 +123,8 @@ def read_labels(file: Path) -> PseudoLabels:
     check_file("data.pseudo", file)
     with file.open(encoding="utf-8", errors="replace", newline="") as lines:
         first = lines.readline().rstrip("\r\n")
-        if not first.startswith(FIRST):
+        digests = first.removeprefix(FIRST).split()
+        if not first.startswith(FIRST) or len(digests) != 2:
             raise ValueError(f"data.pseudo: {file} is no file of salt-pseudo, whose first line begins with {FIRST!r}")
         try:
             table = pd.read_csv(lines, dtype=COLUMNS, keep_default_na=False)[list(COLUMNS)]
@@ -128,17 +134,27 @@ def read_labels(file: Path) -> PseudoLabels:
     if twice.any() or not table["confidence"].between(0, 1).all():
         what = "a tile stands twice in a fold" if twice.any() else "a confidence is not within 0 ... 1"
         raise ValueError(f"data.pseudo: {file} is damaged: {what}")
-    return PseudoLabels(first.removeprefix(FIRST), table)
+    return PseudoLabels(digests[0], digests[1], table)
 
 
 def unlabelled(tiles: Tiles, file: Path | None) -> Unlabelled:
     """Tiles without a mask with the pseudo-labels of a file, if one is given.
 
     Raises:
-        ValueError: there are no tiles, or the file cannot be used.
+        ValueError: there are no tiles, or the file cannot be used, or is of other tiles.
     """
     if not tiles.ids:
-        raise ValueError("semi-supervised: the data has no test images; data.unlabelled=FOLDER names data that has")
-    labels = None if file is None else read_labels(file)
-    parts = [tiles.digest(), *([] if file is None else [sha256(file)])]
-    return Unlabelled(tiles, labels, hashlib.sha256("".join(parts).encode()).hexdigest())
+        raise ValueError(
+            "there are no tiles without a mask, since the data has no test images; data.unlabelled=FOLDER "
+            "(salt-pseudo: --unlabelled FOLDER) names data that has some"
+        )
+    digest = tiles.digest()
+    if file is None:
+        return Unlabelled(tiles, None, digest)
+    labels = read_labels(file)
+    if labels.tiles != digest or not set(labels.table["id"]) <= set(tiles.ids):
+        raise ValueError(
+            f"data.pseudo={file} has labels of other tiles than the {len(tiles.ids)} without a mask here; "
+            "data.unlabelled=FOLDER names the data that was labelled"
+        )
+    return Unlabelled(tiles, labels, hashlib.sha256(f"{digest}{sha256(file)}".encode()).hexdigest())

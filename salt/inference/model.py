@@ -87,7 +87,7 @@ class Model:
         return total / np.float32(len(self.networks))
 
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
-        """Where there is salt: where `predict` is above `threshold`, which was chosen on the training tiles."""
+        """Where there is salt: where `predict` is above `threshold`, of the run."""
         return is_salt(self.predict(images, depth), self.threshold)
 
     def grey(self, array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -77,4 +77,4 @@ def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles
     folds = read_folds(directory.path / "folds.csv", train.ids, config.data.n_folds)
     labeller = Labeller(config, directory, build_network(config, runtime), runtime)
     table = pd.concat([labeller.label(fold, tiles) for fold in done], ignore_index=True)
-    return PseudoLabels(digest_of_folds(train.ids, folds), table)
+    return PseudoLabels(digest_of_folds(train, folds), tiles.digest(), table)

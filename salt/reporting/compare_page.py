@@ -1,9 +1,11 @@
 """The page of a comparison: differences with intervals, cost beside score, and where two runs differ."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from salt.data.load import load_data_of_run
@@ -80,8 +82,10 @@ def changes(first: Run, second: Run, root: str | None) -> Gallery:
     tables, predicted = [], []
     for run in (first, second):
         table = read_table(run.path / "oof.csv")
-        predicted.append(read_held_out(run.path, data.train, table))
-        tables.append(table)
-    if tables[0]["id"].tolist() != tables[1]["id"].tolist():  # other folds were finished first
-        raise ValueError(f"{first.path} and {second.path} have their tiles in another order")
+        held_out = read_held_out(run.path, data.train, table)
+        order = np.argsort(table["id"].to_numpy())  # the runs may have their tiles in another one
+        salt = [held_out.salt[i] for i in order]
+        positions, probabilities = held_out.positions[order], held_out.probabilities[order]
+        predicted.append(replace(held_out, positions=positions, probabilities=probabilities, salt=salt))
+        tables.append(table.iloc[order].reset_index(drop=True))
     return changes_gallery(tables, predicted)

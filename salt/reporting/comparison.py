@@ -20,6 +20,7 @@ from salt.scoring.comparison import (
     choose_baseline,
     compare_rows,
     draws_sections,
+    folds_differ,
     read_rows,
     varying_settings,
 )
@@ -83,7 +84,7 @@ def compare_sweep(
 def note(rows: list[Row]) -> str:
     """What the intervals mean: of tiles, or of whole sections where they are known."""
     known = draws_sections(rows)
-    drawn = "whole sections of tiles" if known else "the tiles of each fold"
+    drawn = "whole sections of tiles" if known else f"the tiles{'' if folds_differ(rows) else ' of each fold'}"
     alike = "" if known else ", nor that neighbouring tiles are alike"
     return NOTE.format(level=LEVEL, n=RESAMPLES, drawn=drawn, alike=alike)
 
@@ -107,10 +108,10 @@ def finish(
     run = baseline.runs[0]
     folds = sorted(run.tiles["fold"].unique())
     partial = ", partial" if any(run.partial for row in rows for run in row.runs) else ""
-    head = (
-        f"{len(run.tiles)} tiles scored in {len(folds)} fold{'s' * (len(folds) > 1)} "
-        f"({', '.join(map(str, folds))}){partial}; differences are to {baseline.label} ({why})"
-    )
+    divided = f"{len(folds)} fold{'s' * (len(folds) > 1)} ({', '.join(map(str, folds))})"
+    if folds_differ(rows):
+        divided = "folds that differ from run to run"
+    head = f"{len(run.tiles)} tiles scored in {divided}{partial}; differences are to {baseline.label} ({why})"
     varying = "The runs differ in: " + (", ".join(varying_settings(rows)) or "nothing")
     text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), note(rows)])
     try:

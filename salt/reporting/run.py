@@ -86,7 +86,7 @@ def gates_in_words(score: dict[str, Any]) -> str:
     if "least_area" not in score:  # a run of an earlier version
         return "threshold chosen on other tiles"
     used = score["gains"]["threshold"]["used"]
-    text = f"threshold {score['threshold']:g}{', chosen on other tiles' if used else ''}"
+    text = f"threshold {score['threshold']:g}{'; each tile at one chosen on others' if used else ''}"
     return text + (f"; empty below {score['least_area']:.2%} of salt" if score["least_area"] else "")
 
 

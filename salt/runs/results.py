@@ -61,6 +61,9 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
     config = DEFAULTS | flatten(read_settings(path))
     settings = {key: value for key, value in config.items() if key not in SAME_ROW and not is_free(key)}
+    digests = read_digests(path)
+    if "unlabelled_sha256" in digests:  # the paths of tiles and labels say nothing
+        settings["semi_supervised.tiles"] = digests["unlabelled_sha256"]
     if (path / BLEND).is_file():  # its config is that of its first run
         settings["blend"] = (path / BLEND).read_text(encoding="utf-8")
     try:
@@ -68,7 +71,7 @@ def read_run(path: Path) -> Run:
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path / 'score.json'} is damaged: {error}") from None
     ordered = json.dumps(settings, sort_keys=True, default=str)
-    return Run(path, ordered, config.get("seed"), read_tiles(path / "oof.csv"), partial, read_digests(path))
+    return Run(path, ordered, config.get("seed"), read_tiles(path / "oof.csv"), partial, digests)
 
 
 def read_tiles(file: Path) -> pd.DataFrame:
@@ -92,12 +95,12 @@ def read_tiles(file: Path) -> pd.DataFrame:
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Digests of a run's data: `train_sha256`, which earlier versions lack, and `data_sha256`, with the test images."""
+    """Digests of what a run was trained on, of those in environment.json; earlier versions have `data_sha256` alone."""
     file = path / "environment.json"
     if not file.is_file():
         return {}
-    content = read_json(file, "data_sha256")
-    return {key: str(content[key]) for key in ("train_sha256", "data_sha256") if key in content}
+    content, keys = read_json(file, "data_sha256"), ("train_sha256", "data_sha256", "unlabelled_sha256")
+    return {key: str(content[key]) for key in keys if content.get(key) is not None}
 
 
 def reason(point: Path) -> str:

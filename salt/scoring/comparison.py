@@ -60,7 +60,8 @@ def check_same_tiles(a: Run, b: Run, across_folds: bool = False) -> None:
     differing = a.tiles.index.symmetric_difference(b.tiles.index)
     if len(differing):
         raise ValueError(f"{a.path} and {b.path} scored different tiles; only one has {examples(differing)}{half}")
-    common = [key for key in a.data if key in b.data]  # the training tiles alone count, where both runs know them
+    # the training tiles alone count, where both runs know them
+    common = [key for key in ("train_sha256", "data_sha256") if key in a.data and key in b.data]
     if common and a.data[common[0]] != b.data[common[0]]:
         raise ValueError(f"{a.path} and {b.path} were trained on different data with the same ids")
     moved = a.tiles.index[a.tiles["fold"].to_numpy() != b.tiles["fold"].to_numpy()]
@@ -153,9 +154,8 @@ def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
 
 def common_folds(rows: list[Row]) -> NDArray[np.int64]:
     """The fold of each tile (N); 0 where the runs divide the tiles in different ways."""
-    folds = [run.tiles["fold"].to_numpy() for row in rows for run in row.runs]
-    same = all(np.array_equal(other, folds[0]) for other in folds)
-    return folds[0] if same else np.zeros_like(folds[0])
+    folds: NDArray[np.int64] = next(run.tiles["fold"].to_numpy() for row in rows for run in row.runs)
+    return np.zeros_like(folds) if folds_differ(rows) else folds
 
 
 def sections_of(rows: Sequence[Row]) -> NDArray[np.int64] | None:
@@ -181,6 +181,12 @@ def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
 def mean_scores(runs: list[Run]) -> NDArray[np.float64]:
     """Each tile's mean score over runs."""
     return np.mean([run.tiles["score"].to_numpy() for run in runs], axis=0)
+
+
+def folds_differ(rows: Sequence[Row]) -> bool:
+    """Whether the runs divide the tiles in different ways."""
+    folds = [run.tiles["fold"].to_numpy() for row in rows for run in row.runs]
+    return not all(np.array_equal(other, folds[0]) for other in folds)
 
 
 def draws_sections(rows: Sequence[Row]) -> bool:

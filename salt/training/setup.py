@@ -91,15 +91,16 @@ def check_unlabelled(config: RunConfig, data: Dataset, folds: NDArray[np.int64],
     """
     if data.unlabelled is None:
         return
+    check_shares(config)
     labels = data.unlabelled.labels
-    if labels is not None and labels.folds != digest_of_folds(data.train.ids, folds):
+    if labels is not None and labels.folds != digest_of_folds(data.train, folds):
         raise ValueError(
-            f"data.pseudo={config.data.pseudo} was made with other folds than those of this run, so its networks saw "
-            "tiles that are held out here; use the same data.folds, data.n_folds and data.fold_seed"
+            f"data.pseudo={config.data.pseudo} was made with other tiles or folds than those of this run, so its "
+            "networks saw tiles that are held out here; use the same data, data.folds, data.n_folds and data.fold_seed"
         )
-    least = build_semi(config).least
-    for fold in begin:
-        data.unlabelled.for_training(fold, least)
+    if labels is not None:
+        for fold in begin:
+            labels.confident(fold, build_semi(config).least)
 
 
 def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], number: int) -> EpochBatches:
@@ -127,10 +128,24 @@ def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], num
 
 
 def n_without_mask(config: RunConfig) -> int:
-    """How many tiles of a batch have no mask of their own: a multiple of the processes, and not the whole batch."""
-    n, size = distributed.world_size(), config.trainer.batch_size
-    share = config.semi_supervised.share
-    return min(max(round(share * size / n), 1) * n, size - n) if share else 0
+    """How many tiles of a batch have no mask of their own: one at least, and not all of them."""
+    share, size = config.semi_supervised.share, config.trainer.batch_size
+    return min(max(round(share * size), 1), size - 1) if share else 0
+
+
+def check_shares(config: RunConfig) -> None:
+    """Make sure that the processes can share both kinds of tiles in a batch.
+
+    Raises:
+        ValueError: they cannot, or a teacher's process would get a single one, which cannot be mixed with another.
+    """
+    n, each = n_without_mask(config), distributed.world_size()
+    least = 2 * each if build_semi(config).uses_teacher else each
+    if n % each or n < least:
+        raise ValueError(
+            f"trainer.batch_size={config.trainer.batch_size} with semi_supervised.share={config.semi_supervised.share} "
+            f"has {n} tiles without a mask in each batch, expected a multiple of {each}, {least} or more"
+        )
 
 
 def snapshots(state: State, path: Path) -> list[Path]:

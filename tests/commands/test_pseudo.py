@@ -11,6 +11,9 @@ from conftest import salt as run
 
 from salt.commands import pseudo
 from salt.data.unlabelled import read_labels
+from salt.machine import distributed
+from salt.runs.results import read_run
+from salt.training import setup
 
 SIZES = {name: (101, 101) for name in "abcdefgh"}
 PLAIN = [
@@ -19,7 +22,7 @@ PLAIN = [
 ]
 METHODS = {
     "pseudo": ["semi-supervised=pseudo", "data.pseudo=runs/base/pseudo.csv", "semi_supervised.least=0.0"],
-    "teacher": ["semi-supervised=mean_teacher"],
+    "teacher": ["semi-supervised=mean_teacher", "trainer.batch_size=4"],
 }
 
 
@@ -74,7 +77,7 @@ def test_a_mask_cannot_change_the_predictions_of_its_own_tile(trained, tmp_path)
             same[method, fold] = a.read_bytes() == b.read_bytes()
     # fold 0 holds the tile out, fold 1 is trained on it
     assert same == {(method, fold): fold == 0 for method in ("base", *METHODS) for fold in (0, 1)}
-    assert labels[0].folds == labels[1].folds
+    assert (labels[0].folds, labels[0].tiles) == (labels[1].folds, labels[1].tiles)
     a, b = (part.table for part in labels)
     pd.testing.assert_frame_equal(a[a["fold"] == 0], b[b["fold"] == 0])
     assert not a[a["fold"] == 1].equals(b[b["fold"] == 1])
@@ -94,11 +97,40 @@ def test_images_of_other_data_can_be_labelled_and_used(trained, tmp_path):
     assert "labels of 6 tiles" in label(trained, "--unlabelled", more, "--out", tmp_path / "more.csv")
     overrides = [*METHODS["pseudo"][:1], f"data.pseudo={tmp_path / 'more.csv'}", "semi_supervised.least=0"]
     ended = run(trained, *PLAIN, f"data.root={trained / 'data'}", *overrides, "name=more")
-    assert ended.returncode == 1 and "data.unlabelled=FOLDER" in ended.stderr and "test_u" in ended.stderr
-    train(trained, *overrides, f"data.unlabelled={more}", "name=more")
-    cv2.imwrite(str(more / "test" / "test_z.png"), np.zeros((101, 101), np.uint8))
-    ended = run(trained, *PLAIN, f"data.root={trained / 'data'}", *overrides, f"data.unlabelled={more}", "name=more")
-    assert ended.returncode == 1 and "other tiles without a mask" in ended.stderr
+    assert ended.returncode == 1 and "data.unlabelled=FOLDER names the data that was labelled" in ended.stderr
+    (more / "test").rename(tmp_path / "alone")  # images alone will do too
+    said = train(trained, *overrides, f"data.unlabelled={tmp_path / 'alone'}", "name=more", "folds=[0]")
+    assert "fold 0: 6 of 6 tiles without a mask take part, 1 in each batch" in said
+    (tmp_path / "alone").rename(tmp_path / "moved")
+    train(trained, *overrides, f"data.unlabelled={tmp_path / 'moved'}", "name=more")  # a place may change
+    shutil.rmtree(tmp_path / "moved")
+    train(trained, *overrides, f"data.unlabelled={tmp_path / 'moved'}", "name=more")  # a finished run needs none
+
+
+def test_a_run_goes_on_with_its_own_tiles_and_labels_alone(trained, tmp_path):
+    train(trained, "name=half", "folds=[0]", *METHODS["pseudo"])
+    train(trained, "name=second", "seed=1")
+    ended = run(trained, "runs/second", "--out", tmp_path / "second.csv", main=pseudo.main)
+    assert ended.returncode == 0, ended.stderr
+    overrides = ["semi-supervised=pseudo", f"data.pseudo={tmp_path / 'second.csv'}", "semi_supervised.least=0.0"]
+    ended = run(trained, *PLAIN, f"data.root={trained / 'data'}", "name=half", *overrides)
+    assert ended.returncode == 1 and "other pseudo-labels of them" in ended.stderr
+    train(trained, "name=other", "folds=[0]", *overrides)
+    runs = [read_run(trained / "runs" / name) for name in ("half", "other")]
+    assert runs[0].settings != runs[1].settings  # so that salt-compare takes them for two
+
+
+def test_other_images_with_the_same_names_are_refused(trained, tmp_path):
+    """Else a network that was trained on an image could label tiles for the fold that holds it out."""
+    shutil.copytree(trained / "data", tmp_path / "data")
+    for part in ("images", "masks"):
+        a, b = (tmp_path / "data" / part / f"{held_out(trained, fold)[0]}.png" for fold in (0, 1))
+        a.rename(tmp_path / "kept")
+        b.rename(a)
+        (tmp_path / "kept").rename(b)
+    overrides = [*METHODS["pseudo"], "data.folds=runs/base/folds.csv", "name=refused"]
+    ended = run(trained, *PLAIN, f"data.root={tmp_path / 'data'}", *overrides)
+    assert ended.returncode == 1 and "made with other tiles or folds" in ended.stderr
 
 
 REFUSED = [
@@ -112,7 +144,7 @@ REFUSED = [
     (["semi-supervised=mean_teacher", "data.unlabelled=nowhere"], "data.unlabelled: there is no folder nowhere"),
     (["semi-supervised=pseudo", "data.pseudo=nothing.csv"], "data.pseudo: there is no file nothing.csv"),
     (["semi-supervised=pseudo", "data.pseudo=runs/base/folds.csv"], "is no file of salt-pseudo"),
-    ([*METHODS["pseudo"], "data.fold_seed=3"], "made with other folds"),
+    ([*METHODS["pseudo"], "data.fold_seed=3"], "made with other tiles or folds"),
     ([*METHODS["pseudo"][:2], "semi_supervised.least=1.0"], "no label for fold 0 has a confidence"),
     ([*METHODS["pseudo"][:2], "semi_supervised.least=90"], "least=90, expected a confidence within 0 ... 1"),
 ]
@@ -128,12 +160,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(trained, overri
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("# folds", "folds", "is no file of salt-pseudo"),
+        ("# salt-pseudo", "salt-pseudo", "is no file of salt-pseudo"),
         ("fold,id,", "fold,name,", "damaged"),
         ("\n0,test_b,", "\n0,test_a,", "stands twice"),
         ("\n1,test_b,0", "\n1,test_b,7", "confidence is not within"),
         ("\n1,test_b,", "\none,test_b,", "damaged"),
-        ("\n0,test_b,", "\n0,test_bb,", "not among those without a mask, e.g. ['test_bb']"),
+        ("\n0,test_b,", "\n0,test_bb,", "has labels of other tiles than the 8 without a mask"),
     ],
 )
 def test_a_damaged_file_of_labels_is_named(trained, tmp_path, old, new, message):
@@ -148,15 +180,46 @@ def test_a_damaged_file_of_labels_is_named(trained, tmp_path, old, new, message)
 def test_a_run_that_cannot_label_is_refused(trained, tmp_path):
     for arguments, message in (
         (["runs"], "is no run directory"),
-        (["runs/base", "--out", "nowhere/labels.csv"], "there is no folder"),
+        (["runs/base", "--out", "nowhere/labels.csv"], "expected a file in a folder that is there"),
+        (["runs/base", "--out", "runs"], "expected a file in a folder that is there"),
         (["runs/base", "--unlabelled", "nowhere"], "there is no folder nowhere"),
     ):
         ended = run(trained, *arguments, main=pseudo.main)
         assert ended.returncode == 1 and message in ended.stderr, ended.stderr
-    empty = write_folder(tmp_path / "data", SIZES)
-    shutil.rmtree(empty / "test")
-    ended = run(trained, "runs/base", "--unlabelled", empty, main=pseudo.main)
-    assert ended.returncode == 1 and "has no test images" in ended.stderr
+    (tmp_path / "empty").mkdir()
+    ended = run(trained, "runs/base", "--unlabelled", tmp_path / "empty", main=pseudo.main)
+    assert ended.returncode == 1 and "empty: holds no image" in ended.stderr
+
+
+def test_labels_that_are_not_sure_are_told():
+    labels = pd.DataFrame({"fold": [0, 1], "id": ["a", "a"], "confidence": [0.5, 0.7], "rle_mask": ["", "1 2"]})
+    held_out = pd.DataFrame({"confidence": [0.4, 0.95], "score": [0.25, 1.0]})
+    text = pseudo.summary(labels, held_out)
+    assert "0% of the labels; training would need semi_supervised.least below 0.7" in text and "nan" not in text
+    assert "held out: 50% as confident, these with a map of 1.000 at 0.5, the others with a map of 0.250" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "processes", "message"),
+    [
+        (["trainer.batch_size=2", "semi_supervised.share=0.5"], 2, "has 1 tiles without a mask in each batch"),
+        (["trainer.batch_size=24", "semi_supervised.share=0.25"], 4, "has 6 tiles without a mask in each batch"),
+        (["trainer.batch_size=2", "semi-supervised=mean_teacher"], 1, "expected a multiple of 1, 2 or more"),
+        (["trainer.batch_size=8", "semi-supervised=mean_teacher"], 4, "expected a multiple of 4, 8 or more"),
+        (["trainer.batch_size=16"], 8, None),
+        (["trainer.batch_size=16", "semi-supervised=mean_teacher"], 4, None),
+    ],
+)
+def test_processes_must_be_able_to_share_both_kinds_of_tiles(tiny, monkeypatch, overrides, processes, message):
+    pseudo_labels = [] if "semi-supervised=mean_teacher" in overrides else ["data.pseudo=x", "semi-supervised=pseudo"]
+    config = tiny(*pseudo_labels, *overrides)
+    monkeypatch.setattr(distributed, "world_size", lambda: processes)
+    if message is None:
+        setup.check_shares(config)
+        assert setup.n_without_mask(config) == 8  # however many processes there are
+        return
+    with pytest.raises(ValueError, match=message):
+        setup.check_shares(config)
 
 
 @pytest.mark.slow

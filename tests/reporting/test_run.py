@@ -34,7 +34,7 @@ def test_the_table_ends_with_all_folds_and_with_all_tiles_empty(capsys):
         ({"threshold": 0.5, "least_area": 0.0, "gains": {"threshold": {"used": False}}}, "threshold 0.5"),
         (
             {"threshold": 0.62, "least_area": 0.005, "gains": {"threshold": {"used": True}}},
-            "threshold 0.62, chosen on other tiles; empty below 0.50% of salt",
+            "threshold 0.62; each tile at one chosen on others; empty below 0.50% of salt",
         ),
     ],
 )
