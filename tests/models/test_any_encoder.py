@@ -13,7 +13,7 @@ def test_every_encoder_option(option):
     _, model = built([f"encoder={option}", "encoder.weights=null", "decoder.channels=[8,8,8,8,8]"])
     model.eval()
     with torch.no_grad():
-        assert model(*batch(1)[:2]).logits.shape == (1, 1, 101, 101)
+        assert model(*batch(model, 1)[:2]).logits.shape == (1, 1, 101, 101)
 
 
 @pytest.mark.parametrize("decoder", [o for o in options("decoder") if o != "tiramisu"])
@@ -41,7 +41,7 @@ def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
         ]
     )
     shake(model)
-    images, depths, masks = batch()
+    images, depths, masks = batch(model)
     output = model.train()(images, depths)
     assert output.logits.shape == masks.shape
     output.logits.mean().backward()
@@ -96,8 +96,8 @@ def test_the_network_sees_grey_levels_at_the_encoders_scale_or_a_chosen_one(over
 @pytest.mark.parametrize("size", [101, 104, 128, 160])
 @pytest.mark.parametrize("decoder", options("decoder"))
 def test_sizes_of_the_input(size, decoder):
-    _, model = built([*overrides_of("decoder", decoder), f"input.size={size}"])
-    assert model.eval()(*batch()[:2]).logits.shape == (2, 1, 101, 101)
+    _, model = built([*overrides_of("decoder", decoder), "data.tile=[101,101]", f"input.size={size}"])
+    assert model.eval()(*batch(model)[:2]).logits.shape == (2, 1, 101, 101)
 
 
 def test_sizes_of_the_other_inputs():
@@ -106,4 +106,4 @@ def test_sizes_of_the_other_inputs():
         ["input=resize_pad_256", "input.resize=120", "input.size=160"],
     ):
         _, model = built([*BASE, SMALL_UNET, *overrides])
-        assert model.eval()(*batch()[:2]).logits.shape == (2, 1, 101, 101)
+        assert model.eval()(*batch(model)[:2]).logits.shape == (2, 1, 101, 101)
