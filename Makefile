@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WHEEL_VENV ?= build/wheel
 RUN ?= runs/baseline
 ARGS ?=
 TESTS ?=
@@ -48,12 +49,12 @@ check: setup  ## lint, types, spelling, and who may import whom
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 wheel:  ## build the wheel and try it with its own dependencies in a clean venv, from another directory
-	rm -rf dist build/wheel
-	$(PYTHON) -m venv build/wheel
-	build/wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	build/wheel/bin/python -m pip install --quiet --no-compile --constraint constraints.txt dist/*.whl
+	rm -rf dist $(WHEEL_VENV)
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt dist/*.whl
 	mkdir -p build/elsewhere
-	cd build/elsewhere && ../wheel/bin/salt-train data=synthetic dry_run=true
+	cd build/elsewhere && $(abspath $(WHEEL_VENV))/bin/salt-train data=synthetic dry_run=true
 	rm -rf build/wheel build/elsewhere
 
 wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one without internet, in dist/wheels
