@@ -52,7 +52,7 @@ wheel:  ## build the wheel and try it with its own dependencies in a clean venv,
 	rm -rf dist $(WHEEL_VENV)
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	$(WHEEL_VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt dist/*.whl
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	mkdir -p build/elsewhere
 	cd build/elsewhere && $(abspath $(WHEEL_VENV))/bin/salt-train data=synthetic dry_run=true
 	rm -rf build/wheel build/elsewhere
