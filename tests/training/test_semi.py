@@ -1,16 +1,23 @@
 """What a step does with tiles that have no mask, against plain formulas."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from salt import build
 from salt.data.loader import EpochBatches
+from salt.data.mix import NoMix
 from salt.inference.pseudo import confidence
+from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
+from salt.training import setup
+from salt.training.averaging import EMA
 from salt.training.semi import MeanTeacher, PseudoLabels, Supervised
+from salt.training.step import loss_of_batch
 
 
 class Brightness(nn.Module):
@@ -85,3 +92,31 @@ def test_confidence_is_the_iou_with_the_probabilities_or_how_low_they_are():
     soft = np.minimum(p, masks).sum((1, 2)) / np.maximum(p, masks).sum((1, 2))
     np.testing.assert_allclose(confidence(p, masks), [soft[0], 0.7, 1.0], rtol=1e-6)
     assert confidence(p.astype(np.float16), masks) == pytest.approx([soft[0], 0.7, 1.0], abs=1e-3)
+
+
+def test_the_loss_of_a_batch_is_that_of_its_tiles_with_masks_and_the_teachers(tiny):
+    config = tiny("semi-supervised=mean_teacher", "deep-supervision=multiscale", "semi_supervised.warmup=0.0")
+    model, loss = build.build_model(config).train(), build.build_loss(config)
+    state = SimpleNamespace(model=model, average=EMA(build.build_model(config), decay=0.9), epoch=0)
+    runtime, semi = choose_runtime(config.trainer), setup.build_semi(config)
+    fold = SimpleNamespace(
+        config=config, runtime=runtime, semi=semi, n_taught=2, mix=NoMix(), loss=loss, train_forward=model
+    )
+    images, masks, depths = torch.rand(5, 1, 101, 101), (torch.rand(5, 1, 101, 101) < 0.5).float(), torch.zeros(5)
+
+    def draws():
+        np.random.seed(0)
+        torch.manual_seed(0)
+
+    draws()
+    value = loss_of_batch(fold, state, images, masks, depths)
+    draws()
+    taught = semi.taught(state.average.module, images[3:], depths[3:])
+    output = model(torch.cat([images[:3], taught.images]), depths)
+    labelled = model.loss(Output(output.logits[:3], [part[:3] for part in output.extra]), masks[:3], loss)
+    unlabelled = 10 * (output.logits[3:].sigmoid() - taught.targets[0][1]).square().mean()
+    assert unlabelled > 0.1
+    torch.testing.assert_close(value, labelled + unlabelled)
+    masks[3:] = 1 - masks[3:]  # what stands in for the masks of the others does not matter
+    draws()
+    assert torch.equal(loss_of_batch(fold, state, images, masks, depths), value)
