@@ -90,6 +90,9 @@ def check_unlabelled(config: RunConfig, data: Dataset, folds: NDArray[np.int64],
         ValueError: their labels are not there, or come from networks that saw tiles which are held out here.
     """
     if data.unlabelled is None:
+        named = [f"data.{key}" for key in ("unlabelled", "pseudo") if getattr(config.data, key) is not None]
+        if named and not config.semi_supervised.share:  # a sweep over semi-supervised may have such a point
+            log.warning("%s: not used in this run, since semi-supervised=none", " and ".join(named))
         return
     check_shares(config)
     labels = data.unlabelled.labels

@@ -1,6 +1,7 @@
 """salt-pseudo and semi-supervised training: labels without a leak, checked by what a changed mask can reach."""
 
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -118,6 +119,19 @@ def test_a_run_goes_on_with_its_own_tiles_and_labels_alone(trained, tmp_path):
     train(trained, "name=other", "folds=[0]", *overrides)
     runs = [read_run(trained / "runs" / name) for name in ("half", "other")]
     assert runs[0].settings != runs[1].settings  # so that salt-compare takes them for two
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warning"),
+    [
+        ([], None),
+        (["data.unlabelled=more", "data.pseudo=x"], "data.unlabelled and data.pseudo: not used in this run"),
+        (["data.pseudo=x", "semi-supervised=pseudo"], None),  # a finished run, which does not read them again
+    ],
+)
+def test_what_a_run_does_not_use_is_told(tiny, caplog, overrides, warning):
+    setup.check_unlabelled(tiny(*overrides), SimpleNamespace(unlabelled=None), np.zeros(0), [])
+    assert (warning in caplog.text) if warning else not caplog.text
 
 
 def test_other_images_with_the_same_names_are_refused(trained, tmp_path):
