@@ -32,7 +32,7 @@ from salt.training.extend import epochs_done, is_complete, reopen
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead
-from salt.training.setup import check_unlabelled
+from salt.training.setup import build_semi, check_unlabelled
 from salt.training.warmstart import check_first_weights
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def with_unlabelled(config: RunConfig, data: Dataset, directory: RunDir) -> Data
     finished = all(is_complete(directory, fold, config.trainer.epochs) for fold in config.fold_list)
     if not config.semi_supervised.share or finished:
         return data
-    return dataclasses.replace(data, unlabelled=load_unlabelled(config, data))
+    return dataclasses.replace(data, unlabelled=load_unlabelled(config, data, build_semi(config).uses_labels))
 
 
 def complete_run(

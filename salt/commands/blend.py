@@ -10,7 +10,7 @@ import yaml
 
 from salt.commands.common import make_parser, messages
 from salt.runs.files import locked, read_json, write_json, write_text
-from salt.runs.results import write_results
+from salt.runs.results import read_tiles, write_results
 from salt.runs.rundir import BLEND, RunDir
 
 
@@ -34,7 +34,6 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     """
     from salt.data.folds import read_folds
     from salt.data.load import load_data_of_run
-    from salt.data.places import known_sections
     from salt.inference import blend
 
     if out.exists() and not (out / BLEND).exists() and (not out.is_dir() or any(out.iterdir())):
@@ -47,11 +46,8 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     position = {name: i for i, name in enumerate(data.ids)}
     index = np.array([position[name] for name in first.ids])
     folds = read_folds(first.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
-    settings = (
-        first.config.data if root is None else first.config.data.model_copy(update={"root": root, "mosaic": None})
-    )
-    known = known_sections(settings, data.ids)
-    sections = None if known is None else known[index]
+    tiles = read_tiles(first.path / "oof.csv").loc[first.ids]
+    sections = tiles["section"].to_numpy() if "section" in tiles else None
     weights, probabilities, result = blend.blend(members, data.masks[index], folds, sections)
 
     out.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,13 @@
 """The command `salt-pseudo RUN`: label tiles without a mask by the networks of a run, for semi-supervised=pseudo."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salt.commands.common import make_parser, messages
 from salt.config import RunConfig, check_config
-from salt.runs.files import locked
 from salt.runs.rundir import BLEND, RunDir
 
 if TYPE_CHECKING:  # at run time they are imported when they are needed: a wrong path is found at once
@@ -32,6 +32,13 @@ def main() -> None:
         parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
         parser.add_argument("--batch-size", type=int, help="tiles predicted at once (default: as in training)")
+        parser.add_argument(
+            "--least",
+            type=float,
+            default=LEAST,
+            metavar="X",
+            help=f"confidence to report about, the later semi_supervised.least; the file has all labels ({LEAST})",
+        )
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         trainer = {"device": arguments.device, "predict_batch_size": arguments.batch_size, "compile": False}
@@ -41,11 +48,16 @@ def main() -> None:
             arguments.root,
             arguments.unlabelled,
             {key: value for key, value in trainer.items() if value is not None},
+            arguments.least,
         )
 
 
-def label(path: Path, out: Path, root: str | None, unlabelled: str | None, trainer: dict[str, object]) -> None:
+def label(
+    path: Path, out: Path, root: str | None, unlabelled: str | None, trainer: dict[str, object], least: float
+) -> None:
     """Write the labels by the run in `path`, with the settings `trainer` in place of its own.
+
+    Prints how good those with a confidence of `least` or more are.
 
     Raises:
         ValueError: it is no run with a finished fold, or there are no tiles without a mask.
@@ -54,21 +66,22 @@ def label(path: Path, out: Path, root: str | None, unlabelled: str | None, train
     if (path / BLEND).is_file():
         raise ValueError(f"{path} is a blend, which has no networks of its own; name one of the runs in it")
     raw = directory.read_config().model_dump(by_alias=True)
-    data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"], "pseudo": None}
+    data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"]}
     config = check_config(raw | {"trainer": raw["trainer"] | trainer, "data": data})
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise ValueError(f"--out {out}: expected a file in a folder that is there")
-    with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
-        from salt.data.load import load_data_of_run, load_unlabelled
-        from salt.data.unlabelled import write_labels
-        from salt.inference import pseudo
-        from salt.machine.device import choose_runtime
+    folder = out.absolute().parent
+    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--out {out}: expected a file in a folder that is there and can be written in")
 
-        known = load_data_of_run(directory, config, root)
-        tiles = load_unlabelled(config, known).tiles
-        labels = pseudo.label_tiles(config, directory, known.train, tiles, choose_runtime(config.trainer))
-        write_labels(out, labels)
-        print(f"{out}: {summary(labels.table, check_on_held_out(config, directory, known.train))}")
+    from salt.data.load import load_data_of_run, load_unlabelled
+    from salt.data.unlabelled import write_labels
+    from salt.inference import pseudo
+    from salt.machine.device import choose_runtime
+
+    known = load_data_of_run(directory, config, root)
+    tiles = load_unlabelled(config, known, with_labels=False).tiles
+    labels = pseudo.label_tiles(config, directory, known.train, tiles, choose_runtime(config.trainer))
+    write_labels(out, labels)
+    print(f"{out}: {summary(labels.table, check_on_held_out(config, directory, known.train), least)}")
 
 
 def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "pd.DataFrame":
@@ -100,14 +113,18 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
     return pd.concat(parts)
 
 
-def summary(labels: "pd.DataFrame", held_out: "pd.DataFrame") -> str:
+def summary(labels: "pd.DataFrame", held_out: "pd.DataFrame", least: float) -> str:
     """How many labels are confident, and how good such labels are where a mask tells."""
-    kept, sure = labels["confidence"] >= LEAST, held_out["confidence"] >= LEAST
+    kept, sure = labels["confidence"] >= least, held_out["confidence"] >= least
     lines = [
         f"labels of {labels['id'].nunique()} tiles for {labels['fold'].nunique()} folds",
-        f"confidence of {LEAST} and more: {kept.mean():.0%} of the labels"
+        f"confidence of {least:g} and more: {kept.mean():.0%} of the labels"
         + (f", {(labels['rle_mask'][kept] == '').mean():.0%} of these without salt" if kept.any() else "")
-        + ("" if kept.any() else f"; training would need semi_supervised.least below {labels['confidence'].max():g}"),
+        + (
+            ""
+            if kept.any()
+            else f"; training would need semi_supervised.least of at most {labels['confidence'].max():g}"
+        ),
         f"tiles with a mask, held out: {sure.mean():.0%} as confident",
     ]
     for which, name in ((sure, "these"), (~sure, "the others")):

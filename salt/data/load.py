@@ -19,8 +19,8 @@ from salt.runs.stacks import sizes_of
 SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 
 
-def load_unlabelled(config: RunConfig, data: Dataset) -> Unlabelled:
-    """The test images of the data, or those of the folder data.unlabelled, with the pseudo-labels of data.pseudo.
+def load_unlabelled(config: RunConfig, data: Dataset, with_labels: bool) -> Unlabelled:
+    """The test images of the data, or those of the folder data.unlabelled; `with_labels` with those of data.pseudo.
 
     Raises:
         ValueError: there are none, or a file cannot be used.
@@ -28,7 +28,7 @@ def load_unlabelled(config: RunConfig, data: Dataset) -> Unlabelled:
     tiles = data.test if config.data.unlabelled is None else read_unlabelled(config, data, Path(config.data.unlabelled))
     if config.input.channels == "depth_z" and np.isnan(tiles.depths).any():
         raise ValueError("input.channels=depth_z: tiles without a mask have no depth; expected image or depth")
-    return unlabelled(tiles, Path(config.data.pseudo) if config.data.pseudo else None)
+    return unlabelled(tiles, Path(config.data.pseudo) if with_labels and config.data.pseudo else None)
 
 
 def read_unlabelled(config: RunConfig, data: Dataset, folder: Path) -> Tiles:

@@ -1,6 +1,7 @@
-"""Batches of training tiles: each sample at most once an epoch, all seeded per (seed, fold, epoch, sample)."""
+"""Batches of training tiles: each with a mask at most once an epoch, all seeded per (seed, fold, epoch, sample)."""
 
 import copy
+import math
 import multiprocessing
 import os
 import signal
@@ -54,10 +55,11 @@ class Batch:
 
 
 Sample = tuple[Tensor, Tensor, float, int]  # image and mask (1 H W, uint8), depth, position
+Key = tuple[int, int, int]  # of a sample: epoch, number of the tile, and how often the epoch had it before
 
 
 class TrainTiles(Dataset[Sample]):
-    """Augmented tiles; the key of a sample is (epoch, number of the tile).
+    """Augmented tiles, by the key of a sample.
 
     Images of another size than a tile (h w) give as many random crops in an epoch as tiles cover their area.
     """
@@ -69,18 +71,19 @@ class TrainTiles(Dataset[Sample]):
         self.positions = tiles.crops(size)
         self.size, self.crop = size, Augment(crop_transforms(size))
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, number = key
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, number, repeat = key
+        again = (0, repeat) if repeat else ()  # other draws each time
         i = int(self.positions[number])
         image, mask = self.images[i], self.masks[i]
         if image.shape != self.size:
-            image, mask = self.crop(image, mask, (*self.seed, epoch, number, 1))  # other draws than the augmentation's
-        image, mask = self.augment(image, mask, (*self.seed, epoch, number))
+            image, mask = self.crop(image, mask, (*self.seed, epoch, number, 1, *again))  # not the augmentation's draws
+        image, mask = self.augment(image, mask, (*self.seed, epoch, number, *again))
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], float(self.depths[i]), i
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Shuffled full batches of (epoch, number of the tile). The rest of an epoch is dropped.
+class EpochBatches(Sampler[list[Key]]):
+    """Shuffled full batches of keys. The rest of an epoch is dropped.
 
     Of the tiles without salt, `empty`, an epoch has the share `empty_share`, drawn anew in each. The last `n_more`
     tiles of each batch are some of `more`: all in turn, again from the first where an epoch needs more. The loop sets
@@ -117,18 +120,24 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return (len(self.positions) - self.n_left_out) // self.batch_size
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    @property
+    def repeats(self) -> int:
+        """How often at most an epoch has each tile of `more`."""
+        return math.ceil(len(self) * self.n_more / len(self.more)) if len(self.more) else 0
+
+    def __iter__(self) -> Iterator[list[Key]]:
         rng = np.random.default_rng((*self.seed, self.epoch))
         kept = self.positions
         if self.n_left_out:
             kept = np.setdiff1d(kept, rng.choice(self.empty, self.n_left_out, replace=False))
         order = rng.permutation(kept)
         assert len(self.more) or not self.n_more
-        more = np.resize(rng.permutation(self.more), len(self) * self.n_more)
+        more, repeats = rng.permutation(self.more), range(self.repeats)
+        keys = [(self.epoch, i, 0) for i in order.tolist()]
+        more_keys = [(self.epoch, i, repeat) for repeat in repeats for i in more.tolist()]
         for step in range(self.first, len(self)):
-            batch = [order[step * n : (step + 1) * n] for order, n in ((order, self.batch_size), (more, self.n_more))]
-            share = np.concatenate([part[self.rank :: self.world_size] for part in batch])
-            yield [(self.epoch, int(i)) for i in share]
+            parts = [part[step * n : (step + 1) * n] for part, n in ((keys, self.batch_size), (more_keys, self.n_more))]
+            yield [key for part in parts for key in part[self.rank :: self.world_size]]
 
 
 def collate(samples: list[Sample]) -> Batch:

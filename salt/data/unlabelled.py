@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from salt.data import rle
 from salt.data.tiles import Tiles
 from salt.runs.files import check_file, sha256, write_text
-from salt.runs.stacks import Size, Stack, as_stack, empty_stack, set_to_zero, sizes_of
+from salt.runs.stacks import Size, Stack, as_stack, sizes_of
 
 COLUMNS = {"fold": "int64", "id": "str", "confidence": "float64", "rle_mask": "str"}  # of a file of salt-pseudo
 FIRST = "# salt-pseudo "  # its first line: digests of the division and of the labelled tiles
@@ -74,8 +74,7 @@ class Unlabelled:
         """
         tiles = self.tiles
         if self.labels is None:
-            empty = empty_stack(sizes_of(tiles.images), np.uint8)
-            set_to_zero(empty, np.ones(len(empty), dtype=np.bool_))
+            empty = as_stack([np.zeros_like(image) for image in tiles.images])
             return Tiles(tiles.ids, tiles.images, empty, tiles.depths)
         rows = self.labels.confident(fold, least)
         at = pd.Index(tiles.ids).get_indexer(pd.Index(rows["id"])).astype(np.int64)

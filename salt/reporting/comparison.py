@@ -28,10 +28,11 @@ from salt.scoring.comparison import (
 NOTE = """\
 The {level} % interval covers which tiles were drawn (paired bootstrap of {drawn}, {n:,} times);
 resolved: it excludes 0. It does not cover how training varies from seed to seed{alike}
-(in brackets behind several seeds: the standard deviation of their scores),
+(in brackets behind several seeds: the standard deviation of their scores; a score is the mean of all seeds,
+a difference that over the seeds that both rows have),
 so more than one in 20 runs that do not truly differ is called resolved, and a lucky baseline
-shifts all rows at once. In the TGS challenge scores spread by about 0.006 from fold to fold;
-effects under 0.005 need several seeds that agree."""
+shifts all rows at once. Runs of one setting differed by up to 0.007 (docs/recipes.md);
+smaller effects need several seeds that agree."""
 
 
 def compare(

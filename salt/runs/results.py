@@ -12,7 +12,7 @@ from salt.runs.rundir import BLEND, DEFAULTS, flatten, is_free, read_settings
 from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
-SECTION = {"mosaic": "int64"}  # the number of a tile's section, where the run knew it
+SECTION = {"section": "int64"}  # the number of a tile's section, where the run knew it
 TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
 SAME_ROW = ("seed", "name")  # settings in which the seeds of one row may differ, beside those that are free
 N_REASON = 160  # characters of a failure's reason
@@ -22,7 +22,7 @@ N_REASON = 160  # characters of a failure's reason
 class Run:
     """One finished run: its settings without seed and name, and the out-of-fold scores of its tiles.
 
-    `tiles` has the index id and the columns fold, coverage and score, and mosaic where sections are known.
+    `tiles` has the index id and the columns fold, coverage and score, and section where sections are known.
     """
 
     path: Path

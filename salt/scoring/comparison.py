@@ -80,10 +80,11 @@ def examples(ids: pd.Index) -> str:
 
 def group_seeds(runs: list[Run]) -> list[list[Run]]:
     """Runs of one setting together; a seed that is there already begins a group of its own, it is no second seed."""
-    groups: dict[tuple[str, int], list[Run]] = {}
-    for i, run in enumerate(runs):
-        repeats = sum((run.settings, run.seed) == (other.settings, other.seed) for other in runs[:i])
-        groups.setdefault((run.settings, repeats), []).append(run)
+    groups: dict[tuple[tuple[str, bytes], int], list[Run]] = {}
+    for run in runs:
+        setting = run.settings, run.tiles["fold"].to_numpy().tobytes()  # data.folds=mosaic may stand for other folds
+        repeats = sum((setting, run.seed) == (key, other.seed) for (key, _), g in groups.items() for other in g)
+        groups.setdefault((setting, repeats), []).append(run)
     return list(groups.values())
 
 
@@ -161,7 +162,7 @@ def common_folds(rows: list[Row]) -> NDArray[np.int64]:
 def sections_of(rows: Sequence[Row]) -> NDArray[np.int64] | None:
     """The section of each tile (N), from the first run that knows them."""
     tables = [run.tiles for row in rows for run in row.runs]
-    return next((tiles["mosaic"].to_numpy() for tiles in tables if "mosaic" in tiles), None)
+    return next((tiles["section"].to_numpy() for tiles in tables if "section" in tiles), None)
 
 
 def all_empty(row: Row) -> Row:

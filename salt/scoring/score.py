@@ -57,7 +57,7 @@ def score_out_of_fold(
             "threshold": metrics.THRESHOLDS[gates.thresholds],
         }
     )
-    more = {"least_area": gates.least_areas if gates.least_areas.any() else None, "mosaic": sections}
+    more = {"least_area": gates.least_areas if gates.least_areas.any() else None, "section": sections}
     frame = frame.assign(**{name: column for name, column in more.items() if column is not None})
     at_half = table[:, metrics.HALF]
     summary: dict[str, Any] = {
@@ -84,7 +84,7 @@ def halves(n: int, sections: NDArray[np.int64] | None, seed: int) -> NDArray[np.
 
 def how_sure(frame: pd.DataFrame) -> dict[str, Any]:
     """The interval of the mean score, over sections where they are known, and how the folds' scores spread."""
-    sections = frame["mosaic"].to_numpy() if "mosaic" in frame else None
+    sections = frame["section"].to_numpy() if "section" in frame else None
     drawn = "sections" if sections is not None and are_enough(sections) else "tiles"
     interval = bootstrap(frame["score"].to_numpy()[None], frame["fold"].to_numpy(), sections)[0]
     spread = frame.groupby("fold")["score"].mean().std()  # NaN for one fold

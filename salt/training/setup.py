@@ -35,6 +35,8 @@ from salt.training.state import State
 
 log = logging.getLogger(__name__)
 
+OFTEN = 10  # times that an epoch has a tile without a mask
+
 
 @full_gpu_named()
 def start(
@@ -84,15 +86,16 @@ def training_tiles(config: RunConfig, data: Dataset, number: int) -> Tiles:
 
 
 def check_unlabelled(config: RunConfig, data: Dataset, folds: NDArray[np.int64], begin: list[int]) -> None:
-    """Make sure that the folds `begin` can use the tiles without a mask.
+    """Make sure that the folds `begin` can use the tiles without a mask; say which settings the run does not use.
 
     Raises:
         ValueError: their labels are not there, or come from networks that saw tiles which are held out here.
     """
+    used = {"unlabelled": bool(config.semi_supervised.share), "pseudo": build_semi(config).uses_labels}
+    for key in (key for key in used if getattr(config.data, key) is not None and not used[key]):
+        # no error: a sweep over semi-supervised has such points
+        log.warning("data.%s is not used by this run's choice of semi-supervised", key)
     if data.unlabelled is None:
-        named = [f"data.{key}" for key in ("unlabelled", "pseudo") if getattr(config.data, key) is not None]
-        if named and not config.semi_supervised.share:  # a sweep over semi-supervised may have such a point
-            log.warning("%s: not used in this run, since semi-supervised=none", " and ".join(named))
         return
     check_shares(config)
     labels = data.unlabelled.labels
@@ -117,7 +120,7 @@ def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], num
     images = tiles.crops(config.data.size)
     n = int(np.searchsorted(images, len(folds)))
     training = np.flatnonzero(folds[images[:n]] != number)
-    return EpochBatches(
+    batches = EpochBatches(
         training,
         config.trainer.batch_size,
         (config.seed, number),
@@ -128,6 +131,15 @@ def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], num
         np.arange(n, len(images)),
         n_without_mask(config),
     )
+    if batches.repeats > OFTEN:
+        log.warning(
+            "fold %d: an epoch has each of the %d tiles without a mask up to %d times; more of them, or a lower "
+            "semi_supervised.share or least, would be better",
+            number,
+            len(batches.more),
+            batches.repeats,
+        )
+    return batches
 
 
 def n_without_mask(config: RunConfig) -> int:
@@ -218,13 +230,11 @@ def build_semi(config: RunConfig) -> Supervised:
     """What a step does with tiles that have no mask.
 
     Raises:
-        ValueError: it does not fit data.pseudo or averaging.
+        ValueError: data.pseudo is missing, or averaging does not fit.
     """
     semi: Supervised = build.build("semi-supervised", config.semi_supervised.node())
     if semi.uses_labels and config.data.pseudo is None:
         raise ValueError("semi-supervised=pseudo needs data.pseudo=FILE, which salt-pseudo RUN writes")
-    if not semi.uses_labels and config.data.pseudo is not None:
-        raise ValueError(f"data.pseudo={config.data.pseudo} is used with semi-supervised=pseudo alone")
     if semi.uses_teacher and not issubclass(get_target("averaging", config.averaging.target), EMA):
         raise ValueError("semi-supervised=mean_teacher: the teacher is a moving average, expected averaging=ema")
     return semi

@@ -10,6 +10,7 @@ from test_compare import FOLDS, IDS, N, command, make_failed, make_run, rows_of,
 
 from salt.reporting.comparison import compare_sweep
 from salt.scoring.bootstrap import bootstrap
+from salt.scoring.comparison import read_rows
 
 TRACEBACK = """Traceback (most recent call last):
   File "x.py", line 1, in f
@@ -86,6 +87,11 @@ def test_runs_with_other_folds_are_compared_if_asked(tmp_path, monkeypatch, caps
     assert table.loc["b", ["low", "high"]].tolist() == pytest.approx([low, high])  # drawn from all tiles together
 
 
+def test_a_run_with_other_folds_is_no_other_seed(tmp_path):
+    runs = [make_run(tmp_path / "a", seed=0), make_run(tmp_path / "b", seed=1, folds=1 - FOLDS)]
+    assert [len(row.runs) for row in read_rows(runs, across_folds=True)] == [1, 1]
+
+
 def test_training_tiles_alone_must_be_the_same_where_they_are_known(tmp_path):
     digests = [{"data_sha256": "1", "train_sha256": "t"}, {"data_sha256": "2", "train_sha256": "t"}]
     for name, content in zip("ab", digests, strict=True):
@@ -101,7 +107,7 @@ def test_training_tiles_alone_must_be_the_same_where_they_are_known(tmp_path):
 def test_sections_come_from_any_run_that_knows_them(tmp_path):
     make_run(tmp_path / "a", scores_of(1))
     path = make_run(tmp_path / "b", scores_of(2), center="conv") / "oof.csv"
-    pd.read_csv(path, dtype={"id": str}).assign(mosaic=np.arange(N) // 2).to_csv(path, index=False)
+    pd.read_csv(path, dtype={"id": str}).assign(section=np.arange(N) // 2).to_csv(path, index=False)
     assert "whole sections" in compare_sweep(tmp_path, None)
 
 

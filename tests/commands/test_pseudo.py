@@ -1,7 +1,6 @@
 """salt-pseudo and semi-supervised training: labels without a leak, checked by what a changed mask can reach."""
 
 import shutil
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ from conftest import TINY, write_folder
 from conftest import salt as run
 
 from salt.commands import pseudo
+from salt.data.tiles import Tiles
 from salt.data.unlabelled import read_labels
 from salt.machine import distributed
 from salt.runs.results import read_run
@@ -121,17 +121,28 @@ def test_a_run_goes_on_with_its_own_tiles_and_labels_alone(trained, tmp_path):
     assert runs[0].settings != runs[1].settings  # so that salt-compare takes them for two
 
 
-@pytest.mark.parametrize(
-    ("overrides", "warning"),
-    [
-        ([], None),
-        (["data.unlabelled=more", "data.pseudo=x"], "data.unlabelled and data.pseudo: not used in this run"),
-        (["data.pseudo=x", "semi-supervised=pseudo"], None),  # a finished run, which does not read them again
-    ],
-)
-def test_what_a_run_does_not_use_is_told(tiny, caplog, overrides, warning):
-    setup.check_unlabelled(tiny(*overrides), SimpleNamespace(unlabelled=None), np.zeros(0), [])
-    assert (warning in caplog.text) if warning else not caplog.text
+def test_what_a_run_does_not_use_is_told(trained):
+    unused = {"none": ["unlabelled", "pseudo"], "mean_teacher": ["pseudo"], "pseudo": []}
+    given = ["data.unlabelled=data", "data.pseudo=runs/base/pseudo.csv", "trainer.batch_size=4", "dry_run=true"]
+    for method, keys in unused.items():
+        more = ["semi_supervised.least=0.0"] * (method == "pseudo")
+        ended = run(
+            trained, *PLAIN, f"data.root={trained / 'data'}", "name=new", f"semi-supervised={method}", *given, *more
+        )
+        assert ended.returncode == 0, ended.stderr
+        for key in ("unlabelled", "pseudo"):
+            assert (f"data.{key} is not used" in ended.stdout + ended.stderr) == (key in keys)
+
+
+def test_tiles_that_come_too_often_are_told(tiny, caplog):
+    config = tiny("semi-supervised=mean_teacher", "trainer.batch_size=4")
+    images = np.zeros((49, *config.data.size), np.uint8)
+    tiles = Tiles([str(i) for i in range(49)], images, images, np.zeros(49))
+    setup.epoch_batches(config, tiles, np.arange(48) % 2, 0)
+    assert "each of the 1 tiles without a mask up to 24 times" in caplog.text
+    caplog.clear()
+    setup.epoch_batches(config, tiles, np.arange(41) % 2, 0)
+    assert not caplog.text
 
 
 def test_other_images_with_the_same_names_are_refused(trained, tmp_path):
@@ -149,7 +160,6 @@ def test_other_images_with_the_same_names_are_refused(trained, tmp_path):
 
 REFUSED = [
     (["semi-supervised=pseudo"], "needs data.pseudo=FILE, which salt-pseudo"),
-    (["data.pseudo=runs/base/pseudo.csv"], "used with semi-supervised=pseudo alone"),
     (["semi-supervised=mean_teacher", "averaging=none"], "expected averaging=ema"),
     (["semi-supervised=mean_teacher", "semi_supervised.weight=0.0"], "expected weight > 0"),
     (["semi-supervised=mean_teacher", "semi_supervised.share=0.0"], "share=0.0, expected more than 0"),
@@ -194,8 +204,11 @@ def test_a_damaged_file_of_labels_is_named(trained, tmp_path, old, new, message)
 def test_a_run_that_cannot_label_is_refused(trained, tmp_path):
     for arguments, message in (
         (["runs"], "is no run directory"),
-        (["runs/base", "--out", "nowhere/labels.csv"], "expected a file in a folder that is there"),
-        (["runs/base", "--out", "runs"], "expected a file in a folder that is there"),
+        (
+            ["runs/base", "--out", "nowhere/labels.csv"],
+            "expected a file in a folder that is there and can be written in",
+        ),
+        (["runs/base", "--out", "runs"], "expected a file in a folder that is there and can be written in"),
         (["runs/base", "--unlabelled", "nowhere"], "there is no folder nowhere"),
     ):
         ended = run(trained, *arguments, main=pseudo.main)
@@ -208,8 +221,8 @@ def test_a_run_that_cannot_label_is_refused(trained, tmp_path):
 def test_labels_that_are_not_sure_are_told():
     labels = pd.DataFrame({"fold": [0, 1], "id": ["a", "a"], "confidence": [0.5, 0.7], "rle_mask": ["", "1 2"]})
     held_out = pd.DataFrame({"confidence": [0.4, 0.95], "score": [0.25, 1.0]})
-    text = pseudo.summary(labels, held_out)
-    assert "0% of the labels; training would need semi_supervised.least below 0.7" in text and "nan" not in text
+    text = pseudo.summary(labels, held_out, 0.9)
+    assert "0% of the labels; training would need semi_supervised.least of at most 0.7" in text and "nan" not in text
     assert "held out: 50% as confident, these with a map of 1.000 at 0.5, the others with a map of 0.250" in text
 
 

@@ -204,7 +204,7 @@ def test_batches_begin_with_the_first_one_of_epoch_0():
     batches, again = (EpochBatches(np.arange(20), 4, (0, 0)) for _ in range(2))
     again.epoch = again.first = 0
     assert list(batches) == list(again) and len(list(batches)) == 5
-    assert {epoch for batch in batches for epoch, _ in batch} == {0}
+    assert {epoch for batch in batches for epoch, _, _ in batch} == {0}
 
 
 def test_one_worker_process_is_kept_from_epoch_to_epoch_and_none_is_not():
@@ -287,7 +287,7 @@ def test_an_epoch_has_a_share_of_the_empty_tiles_and_each_has_others(share):
     batches = EpochBatches(positions, 4, (0, 0), empty=empty, empty_share=share)
     epochs = []
     for batches.epoch in range(30):
-        epochs.append(set(shown := [i for batch in batches for _, i in batch]))
+        epochs.append(set(shown := [i for batch in batches for _, i, _ in batch]))
         assert len(shown) == len(epochs[-1]) == len(batches) * 4 == 20 + round(20 * share)
         assert set(range(25, 45)) <= epochs[-1] <= set(positions.tolist())
     assert set.union(*epochs) == set(range(25 if share == 0 else 5, 45))

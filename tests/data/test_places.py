@@ -100,7 +100,7 @@ def test_a_run_with_sections_to_its_score(synthetic_root, tmp_path):
     ended = salt(tmp_path, *words, f"data.mosaic={tmp_path / 'places.csv'}", "name=a")
     assert ended.returncode == 0, ended.stderr
     scored = pd.read_csv(tmp_path / "runs/a/oof.csv")
-    assert (scored.groupby("mosaic")["fold"].nunique() == 1).all() and (scored["mosaic"].value_counts() == 2).all()
+    assert (scored.groupby("section")["fold"].nunique() == 1).all() and (scored["section"].value_counts() == 2).all()
     score = pd.read_json(tmp_path / "runs/a/score.json", typ="series")
     low, high = score["interval"]
     assert low <= score["map"] <= high and score["interval_over"] == "sections"
