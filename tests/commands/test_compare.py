@@ -96,7 +96,7 @@ def test_scores_differences_and_order(tmp_path):
     assert rows["a"][:2] == [f"{a.mean():.4f}", f"{np.mean(a - b):+.4f}"]
     head = text.splitlines()[0]
     assert head == "20 tiles scored in 2 folds (0, 1); differences are to b (as asked)"
-    assert "effects under 0.005 need several seeds" in text and "from seed to seed" in text
+    assert "smaller effects need several seeds" in text and "from seed to seed" in text
 
     again = rows_of(compare_sweep(tmp_path, "a"))
     assert again["c"][3] == "yes" and list(again) == ["a", "c", "b"]
