@@ -85,12 +85,12 @@ def test_a_mask_cannot_change_the_predictions_of_its_own_tile(trained, tmp_path)
 
 
 def test_labels_have_each_tile_and_fold(trained):
-    text = label(trained, "--out", "labels.csv")
+    text = label(trained, "--out", "labels.csv", "--least", "0.25")
     assert (trained / "labels.csv").read_bytes() == (trained / "runs/base/pseudo.csv").read_bytes()
     table = read_labels(trained / "labels.csv").table
     expected = [(fold, f"test_{name}") for fold in (0, 1) for name in sorted(SIZES)]
     assert list(zip(table["fold"], table["id"], strict=True)) == expected
-    assert "labels of 8 tiles for 2 folds" in text and "held out" in text
+    assert "labels of 8 tiles for 2 folds" in text and "held out" in text and "confidence of 0.25 and more" in text
 
 
 def test_images_of_other_data_can_be_labelled_and_used(trained, tmp_path):
