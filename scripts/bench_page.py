@@ -44,10 +44,10 @@ submission, so that everything but the network shows; a start alone takes {start
 ## The whole set of the challenge
 
 Measured once, not by `make bench`: 3,600 tiles to train on, 18,400 to predict, the shorter form of a recipe
-(`experiment=cpu_5fold trainer.epochs=8 trainer.validate_every=1 data.folds=mosaic data.mosaic=docs/mosaic.csv`), one thread of
-an AMD EPYC whose other core trained another run. 91 minutes from the start to the submission: 62 for the five folds (10 a fold while
-no third program ran), 28 for the 18,400 tiles by five networks, each tile also mirrored (110 predictions a second). Largest memory:
-4.1 GB.
+(`experiment=cpu_5fold trainer.epochs=8 trainer.validate_every=1 data.folds=mosaic data.mosaic=docs/mosaic.csv`),
+one thread of an AMD EPYC whose other core trained another run. 91 minutes from the start to the submission: 62 for
+the five folds (10 a fold while no third program ran), 28 for the 18,400 tiles by five networks, each tile also
+mirrored (110 predictions a second). Largest memory: 4.1 GB.
 
 ## GPU
 
