@@ -127,3 +127,12 @@ def test_a_new_blend_leaves_nothing_of_an_old_one(runs, synthetic_root):
     words = ("runs/a", "runs/b", "--out", "runs/again", "--root", synthetic_root)
     assert run(runs.parent, *words, main=command.main).returncode == 0
     assert not any((folder / name).exists() for name in left)
+
+
+def test_the_sections_are_those_of_the_first_run(runs, synthetic_root, tmp_path):
+    shutil.copytree(runs / "a", tmp_path / "a")
+    table = pd.read_csv(tmp_path / "a/oof.csv", dtype={"id": str})
+    table.assign(section=np.arange(len(table)) // 2)[::-1].to_csv(tmp_path / "a/oof.csv", index=False)
+    command.blend_runs([tmp_path / "a", runs / "b"], tmp_path / "ab", str(synthetic_root))
+    blended = pd.read_csv(tmp_path / "ab/oof.csv", dtype={"id": str})
+    assert blended["section"].tolist() == (np.arange(len(table)) // 2).tolist()
