@@ -18,7 +18,7 @@ FIRST = "# salt-pseudo "  # its first line: digests of the division and of the l
 
 
 @dataclass(frozen=True)
-class PseudoLabels:
+class LabelTable:
     """For some folds, the masks of tiles as predicted by networks that were not trained on the fold.
 
     `table` has the columns of the file; `folds` is the digest of the division (see `digest_of_folds`), `tiles` that of
@@ -63,14 +63,14 @@ class Unlabelled:
     """Tiles without a mask, and pseudo-labels of them where these are used."""
 
     tiles: Tiles
-    labels: PseudoLabels | None = None
+    labels: LabelTable | None = None
     digest: str = ""  # of the tiles and of the file of labels
 
     def for_training(self, fold: int, least: float) -> Tiles:
         """What a fold is trained on beside the tiles with masks: confident pseudo-labels, or tiles with empty masks.
 
         Raises:
-            ValueError: as `PseudoLabels.confident` and `PseudoLabels.masks`.
+            ValueError: as `LabelTable.confident` and `LabelTable.masks`.
         """
         tiles = self.tiles
         if self.labels is None:
@@ -107,13 +107,13 @@ def digest_of_folds(tiles: Tiles, folds: NDArray[np.int64]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def write_labels(file: Path, labels: PseudoLabels) -> None:
+def write_labels(file: Path, labels: LabelTable) -> None:
     """Write pseudo-labels as a CSV, atomically; its first line has the digests."""
     text = labels.table.to_csv(index=False, lineterminator="\n", columns=list(COLUMNS), float_format="%.4f")
     write_text(file, f"{FIRST}{labels.folds} {labels.tiles}\n{text}")
 
 
-def read_labels(file: Path) -> PseudoLabels:
+def read_labels(file: Path) -> LabelTable:
     """Read what `write_labels` wrote.
 
     Raises:
@@ -133,7 +133,7 @@ def read_labels(file: Path) -> PseudoLabels:
     if twice.any() or not table["confidence"].between(0, 1).all():
         what = "a tile stands twice in a fold" if twice.any() else "a confidence is not within 0 ... 1"
         raise ValueError(f"data.pseudo: {file} is damaged: {what}")
-    return PseudoLabels(digests[0], digests[1], table)
+    return LabelTable(digests[0], digests[1], table)
 
 
 def unlabelled(tiles: Tiles, file: Path | None) -> Unlabelled:

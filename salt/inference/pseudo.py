@@ -11,7 +11,7 @@ from salt.config import RunConfig
 from salt.data import rle
 from salt.data.folds import read_folds
 from salt.data.tiles import Tiles
-from salt.data.unlabelled import PseudoLabels, digest_of_folds
+from salt.data.unlabelled import LabelTable, digest_of_folds
 from salt.inference.ensemble import predict_mean
 from salt.machine import distributed
 from salt.machine.device import Runtime
@@ -65,7 +65,7 @@ class Labeller:
         return pd.concat(parts, ignore_index=True)
 
 
-def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles, runtime: Runtime) -> PseudoLabels:
+def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles, runtime: Runtime) -> LabelTable:
     """Labels of tiles without a mask, for each finished fold of a run by the networks of that fold alone.
 
     Raises:
@@ -77,4 +77,4 @@ def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles
     folds = read_folds(directory.path / "folds.csv", train.ids, config.data.n_folds)
     labeller = Labeller(config, directory, build_network(config, runtime), runtime)
     table = pd.concat([labeller.label(fold, tiles) for fold in done], ignore_index=True)
-    return PseudoLabels(digest_of_folds(train, folds), tiles.digest(), table)
+    return LabelTable(digest_of_folds(train, folds), tiles.digest(), table)

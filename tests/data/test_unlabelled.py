@@ -6,7 +6,7 @@ import pytest
 
 from salt.data import rle
 from salt.data.tiles import Tiles
-from salt.data.unlabelled import PseudoLabels, Unlabelled, joined
+from salt.data.unlabelled import LabelTable, Unlabelled, joined
 from salt.runs.stacks import as_stack
 
 IDS = ["a", "b", "c"]
@@ -23,7 +23,7 @@ def made(sizes):
         for f in (1, 0)
         for i in reversed(IDS)
     ]
-    return tiles, masks, Unlabelled(tiles, PseudoLabels("folds", "tiles", pd.DataFrame(rows)))
+    return tiles, masks, Unlabelled(tiles, LabelTable("folds", "tiles", pd.DataFrame(rows)))
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
