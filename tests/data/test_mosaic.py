@@ -9,7 +9,7 @@ import pytest
 from salt.data import links, mosaic
 from salt.data.borders import Borders, learn
 from salt.data.synthetic import cut_lines
-from salt.data.tgs import TILE_SIZE
+from salt.data.tgs import TILE_SIZE, read_dataset
 
 
 def cut(seed, n_lines=6, rows=5, columns=8, held_back=0.1):
@@ -61,6 +61,29 @@ def test_places_are_those_in_the_line(found):
     assert sizes.is_monotonic_decreasing and (sizes.index == np.arange(len(sizes))).sum() >= 6  # the largest first
     assert result.places.index.tolist() == list(range(len(places)))
     assert (result.places["confidence"][result.places["mosaic"].isin(sizes.index[sizes == 1])] == 0).all()
+
+
+def quarters(images):
+    """The four quarters of each tile, each with its grey levels stretched by itself; and where each lies."""
+    half, tiles, places = TILE_SIZE // 2, [], []
+    for i, image in enumerate(images):
+        for row, column in np.ndindex(2, 2):
+            part = image[row * half :, column * half :][:half, :half].astype(float)
+            part = (part - part.min()) * 255 / max(np.ptp(part), 1)
+            tiles.append(part.round().astype(np.uint8))
+            places.append((i, row, column))
+    return np.stack(tiles), places
+
+
+def test_quarters_of_real_tiles_are_put_together(tgs):
+    tiles = read_dataset(tgs).train.images
+    images, places = quarters(tiles[np.random.default_rng(0).permutation(len(tiles))[:1500]])
+    true, linked = true_pairs(places), set(mosaic.neighbours(mosaic.find_mosaics(images).places))
+    after, before = {(i, name): j for i, j, name in true}, {(j, name): i for i, j, name in true}
+    # a link to a quarter of another tile may be true, unless it stands where the tile itself goes on
+    known = {(i, j, name) for i, j, name in linked if (i, name) in after or (j, name) in before}
+    assert len(known & true) / len(known) >= 0.99
+    assert len(linked & true) / len(true) >= 0.75
 
 
 def test_tiles_that_are_no_neighbours_stay_alone():
