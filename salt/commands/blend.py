@@ -3,15 +3,21 @@
 import logging
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from salt.commands.common import make_parser, messages
 from salt.runs.files import locked, read_json, write_json, write_text
 from salt.runs.results import read_tiles, write_results
 from salt.runs.rundir import BLEND, RunDir
+
+if TYPE_CHECKING:  # at run time it is imported when it is needed, for it brings torch
+    from salt.inference.blend import Member
 
 
 def main() -> None:
@@ -62,9 +68,15 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
         write_json(out / "environment.json", read_json(first.path / "environment.json", "data_sha256"))
         shutil.copyfile(first.path / "folds.csv", out / "folds.csv")
         write_results(out, np.array(first.ids), probabilities, result.table, score)
+    return in_words(out, members, weights, score["map"])
+
+
+def in_words(out: Path, members: "Sequence[Member]", weights: NDArray[np.float64], score: float) -> str:
+    """Weights and scores of the runs, the score of the blend in `out`, and whether one run alone scores more."""
     lines = [f"{w:5.2f}  {m.path}  (map {m.score['map']:.4f})" for w, m in zip(weights, members, strict=True)]
-    lines.append(f"{out}: out-of-fold map {score['map']:.4f}; salt-submit {out} writes its submission")
-    return "\n".join(lines)
+    best = max(members, key=lambda member: float(member.score["map"]))
+    more = f", less than {best.path} alone" if best.score["map"] > score else ""
+    return "\n".join([*lines, f"{out}: out-of-fold map {score:.4f}{more}; salt-submit {out} writes its submission"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -62,6 +64,13 @@ def test_weights_have_the_least_cross_entropy():
     shares = np.linspace(0, 1, 201)
     best = shares[np.argmin([cross_entropy(share) for share in shares])]
     assert blend.choose_weights(stacks[:2], masks)[0] == pytest.approx(best, abs=0.05)
+
+
+@pytest.mark.parametrize(("score", "says"), [(0.75, "map 0.7500, less than b alone;"), (0.85, "map 0.8500;")])
+def test_a_blend_that_scores_less_than_one_of_its_runs_says_so(score, says):
+    members = [SimpleNamespace(path=Path(name), score={"map": value}) for name, value in (("a", 0.7), ("b", 0.8))]
+    text = command.in_words(Path("ab"), members, np.array([0.4, 0.6]), score)
+    assert "0.60  b  (map 0.8000)" in text and says in text
 
 
 def test_weights_and_threshold_of_a_fold_ignore_its_tiles():
