@@ -36,8 +36,8 @@ ROUNDS = 5
 
 TEXT = """# Mechanisms
 
-Every option of every group. This page is written by `make docs` from the headers of the YAML files in `configs/`;
-parameters and times were measured by it on {machine}.
+Every option of the groups that make a network and its training. This page is written by `make docs` from the headers of
+the YAML files in `configs/`; parameters and times were measured by it on {machine}.
 
 *Parameters*: of the whole network. *Step*: time of a training step (augmentation, forward, loss, backward, optimizer,
 average) relative to the baseline measured in turn with it, median of {rounds}; it varies by about a tenth; of

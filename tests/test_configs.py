@@ -13,13 +13,12 @@ from salt.training.setup import build_optimizer
 ROOT = Path(__file__).parents[1]
 MECHANISMS = (
     *("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision"),
-    *("loss", "augment", "optimizer", "schedule", "resolution", "averaging"),
+    *("loss", "augment", "optimizer", "schedule", "resolution", "averaging", "semi-supervised"),
 )
 OPTIONS = [(group, option) for group in MECHANISMS for option in options(group)]
-SEMI = [("semi-supervised", option) for option in options("semi-supervised")]  # not a network's part: docs/trust.md
 
 
-@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *SEMI])
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_header_has_a_sentence_a_paper_and_what_to_expect(group, option):
     lines = [line for line in (CONFIGS / group / f"{option}.yaml").read_text().splitlines() if line.startswith("#")]
     lines = [line.removeprefix("# ") for line in lines if not line.startswith("# @package")]
@@ -35,7 +34,7 @@ def test_the_pages_list_every_option(group, option):
     assert f"| `{option}` |" in section, "run `make docs`"
 
 
-@pytest.mark.parametrize(("group", "option"), [*OPTIONS, *SEMI])
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_the_readme_lists_every_option(group, option):
     row = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{group}` |"))
     assert f"`{option}`" in row
