@@ -40,10 +40,11 @@ Every option of the groups that make a network and its training. This page is wr
 the YAML files in `configs/`; parameters and times were measured by it on {machine}.
 
 *Parameters*: of the whole network. *Step*: time of a training step (augmentation, forward, loss, backward, optimizer,
-average) relative to the baseline measured in turn with it, median of {rounds}; it varies by about a tenth; of
-`resolution` a step of the first epoch. The baseline
-is ResNet18 at 128 pixels with a U-Net, BCE, AdamW, and `none` elsewhere: {parameters:.1f} M parameters, {seconds:.2f} s
-for 16 tiles. A group is chosen by `group=option`, a setting inside it by
+average) relative to the baseline measured in turn with it, median of {rounds}; of `resolution` a step of the first
+epoch. It varies by about a tenth from time to time, and by more from one kind of CPU to another: EfficientNet-B0 took
+twice the baseline's time on an Intel Xeon with AMX, with an earlier version of Salt. The baseline is ResNet18 at 128
+pixels with a U-Net, BCE, AdamW, and `none` elsewhere: {parameters:.1f} M parameters, {seconds:.2f} s for 16 tiles.
+A group is chosen by `group=option`, a setting inside it by
 `group.setting=value` (for deep-supervision: `deep_supervision.setting=value`).
 """
 
@@ -174,6 +175,8 @@ def machine() -> str:
     if runtime.device.type == "cpu" and info.is_file():
         names = [line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
         name = names[0] if names else name
+    if runtime.device.type == "cpu":
+        name = f"{name} ({torch.backends.cpu.get_cpu_capability()})"
     dtype = str(runtime.dtype).removeprefix("torch.")
     threads = torch.get_num_threads()
     return f"{name}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__.partition('+')[0]}, {dtype}"

@@ -75,7 +75,8 @@ def in_words(out: Path, members: "Sequence[Member]", weights: NDArray[np.float64
     """Weights and scores of the runs, the score of the blend in `out`, and whether one run alone scores more."""
     lines = [f"{w:5.2f}  {m.path}  (map {m.score['map']:.4f})" for w, m in zip(weights, members, strict=True)]
     best = max(members, key=lambda member: float(member.score["map"]))
-    more = f", less than {best.path} alone" if best.score["map"] > score else ""
+    less = best.score["map"] - score
+    more = f", {less:.4f} less than {best.path} alone (salt-compare tells if that is resolved)" if less >= 5e-5 else ""
     return "\n".join([*lines, f"{out}: out-of-fold map {score:.4f}{more}; salt-submit {out} writes its submission"])
 
 

@@ -66,7 +66,7 @@ def test_weights_have_the_least_cross_entropy():
     assert blend.choose_weights(stacks[:2], masks)[0] == pytest.approx(best, abs=0.05)
 
 
-@pytest.mark.parametrize(("score", "says"), [(0.75, "map 0.7500, less than b alone;"), (0.85, "map 0.8500;")])
+@pytest.mark.parametrize(("score", "says"), [(0.75, "map 0.7500, 0.0500 less than b alone ("), (0.85, "map 0.8500;")])
 def test_a_blend_that_scores_less_than_one_of_its_runs_says_so(score, says):
     members = [SimpleNamespace(path=Path(name), score={"map": value}) for name, value in (("a", 0.7), ("b", 0.8))]
     text = command.in_words(Path("ab"), members, np.array([0.4, 0.6]), score)
