@@ -172,11 +172,10 @@ def machine() -> str:
     runtime = choose_runtime(composed([]).trainer)
     name = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.machine()
     info = Path("/proc/cpuinfo")
-    if runtime.device.type == "cpu" and info.is_file():
-        names = [line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = names[0] if names else name
     if runtime.device.type == "cpu":
-        name = f"{name} ({torch.backends.cpu.get_cpu_capability()})"
+        lines = info.read_text().splitlines() if info.is_file() else []
+        names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+        name = f"{names[0] if names else name} ({torch.backends.cpu.get_cpu_capability()})"
     dtype = str(runtime.dtype).removeprefix("torch.")
     threads = torch.get_num_threads()
     return f"{name}, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__.partition('+')[0]}, {dtype}"
