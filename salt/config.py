@@ -23,11 +23,10 @@ Place = Annotated[str, AfterValidator(expanduser)]  # a path; few shells replace
 # Old places of classes: runs of earlier versions and a user's YAML files may name them there.
 MOVED = {
     **{f"salt.averaging.{name}": f"salt.training.averaging.{name}" for name in ("Last", "EMA", "SWA")},
-    "salt.schedule.cosine": "salt.training.schedule.cosine",
-    "salt.schedule.CosineRestarts": "salt.training.schedule.CosineRestarts",
-    "salt.schedule.onecycle": "salt.training.schedule.onecycle",
-    "salt.schedule.poly": "salt.training.schedule.poly",
-    "salt.schedule.Plateau": "salt.training.schedule.Plateau",
+    **{
+        f"salt.schedule.{name}": f"salt.training.schedule.{name}"
+        for name in ("cosine", "CosineRestarts", "onecycle", "poly", "Plateau")
+    },
     "salt.losses.combine.Step": "salt.losses.combine.StepChange",
     "salt.losses.combine.Linear": "salt.losses.combine.LinearChange",
     "salt.models.supervision.Supervision": "salt.models.supervision.NoDeepSupervision",
@@ -105,6 +104,7 @@ class Data(Section):
     # height and width in pixels of what the network is trained on; null: the images' own, or input.size
     tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None
     amplitudes: Amplitudes
+    nodata: float | None = Field(default=None, allow_inf_nan=False)  # amplitude that marks missing pixels
     constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
     synthetic: Synthetic | None
 

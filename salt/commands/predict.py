@@ -27,6 +27,12 @@ def main() -> None:
             "files", type=Path, nargs="+", metavar="FILE", help="PNG, TIFF, JPEG, NPY, SEG-Y, or folders"
         )
         parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="where the results are written")
+        parser.add_argument(
+            "--nodata",
+            type=float,
+            metavar="VALUE",
+            help="amplitude that marks missing pixels (default: as in the run's data)",
+        )
         parser.add_argument("--depth", type=float, help="survey depth in feet, for a network that sees it")
         parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
         parser.add_argument("--batch-size", type=int, help="windows predicted at once (default: as in training)")
@@ -43,7 +49,13 @@ def main() -> None:
         with locked(arguments.out, "predict"):
             claim(arguments.out, arguments.run)
             failed = predict_all(
-                arguments.run, files, arguments.out, arguments.device, arguments.batch_size, arguments.depth
+                arguments.run,
+                files,
+                arguments.out,
+                arguments.device,
+                arguments.batch_size,
+                arguments.depth,
+                arguments.nodata,
             )
         if failed:
             sys.exit(f"salt-predict: {failed} of {len(files)} files failed")
@@ -100,10 +112,17 @@ def claim(out: Path, run: Path) -> None:
 
 
 def predict_all(
-    run: Path, files: list[Path], out: Path, device: str, batch_size: int | None, depth: float | None
+    run: Path,
+    files: list[Path],
+    out: Path,
+    device: str,
+    batch_size: int | None,
+    depth: float | None,
+    nodata: float | None,
 ) -> int:
     """Predict the files that are not done yet, and write the table of all masks; returns how many failed."""
     from salt.data import rle
+    from salt.data.amplitudes import Scaling, outlier_advice
     from salt.inference.files import read, write
     from salt.scoring.metrics import is_salt
 
@@ -117,10 +136,13 @@ def predict_all(
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         assert model is not None
         try:
-            grey = model.grey(read(path)[None])[0]
-            probability = model.predict(grey, depth, progress=True)
+            scaling = model.scaling if nodata is None else Scaling(model.scaling.amplitudes, nodata)
+            grey = scaling(read(path))
+            if grey.outlier is not None:
+                tqdm.write(f"{path}: {outlier_advice(grey.outlier, '--nodata')}", file=sys.stderr)
+            probability = model.predict_grey([grey], depth, progress=True)[0]
             mask = is_salt(probability, model.threshold)
-            write(path, out, grey, probability, mask)
+            write(path, out, grey.levels, probability, mask)
             done[path] = rle.encode(mask)
         except ValueError as error:
             failed += 1

@@ -96,7 +96,7 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
     from salt.data.folds import read_folds
     from salt.inference.pseudo import THRESHOLD, confidence
     from salt.reporting.scores import read_held_out
-    from salt.runs.stacks import as_stack, set_to_zero, sizes_of
+    from salt.runs.stacks import as_stack, sizes_of
     from salt.scoring.metrics import count_pixels, is_salt, score_counts
 
     assert tiles.masks is not None
@@ -105,8 +105,7 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
         held_out = np.flatnonzero(folds == fold)
         masks = tiles.masks[held_out]
         p = read_held_out(directory.fold(fold), [tiles.ids[i] for i in held_out], sizes_of(masks))
-        if config.data.constant_tiles == "empty":
-            set_to_zero(p, tiles.constant[held_out])
+        tiles.empty_unseen(p, held_out, config.data.constant_tiles)
         sure = confidence(p, as_stack([is_salt(image, THRESHOLD) for image in p]))
         scores = score_counts(*count_pixels(p, masks, np.array([THRESHOLD])))[:, 0]
         parts.append(pd.DataFrame({"confidence": sure, "score": scores}))

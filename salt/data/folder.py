@@ -1,19 +1,22 @@
 """One's own data: a folder of images and masks with the same names, of any size and usual format."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from joblib import cpu_count
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salt.config import Amplitudes
 from salt.data import image, rle
+from salt.data.amplitudes import Grey, Scaling, find_range, outlier_advice
 from salt.data.archive import WANTED, Folder
-from salt.data.png import to_mask
+from salt.data.png import salt_value, several_values, to_mask
 from salt.data.tgs import SHOWN, depths_of, read_table
 from salt.data.tiles import Dataset, Tiles
 from salt.machine import distributed
@@ -21,10 +24,12 @@ from salt.runs.stacks import Stack, as_stack, sizes_of
 
 SAMPLED = 10_000  # pixels of each image from which the survey's percentiles are taken
 
+log = logging.getLogger("salt")
+
 Files = dict[str, Path]  # by id, which is the name without its extension
 
 
-def read_folder(root: Path, amplitudes: Amplitudes) -> Dataset:
+def read_folder(root: Path, scaling: Scaling) -> Dataset:
     """Read and check a folder.
 
     Raises:
@@ -37,34 +42,50 @@ def read_folder(root: Path, amplitudes: Amplitudes) -> Dataset:
     truth = read_table(source, "train.csv", ["id", "rle_mask"]) if "train.csv" in source.names else None
     ids = list(images) if truth is None else in_order_of(truth, images, root)
 
-    limits = amplitudes.limits
-    if amplitudes.per == "survey" and limits is None:
-        limits = survey_range([*images.values(), *test.values()], amplitudes.pair)
-    grey = grey_reader(amplitudes, limits)
-    train_images = decode_all([images[i] for i in ids], grey, "images")
-    train_masks = decode_all([masks[i] for i in ids], to_mask, "masks")
-    check_sizes(root, ids, masks, train_images, train_masks)
+    scaling = with_survey_range(scaling, [*images.values(), *test.values()])
+    train = read_tiles(source, {i: images[i] for i in ids}, scaling, "images")
+    train_masks = read_masks([masks[i] for i in ids])
+    check_sizes(root, ids, masks, train.images, train_masks)
     if truth is not None:
         check_runs(truth, train_masks, root)
-    test_ids = list(test)
-    test_images = decode_all([test[i] for i in test_ids], grey, "test images") if test else train_images[:0]
-    depths = [read_depths(source, part) for part in (ids, test_ids)]
-    train = Tiles(ids, train_images, train_masks, depths[0])
-    return Dataset(train, Tiles(test_ids, test_images, None, depths[1]), limits)
+    nothing = Tiles([], train.images[:0], None, train.depths[:0])
+    test_tiles = read_tiles(source, test, scaling, "test images") if test else nothing
+    return Dataset(replace(train, masks=train_masks), test_tiles, scaling.amplitudes.limits)
 
 
-def read_images(folder: Path, amplitudes: Amplitudes) -> Tiles:
+def read_images(folder: Path, scaling: Scaling) -> Tiles:
     """The images without a mask of a folder: those in test/images or test, or else those that lie in it.
 
     Raises:
         ValueError: there are none, or one does not decode.
     """
     files = list_files(test_folder(folder) if test_folder(folder).is_dir() else folder)
-    limits, ids = amplitudes.limits, list(files)
-    if amplitudes.per == "survey" and limits is None:
-        limits = survey_range(list(files.values()), amplitudes.pair)
-    images = decode_all(list(files.values()), grey_reader(amplitudes, limits), "images")
-    return Tiles(ids, images, None, read_depths(Folder(folder), ids))
+    return read_tiles(Folder(folder), files, with_survey_range(scaling, list(files.values())), "images")
+
+
+def read_tiles(source: Folder, files: Files, scaling: Scaling, title: str) -> Tiles:
+    """Read images as tiles without masks, and warn of what may be wrong with their amplitudes."""
+    greys: list[Grey] = read_all(list(files.values()), scaling, title)
+    odd = [(path, grey.outlier) for path, grey in zip(files.values(), greys, strict=True) if grey.outlier is not None]
+    if odd:
+        path, value = odd[0]
+        log.warning("%s: %s (%d of %d %s)", path, outlier_advice(value), len(odd), len(greys), title)
+    missing = as_stack([grey.missing for grey in greys]) if any(grey.missing.any() for grey in greys) else None
+    ids = list(files)
+    return Tiles(ids, as_stack([grey.levels for grey in greys]), None, read_depths(source, ids), missing)
+
+
+def read_masks(files: list[Path]) -> Stack:
+    """Read masks (N H W) with the values 0 and 1, and warn if salt has another value in some than in others."""
+    pixels: list[tuple[NDArray[np.uint8], float | None]] = read_all(
+        files, lambda p: (to_mask(p), salt_value(p)), "masks"
+    )
+    values = {
+        value: path for (_, value), path in zip(reversed(pixels), reversed(files), strict=True) if value is not None
+    }
+    if len(values) > 1:
+        log.warning("masks: %s", several_values({value: path.name for value, path in values.items()}))
+    return as_stack([mask for mask, _ in pixels])
 
 
 def test_folder(root: Path) -> Path:
@@ -115,26 +136,36 @@ def in_order_of(truth: pd.DataFrame, images: Files, root: Path) -> list[str]:
     return list(truth.index)
 
 
-def grey_reader(amplitudes: Amplitudes, limits: image.Range | None) -> Callable[[image.Array], Any]:
-    """What makes grey values of pixels: by the survey's range, or by each image's own."""
-    if limits is not None:
-        return lambda pixels: image.to_grey(pixels, limits)
-    return lambda pixels: image.to_grey(pixels, image.find_range(pixels, amplitudes.pair))
+def with_survey_range(scaling: Scaling, files: list[Path]) -> Scaling:
+    """Return the scaling with the range of all images together, if it asks for the survey's; 8-bit images have none.
 
-
-def survey_range(files: list[Path], percentiles: image.Range) -> image.Range | None:
-    """The amplitudes at two percentiles of all images together; None if all have eight bits."""
+    Raises:
+        ValueError: the images have several types of samples, whose amplitudes cannot be compared.
+    """
+    amplitudes = scaling.amplitudes
+    if amplitudes.per == "image" or amplitudes.limits is not None:
+        return scaling
 
     def sample(pixels: image.Array) -> image.Array:
-        return np.random.default_rng(0).choice(pixels.ravel(), SAMPLED)
+        known = scaling.split(pixels)[1]
+        return np.random.default_rng(0).choice(known, SAMPLED) if known.size else known
 
-    parts = [part for part in read_all(files, sample, "amplitudes") if part.dtype != np.uint8]
-    return image.find_range(np.concatenate(parts), percentiles) if parts else None
+    parts = read_all(files, sample, "amplitudes")
+    kinds = {kind_of(part): path for path, part in zip(reversed(files), reversed(parts), strict=True)}
+    if len(kinds) > 1:
+        found = ", ".join(f"{kind} ({path.name})" for kind, path in kinds.items())
+        raise ValueError(
+            f"data.amplitudes.per=survey: the images have several types of samples, {found}; expected one, or per=image"
+        )
+    if "uint8" in kinds:
+        return scaling
+    limits = list(find_range(np.concatenate(parts), amplitudes.pair))
+    return Scaling(amplitudes.model_copy(update={"range": limits}), scaling.nodata)
 
 
-def decode_all(files: list[Path], convert: Callable[[image.Array], Any], title: str) -> Stack:
-    """Decode image files into one array."""
-    return as_stack(read_all(files, convert, title))
+def kind_of(samples: image.Array) -> str:
+    """Return the type of samples, one for floats of all widths."""
+    return "float" if samples.dtype.kind == "f" else str(samples.dtype)
 
 
 def read_all(files: list[Path], convert: Callable[[image.Array], Any], title: str) -> list[Any]:

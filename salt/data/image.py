@@ -1,4 +1,4 @@
-"""Image files of any usual kind as one channel of numbers, and their amplitudes as grey values."""
+"""Image files of any usual kind as one channel of numbers."""
 
 import io
 import warnings
@@ -14,7 +14,6 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # they
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG", ".npy": "NPY"}
 SMALLEST = 32  # pixels, the shorter side of an image to train on: an encoder halves it five times
 Array = NDArray[np.generic]
-Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
 
 
 def decode(name: str, data: bytes, smallest: int = SMALLEST) -> Array:
@@ -34,9 +33,10 @@ def decode(name: str, data: bytes, smallest: int = SMALLEST) -> Array:
         pixels = one_channel(decode_npy(data) if kind == "NPY" else decode_by_pillow(data, kind))
     if min(pixels.shape) < smallest:
         raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {smallest} or more on both sides")
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        n = np.count_nonzero(~np.isfinite(pixels))
-        raise ValueError(f"has {n} pixels that are no finite numbers (NaN or infinite); fill them first")
+    if pixels.dtype.kind == "f" and np.isinf(pixels).any():
+        raise ValueError(
+            f"has {np.count_nonzero(np.isinf(pixels))} infinite pixels, expected numbers, or NaN for missing"
+        )
     return pixels
 
 
@@ -81,19 +81,3 @@ def one_channel(pixels: Array) -> Array:
     if pixels.ndim != 2:
         raise ValueError(f"has the shape {pixels.shape}, expected two dimensions: samples down, traces to the right")
     return pixels
-
-
-def to_grey(pixels: Array, limits: Range | None) -> NDArray[np.uint8]:
-    """Grey values 0-255 (H W) of amplitudes; those outside the limits become 0 and 255. Eight bits stay as they are."""
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8)
-    assert limits is not None
-    low, high = limits
-    scaled = (pixels.astype(np.float64) - low) / ((high - low) or 1.0)  # equal in an image of one amplitude
-    return np.asarray((255 * scaled.clip(0, 1)).round().astype(np.uint8))
-
-
-def find_range(pixels: Array, percentiles: Range) -> Range:
-    """The amplitudes at two percentiles."""
-    low, high = np.percentile(pixels.astype(np.float64), percentiles).tolist()
-    return low, high

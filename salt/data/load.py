@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from salt.config import RunConfig
+from salt.data.amplitudes import Scaling
 from salt.data.folder import read_folder, read_images
 from salt.data.synthetic import ensure_synthetic, holds_synthetic
 from salt.data.tgs import read_dataset
@@ -36,7 +37,7 @@ def read_unlabelled(config: RunConfig, data: Dataset, folder: Path) -> Tiles:
     if not folder.exists():
         raise ValueError(f"data.unlabelled: there is no folder {folder}")
     if config.data.layout == "folder":
-        return read_images(folder, settled(config, data).data.amplitudes)
+        return read_images(folder, Scaling.of(settled(config, data).data))
     cache = Path(config.data.cache, "unlabelled") if config.data.cache else None  # the other one is of the run's data
     return read_dataset(folder, cache).test
 
@@ -59,7 +60,7 @@ def load_data(config: RunConfig) -> Dataset:
 def read(config: RunConfig, root: Path) -> Dataset:
     """The data set in a folder, in the layout that the config names."""
     if config.data.layout == "folder":
-        return read_folder(root, config.data.amplitudes)
+        return read_folder(root, Scaling.of(config.data))
     return read_dataset(root, Path(config.data.cache) if config.data.cache else None)
 
 

@@ -77,9 +77,25 @@ def to_mask(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
     Raises:
         ValueError: it has more than one value besides 0.
     """
+    pixels = np.asarray(pixels)  # of a masked array all values: a mask may be tagged with a value for "no data"
     salt = pixels != 0
     found = pixels[salt]
     if found.size and (found != found[0]).any():
         values = np.unique(pixels)
         raise ValueError(f"has {len(values)} values {values[:5].tolist()}, expected 0 and one other")
     return salt.astype(np.uint8)
+
+
+def salt_value(pixels: NDArray[np.generic]) -> float | None:
+    """Return the value of salt in a mask, or None if it has none; white is 255 for any number of bits."""
+    values = np.asarray(pixels)
+    value = float(values.max())
+    if values.dtype.kind == "u" and value == np.iinfo(values.dtype).max:
+        return 255.0
+    return value or None
+
+
+def several_values(examples: dict[float, str]) -> str:
+    """Return what to say of masks in which salt has different values, of which each has an example."""
+    found = ", ".join(f"{value:g} ({name})" for value, name in sorted(examples.items()))
+    return f"different values stand for salt: {found}; one of them may be something else"

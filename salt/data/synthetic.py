@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from salt.config import Amplitudes
 from salt.data import rle
-from salt.data.image import find_range, to_grey
+from salt.data.amplitudes import Scaling
 from salt.data.tgs import TILE_SIZE
 
 MARKER = "synthetic.json"  # in the folder, last written: what it holds
@@ -174,6 +175,7 @@ def cut_lines(
     A share of the tiles is held back, the others are shuffled. The table's columns: mosaic (the line), row, column.
     """
     tiles, masks, places = [], [], []
+    scaling = Scaling(Amplitudes(per="image", percentiles=list(STRETCH), range=None))
     for line in range(n):
         amplitudes, mask = make_line(rng, (rows * TILE_SIZE, columns * TILE_SIZE), n_bodies=2)
         for row, column in itertools.product(range(rows), range(columns)):
@@ -181,7 +183,7 @@ def cut_lines(
                 continue
             y, x = row * TILE_SIZE, column * TILE_SIZE
             tile = amplitudes[y : y + TILE_SIZE, x : x + TILE_SIZE]
-            tiles.append(to_grey(tile, find_range(tile, STRETCH)))
+            tiles.append(scaling(tile).levels)
             masks.append(mask[y : y + TILE_SIZE, x : x + TILE_SIZE])
             places.append((line, row, column))
     order = rng.permutation(len(tiles))

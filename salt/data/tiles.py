@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.runs.stacks import Size, Stack, sizes_of
+from salt.runs.stacks import Size, Stack, set_to_zero, sizes_of
 
 if TYPE_CHECKING:
     from salt.data.unlabelled import Unlabelled
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class Tiles:
     """N images (grey 0-255, uint8), masks (0 or 1, uint8; None for the test set) and depths (N, feet; NaN: not known).
 
-    Images and masks are arrays (N H W), or (N) of arrays (H W) where the sizes differ.
+    Images and masks are arrays (N H W), or (N) of arrays (H W) where the sizes differ. `missing` tells the pixels whose
+    amplitude is not known (None: there are none); the images hold a neutral grey there.
     """
 
     ids: list[str]
     images: Stack
     masks: Stack | None
     depths: NDArray[np.float64]
+    missing: Stack | None = None
 
     @cached_property
     def constant(self) -> NDArray[np.bool_]:
@@ -44,10 +46,21 @@ class Tiles:
         counts = [max(1, round(image.size / math.prod(size))) for image in self.images]
         return np.repeat(np.arange(len(counts)), counts)
 
+    def empty_unseen(self, probabilities: Stack, positions: NDArray[np.int64], constant_tiles: str) -> None:
+        """Set probabilities (N H W) of the tiles at N positions to zero where nothing is seen.
+
+        That is at missing pixels and, with `constant_tiles` "empty", in tiles of one grey value.
+        """
+        if constant_tiles == "empty":
+            set_to_zero(probabilities, self.constant[positions])
+        if self.missing is not None:
+            for probability, position in zip(probabilities, positions, strict=True):
+                probability[self.missing[position]] = 0
+
     def digest(self) -> str:
-        """SHA-256 of ids, images, masks and depths, to recognise changed data."""
+        """SHA-256 of ids, images, masks, depths and missing pixels, to recognise changed data."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
-        for stack in (self.images, self.masks):
+        for stack in (self.images, self.masks, self.missing):
             for image in () if stack is None else stack:
                 digest.update(np.ascontiguousarray(image).data)
         if self.images.dtype == object:  # else the number of bytes tells the size

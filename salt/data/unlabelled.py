@@ -1,7 +1,7 @@
 """Tiles without a mask that training uses, and the masks that networks of another run predicted for them."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,11 +75,13 @@ class Unlabelled:
         tiles = self.tiles
         if self.labels is None:
             empty = as_stack([np.zeros_like(image) for image in tiles.images])
-            return Tiles(tiles.ids, tiles.images, empty, tiles.depths)
+            return replace(tiles, masks=empty)
         rows = self.labels.confident(fold, least)
         at = pd.Index(tiles.ids).get_indexer(pd.Index(rows["id"])).astype(np.int64)
         images = tiles.images[at]
-        return Tiles(rows["id"].tolist(), images, self.labels.masks(rows, sizes_of(images)), tiles.depths[at])
+        masks = self.labels.masks(rows, sizes_of(images))
+        missing = None if tiles.missing is None else tiles.missing[at]
+        return Tiles(rows["id"].tolist(), images, masks, tiles.depths[at], missing)
 
 
 def joined(first: Tiles, second: Tiles) -> Tiles:
@@ -90,7 +92,16 @@ def joined(first: Tiles, second: Tiles) -> Tiles:
         joined_stacks(first.images, second.images),
         joined_stacks(first.masks, second.masks),
         np.concatenate([first.depths, second.depths]),
+        joined_missing(first, second),
     )
+
+
+def joined_missing(first: Tiles, second: Tiles) -> Stack | None:
+    """Return the missing pixels of two sets of tiles; None if neither has any."""
+    if first.missing is None and second.missing is None:
+        return None
+    parts = [np.zeros_like(t.images, dtype=np.bool_) if t.missing is None else t.missing for t in (first, second)]
+    return joined_stacks(*parts)
 
 
 def joined_stacks(first: Stack, second: Stack) -> Stack:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 from salt.config import RunConfig
+from salt.data.amplitudes import Grey, Scaling
 from salt.data.tiles import Tiles
 from salt.inference.model import Model
 from salt.inference.submission import origin_of
@@ -169,13 +170,19 @@ class Blend:
         parts = [np.float32(weight) * model.predict(images, depth, progress) for weight, model in self.members]
         return np.asarray(sum(parts[1:], parts[0]))
 
+    def predict_grey(self, greys: Sequence[Grey], depth: float | None = None, progress: bool = False) -> Stack:
+        """Return probabilities (N H W) of images that are scaled already, see `Model.predict_grey`."""
+        parts = [np.float32(weight) * model.predict_grey(greys, depth, progress) for weight, model in self.members]
+        return sum(parts[1:], parts[0])
+
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
         """Where there is salt: where `predict` is above `threshold`."""
         return is_salt(self.predict(images, depth), self.threshold)
 
-    def grey(self, array: NDArray[Any]) -> NDArray[np.uint8]:
-        """Grey levels 0-255 of images (N H W), as the first run's data."""
-        return self.members[0][1].grey(array)
+    @property
+    def scaling(self) -> Scaling:
+        """How amplitudes become grey values: as in the first run, whose data is that of all."""
+        return self.members[0][1].scaling
 
     def predict_tiles(self, tiles: Tiles, positions: NDArray[np.int64]) -> Stack:
         """Probabilities (N H W, or N arrays) of the tiles of a data set at N positions."""

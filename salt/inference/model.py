@@ -1,6 +1,8 @@
 """A finished run as one object that predicts images of any size."""
 
 import copy
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from salt.config import RunConfig, check_config
-from salt.data.image import find_range, to_grey
+from salt.data.amplitudes import Grey, Scaling, outlier_advice
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import predict
 from salt.machine.device import choose_runtime
 from salt.network import Network, build_network
 from salt.runs.rundir import RunDir, weight_files
-from salt.runs.stacks import Stack, set_to_zero
+from salt.runs.stacks import Stack, as_stack
 from salt.runs.weights import load_weights
 from salt.scoring.metrics import is_salt
+
+log = logging.getLogger("salt")
 
 
 class Model:
@@ -33,6 +37,7 @@ class Model:
         self.config = with_trainer(directory.read_config(), device, batch_size)
         score = directory.read_score(self.config.data.n_folds)
         self.threshold = float(score["threshold"])
+        self.scaling = Scaling.of(self.config.data)
         self.runtime = choose_runtime(self.config.trainer)
         network = build_network(self.config, self.runtime)
         self.networks = []  # one for each file of weights, which stay as they are: so threads do not disturb each other
@@ -46,14 +51,15 @@ class Model:
         """Probability of salt for each pixel, in the shape of the images: the mean over folds, snapshots and mirroring.
 
         Numbers of 8 bits are grey levels; others are amplitudes, which are scaled as in the run's data (each image by
-        its own percentiles, or all by the survey's range). `depth` is the survey depth in feet, for a network that
-        sees it. `progress` draws a bar on a terminal.
+        its own percentiles, or all by the survey's range). Where an amplitude is missing (NaN, masked in a masked
+        array, or the run's data.nodata) the probability is 0. `depth` is the survey depth in feet, for a network
+        that sees it. `progress` draws a bar on a terminal.
 
         Raises:
-            ValueError: the images are not arrays of finite real numbers (H W) or (N H W), or are in colours (the last
-                side is 3 or 4), or the depth is missing.
+            ValueError: the images are not arrays of real numbers (H W) or (N H W), hold infinite ones, are in colours
+                (the last side is 3 or 4), or the depth is missing.
         """
-        array = np.asarray(images)
+        array = np.ma.asanyarray(images) if np.ma.isMaskedArray(images) else np.asarray(images)
         if array.ndim == 3 and array.shape[2] in (3, 4):
             raise ValueError(
                 f"an array of the shape {array.shape} looks like one image in colours, expected grey (H W)"
@@ -65,15 +71,28 @@ class Model:
                 f"an array of the shape {array.shape} and the type {array.dtype}, expected real numbers in two "
                 "dimensions (H W) or three (N H W)"
             )
+        greys = [self.scaling(image) for image in (array if array.ndim == 3 else array[None])]
+        for number, grey in enumerate(greys):
+            if grey.outlier is not None:
+                log.warning("image %d: %s", number, outlier_advice(grey.outlier))
+        probabilities = self.predict_grey(greys, depth, progress)
+        return probabilities if array.ndim == 3 else probabilities[0]
+
+    def predict_grey(self, greys: Sequence[Grey], depth: float | None = None, progress: bool = False) -> Stack:
+        """Return probabilities (N H W) of images that are scaled already, see `predict`.
+
+        Raises:
+            ValueError: the depth is missing.
+        """
         if depth is None and self.config.input.channels == "depth_z":
             raise ValueError("this network sees the depth in the survey: give depth=..., in feet")
-        grey = self.grey(array if array.ndim == 3 else array[None])
-        depths = np.full(len(grey), np.nan if depth is None else depth)
-        tiles = Tiles([str(i) for i in range(len(grey))], grey, None, depths)
-        probabilities = self.predict_tiles(tiles, np.arange(len(grey)), progress)
-        if self.config.data.constant_tiles == "empty":
-            set_to_zero(probabilities, tiles.constant)
-        return probabilities if array.ndim == 3 else probabilities[0]
+        depths = np.full(len(greys), np.nan if depth is None else depth)
+        stacks = [as_stack([getattr(grey, part) for grey in greys]) for part in ("levels", "missing")]
+        tiles = Tiles([str(i) for i in range(len(greys))], stacks[0], None, depths, stacks[1])
+        positions = np.arange(len(greys))
+        probabilities = self.predict_tiles(tiles, positions, progress)
+        tiles.empty_unseen(probabilities, positions, self.config.data.constant_tiles)
+        return probabilities
 
     def predict_tiles(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
         """Probabilities (N H W, or N arrays) of the tiles of a data set at N positions."""
@@ -89,15 +108,6 @@ class Model:
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
         """Where there is salt: where `predict` is above `threshold`, of the run."""
         return is_salt(self.predict(images, depth), self.threshold)
-
-    def grey(self, array: NDArray[Any]) -> NDArray[np.uint8]:
-        """Grey levels 0-255 of images (N H W), scaled as the run's data was."""
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(
-                f"{np.count_nonzero(~np.isfinite(array))} of the amplitudes are no finite numbers; fill them first"
-            )
-        amplitudes = self.config.data.amplitudes
-        return np.stack([to_grey(a, amplitudes.limits or find_range(a, amplitudes.pair)) for a in array])
 
 
 def with_trainer(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:

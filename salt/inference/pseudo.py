@@ -17,7 +17,7 @@ from salt.machine import distributed
 from salt.machine.device import Runtime
 from salt.network import Network, build_network
 from salt.runs.rundir import RunDir, weight_files
-from salt.runs.stacks import Stack, as_stack, set_to_zero
+from salt.runs.stacks import Stack, as_stack
 from salt.scoring.metrics import is_salt
 
 THRESHOLD = 0.5  # not the run's: that was chosen on the masks of all folds
@@ -55,8 +55,7 @@ class Labeller:
         for start in tqdm(starts, f"fold {fold}", unit="part", disable=distributed.hides_bars(), leave=False):
             positions = np.arange(start, min(start + PREDICTED, len(tiles.ids)))
             probabilities = predict_mean(self.network, files, tiles, positions, self.runtime, tta, "label")
-            if self.config.data.constant_tiles == "empty":
-                set_to_zero(probabilities, tiles.constant[positions])
+            tiles.empty_unseen(probabilities, positions, self.config.data.constant_tiles)
             masks = as_stack([is_salt(p, THRESHOLD) for p in probabilities])
             ids = [tiles.ids[i] for i in positions]
             sure = confidence(probabilities, masks)

@@ -19,7 +19,7 @@ from salt.machine.device import Runtime
 from salt.network import Network, build_network
 from salt.runs.files import read_json, sha256, write_json, write_text
 from salt.runs.rundir import BLEND, RunDir, weight_files
-from salt.runs.stacks import Stack, empty_stack, save_stack, set_to_zero, sizes_of
+from salt.runs.stacks import Stack, empty_stack, save_stack, sizes_of
 from salt.scoring.metrics import to_mask
 
 log = logging.getLogger(__name__)
@@ -71,9 +71,8 @@ def write_predictions(
                 shares[i] = np.rint(image * 255)
     if not distributed.is_main():
         return
-    if config.data.constant_tiles == "empty":
-        set_to_zero(salt, tiles.constant)
-        set_to_zero(shares, tiles.constant)
+    for stack in (salt, shares):
+        tiles.empty_unseen(stack, np.arange(len(salt)), config.data.constant_tiles)
     save_stack(directory.path / "test.npz", np.array(tiles.ids), probabilities=shares)
     file = directory.path / "submission.csv"
     write_submission(file, tiles.ids, salt)

@@ -13,7 +13,7 @@ from salt.data.tiles import Tiles
 from salt.runs.files import read_json
 from salt.runs.results import write_results
 from salt.runs.rundir import RunDir, how_to_remake
-from salt.runs.stacks import Size, Stack, empty_stack, load_stack, set_to_zero, sizes_of
+from salt.runs.stacks import Size, Stack, empty_stack, load_stack, sizes_of
 from salt.scoring.score import score_out_of_fold
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     for fold in done:
         here = np.flatnonzero(folds[index] == fold)
         probabilities[here] = read_held_out(directory.fold(fold), ids[here].tolist(), sizes_of(probabilities[here]))
-    if config.data.constant_tiles == "empty":
-        set_to_zero(probabilities, tiles.constant[index])
+    tiles.empty_unseen(probabilities, index, config.data.constant_tiles)
     known, seed = known_sections(config.data, tiles.ids), config.data.fold_seed
     sections = None if known is None else known[index]
     result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds[index], seed, sections=sections)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salt.config import Amplitudes
+from salt.data.amplitudes import Scaling
 from salt.data.folder import read_folder
 from salt.data.mosaic import Found, find_mosaics
 from salt.data.tgs import read_dataset
@@ -49,7 +50,7 @@ def write_mosaic(data: Path, out: Path) -> str:
 def read(data: Path) -> Dataset:
     """A data set in Kaggle's layout or as one's own folder."""
     if (data / "images").is_dir():
-        return read_folder(data, Amplitudes(per="image", percentiles=[1, 99], range=None))
+        return read_folder(data, Scaling(Amplitudes(per="image", percentiles=[1, 99], range=None)))
     return read_dataset(data)
 
 

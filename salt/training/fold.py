@@ -34,7 +34,7 @@ from salt.network import Network
 from salt.reporting.loggers import spread, tiles_picture
 from salt.runs.files import write_json
 from salt.runs.rundir import has_checkpoint, snapshot_file
-from salt.runs.stacks import halves, save_stack, set_to_zero
+from salt.runs.stacks import halves, save_stack
 from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
@@ -255,8 +255,7 @@ def validate(fold: Fold, state: State) -> Row:
         probabilities = predict(fold.network, fold.tiles, fold.held_out, fold.runtime, tta=False, title="validate")
     if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
-    if fold.config.data.constant_tiles == "empty":
-        set_to_zero(probabilities, fold.tiles.constant[fold.held_out])
+    fold.tiles.empty_unseen(probabilities, fold.held_out, fold.config.data.constant_tiles)
     masks = fold.tiles.masks[fold.held_out]
     if fold.logger.n_images:
         some = spread(fold.tiles.coverage[fold.held_out], fold.logger.n_images)

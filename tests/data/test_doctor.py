@@ -8,11 +8,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import salt, write_folder
+from conftest import SIZES, salt, write_folder
 
 from salt.commands import data as command
 from salt.data import rle
-from salt.data.doctor import check, in_words, listed
+from salt.data.check_pixels import listed
+from salt.data.checkup import in_words
+from salt.data.doctor import check
 
 
 @pytest.fixture
@@ -63,12 +65,12 @@ def test_all_problems_at_once(folder):
 
 def test_odd_masks_and_doubles_are_warnings(folder):
     column, tiny = np.zeros((2, 101, 101), np.uint8)
-    column[:, 30:50] = 1
-    tiny[4:7, 4:7] = 1
+    column[:, 30:50] = 255
+    tiny[4:7, 4:7] = 255
     save(folder / "masks" / "a.png", column)
     save(folder / "masks" / "d.png", tiny)
     (folder / "images" / "z.png").write_bytes((folder / "images" / "a.png").read_bytes())
-    save(folder / "masks" / "z.png", np.ones((101, 101), np.uint8))
+    save(folder / "masks" / "z.png", np.full((101, 101), 255, np.uint8))
     found = check(folder)
     assert not found.n_errors
     assert {finding.what: finding.names for finding in found.findings.values()} == {
@@ -76,6 +78,38 @@ def test_odd_masks_and_doubles_are_warnings(folder):
         "masks of fewer than 10 pixels": ["d"],
         "the same image more than once": ["a", "z"],
     }
+
+
+def warnings(folder, **options):
+    return {f.what: f.names for f in check(folder, **options).findings.values() if f.level == "warning"}
+
+
+def test_masks_of_different_values_are_a_warning(folder):
+    for name, value in {"a": 1, "b": 2, "c": 1}.items():
+        mask = cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        save(folder / "masks" / f"{name}.png", mask // 255 * value)
+    (names,) = warnings(folder).values()
+    assert names == ["a", "b", "e"]  # one of each value
+
+
+def test_missing_pixels_are_counted(folder):
+    image = np.random.default_rng(0).normal(size=(101, 101))
+    image[:2, :50] = np.nan
+    (folder / "images" / "a.png").unlink()
+    np.save(folder / "images" / "a.npy", image)
+    image = image.astype(np.float32)
+    image[:2] = -9999
+    (folder / "images" / "d.png").unlink()
+    np.save(folder / "images" / "d.npy", image)
+    (folder / "images" / "e.png").unlink()
+    np.save(folder / "images" / "e.npy", np.full((40, 40), np.nan))
+    n_all = sum(height * width for height, width in SIZES.values())
+    found = check(folder)
+    assert f"train: {100 + 1600} missing pixels ({1700 / n_all:.2%})" in found.facts
+    kinds = [[], ["a"], ["d (-9999)"], ["d"], ["e"]]  # several types, some missing, far away, flat, all missing
+    assert list(warnings(folder).values()) == kinds
+    assert f"train: {202 + 1700} missing pixels ({1902 / n_all:.2%})" in check(folder, nodata=-9999).facts
+    assert list(warnings(folder, nodata=-9999).values()) == [[], ["a", "d"], ["e"]]
 
 
 def test_tables(folder):

@@ -11,6 +11,7 @@ from conftest import SIZES, TINY, raw_config, salt, write_folder
 from salt.config import check_config
 from salt.data import rle
 from salt.data.load import load_data, settled
+from salt.runs.stacks import load_stack
 
 
 def config(folder, *overrides):
@@ -57,8 +58,9 @@ def test_a_depth_that_is_missing_is_named(folder):
 @pytest.mark.parametrize(("per", "images"), [("image", [[0, 255], [0, 255]]), ("survey", [[0, 128], [128, 255]])])
 def test_amplitudes_are_scaled_by_image_or_by_survey(tmp_path, per, images):
     write_folder(tmp_path, {"a": (32, 32), "b": (32, 32)})
-    for path in (tmp_path / "images").iterdir():
+    for path in (*(tmp_path / "images").iterdir(), *(tmp_path / "test").iterdir()):
         path.unlink()
+    (tmp_path / "test").rmdir()
     for name, (low, high) in {"a": (-1000.0, 0.0), "b": (0.0, 1000.0)}.items():
         array = np.full((32, 32), low)
         array[16:] = high
@@ -89,7 +91,7 @@ def break_folder(folder, how):
         (images / "b.png").write_bytes((images / "b.png").read_bytes()[:500])
     elif how == "not a number":
         (images / "b.png").unlink()
-        np.save(images / "b.npy", np.full((64, 200), np.nan))
+        np.save(images / "b.npy", np.full((64, 200), np.inf))
     elif how == "small":
         cv2.imwrite(str(images / "b.png"), np.zeros((31, 200), np.uint8))
 
@@ -105,7 +107,7 @@ def break_folder(folder, how):
         ("two of one name", "images/b.tif: another file has the same name, b.png"),
         ("unknown extension", "images/notes.txt: has an unknown extension, expected one of .png"),
         ("damaged", "images/b.png: does not decode as a PNG"),
-        ("not a number", "images/b.npy: has 12800 pixels that are no finite numbers"),
+        ("not a number", "images/b.npy: has 12800 infinite pixels"),
         ("small", "images/b.png: is 31x200 pixels, expected 32 or more on both sides"),
     ],
 )
@@ -151,10 +153,92 @@ def test_without_test_images_there_is_no_submission(folder):
     assert not (folder.parent / "runs/own/submission.csv").exists()
 
 
+def in_floats(folder):
+    """Replace all images by arrays of floats."""
+    for path in [*(folder / "images").iterdir(), *(folder / "test").iterdir()]:
+        np.save(path.with_suffix(".npy"), cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32))
+        path.unlink()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32])
+def test_a_survey_has_one_type_of_samples(folder, dtype):
+    in_floats(folder)
+    survey = config(folder, "data.amplitudes.per=survey")
+    wider = np.load(folder / "images" / "b.npy").astype(np.float64)
+    np.save(folder / "images" / "b.npy", wider)
+    assert load_data(survey).limits is not None  # floats of all widths are one type
+    np.save(folder / "images" / "b.npy", wider.astype(dtype))
+    with pytest.raises(ValueError, match="per=survey") as refused:
+        load_data(survey)
+    assert np.dtype(dtype).name in str(refused.value) and "b.npy" in str(refused.value)
+    load_data(config(folder))
+
+
+def test_missing_pixels_have_no_part_in_the_survey_s_range(folder):
+    in_floats(folder)
+    survey = [folder, "data.amplitudes.per=survey", "data.amplitudes.percentiles=[0,100]"]
+    image = np.load(folder / "images" / "b.npy")
+    image[:30] = np.nan
+    np.save(folder / "images" / "b.npy", image)
+    expected = load_data(config(*survey))
+    image[:30] = -9999
+    np.save(folder / "images" / "b.npy", image)
+    assert load_data(config(*survey)).limits[0] == -9999
+    found = load_data(config(*survey, "data.nodata=-9999"))
+    assert found.limits == expected.limits and found.digest() == expected.digest()
+    missing = np.isnan(np.where(image == -9999, np.nan, image))
+    assert np.array_equal(found.train.missing[1], missing) and not found.train.missing[0].any()
+    assert found.test.missing is None
+    assert load_data(config(folder)).digest() != found.digest()
+
+
+def test_a_run_finds_no_salt_where_amplitudes_are_missing(folder, tmp_path):
+    in_floats(folder)
+    for part, name in (("images", "b"), ("test", "test_b")):
+        image = np.load(folder / part / f"{name}.npy")
+        image[:, :77] = np.nan
+        np.save(folder / part / f"{name}.npy", image)
+    settings = [*TINY[6:], "data=folder", f"data.root={folder}", "data.n_folds=2", "input.size=64", "report=false"]
+    ended = salt(tmp_path, *settings, "trainer.epochs=1", "name=a")
+    assert not ended.returncode, ended.stderr
+    ids, probabilities = load_stack((tmp_path / "runs/a/oof.npz").read_bytes(), "probabilities")
+    seen = dict(zip(ids, probabilities, strict=True))
+    assert not seen["b"][:, :77].any() and seen["b"][:, 77:].any() and seen["a"][:, :77].any()
+    ids, shares = load_stack((tmp_path / "runs/a/test.npz").read_bytes(), "probabilities")
+    seen = dict(zip(ids, shares, strict=True))
+    assert not seen["test_b"][:, :77].any() and seen["test_b"][:, 77:].any() and seen["test_a"][:, :77].any()
+
+
+def test_the_run_warns_of_masks_with_different_values(folder, caplog):
+    load_data(config(folder))
+    assert not caplog.records
+    mask = cv2.imread(str(folder / "masks" / "b.png"), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(folder / "masks" / "b.png"), mask.astype(np.uint16) * 257)  # white, in 16 bits
+    data = load_data(config(folder))
+    assert not caplog.records
+    cv2.imwrite(str(folder / "masks" / "b.png"), mask // 255 * 2)
+    assert load_data(config(folder)).digest() == data.digest()
+    assert len(caplog.records) == 1 and {"2 (b.png)", "255 (a.png)"} <= set(
+        caplog.records[0].getMessage().partition("salt: ")[2].partition(";")[0].split(", ")
+    )
+
+
+def test_the_run_warns_of_a_value_far_from_all_others(folder, caplog):
+    in_floats(folder)
+    image = np.load(folder / "images" / "b.npy")
+    image[3, 5] = -9999
+    np.save(folder / "images" / "b.npy", image)
+    assert load_data(config(folder)).train.missing is None
+    assert len(caplog.records) == 1 and "data.nodata=-9999" in caplog.text and "b.npy" in caplog.text
+
+
 def test_a_range_goes_with_the_survey(folder):
     with pytest.raises(ValueError, match=r"data\.amplitudes: .*expected per=survey with it"):
         config(folder, "data.amplitudes.range=[-1,1]")
-    data = load_data(config(folder, "data.amplitudes.range=[-1,1]", "data.amplitudes.per=survey"))
-    assert data.limits == (-1, 1)
+    survey = config(folder, "data.amplitudes.range=[-1,1]", "data.amplitudes.per=survey")
+    with pytest.raises(ValueError, match=r"a\.png: .*8-bit"):
+        load_data(survey)
+    in_floats(folder)
+    assert load_data(survey).limits == (-1, 1)
     with pytest.raises(ValueError, match=r"data\.amplitudes\.percentiles: .*two ascending numbers"):
         config(folder, "data.amplitudes.percentiles=[99,1]")

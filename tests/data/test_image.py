@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from salt.data.image import decode, find_range, to_grey
+from salt.data.image import decode
 
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
 SHORTS = BYTES.astype(np.uint16) * 200 + 7
@@ -73,8 +73,7 @@ PAGES[0].save(TWO_PAGES, "TIFF", save_all=True, append_images=PAGES[1:])
         ("a.npy", npy(FLOATS * 1j), "has the type complex64, expected real numbers"),
         ("a.npy", npy(np.zeros((4, 40, 50))), "has the shape (4, 40, 50), expected two dimensions"),
         ("a.npy", npy(np.zeros(50)), "has the shape (50,), expected two dimensions"),
-        ("a.npy", npy(np.where(FLOATS > 0, np.nan, FLOATS)), "pixels that are no finite numbers"),
-        ("a.npy", npy(np.full((40, 40), np.inf)), "has 1600 pixels that are no finite numbers"),
+        ("a.npy", npy(np.full((40, 40), np.inf)), "has 1600 infinite pixels"),
         ("a.npy", npy(BYTES[:31]), "is 31x50 pixels, expected 32 or more"),
         ("a.png", cv2.imencode(".png", np.dstack([BYTES, BYTES, 255 - BYTES]))[1].tobytes(), "colour channels differ"),
         ("a.tif", pillow(np.dstack([BYTES, BYTES, 255 - BYTES]), "TIFF"), "colour channels differ"),
@@ -85,13 +84,3 @@ PAGES[0].save(TWO_PAGES, "TIFF", save_all=True, append_images=PAGES[1:])
 def test_what_is_wrong_is_said(name, data, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         decode(name, data)
-
-
-def test_amplitudes_become_grey_values():
-    assert np.array_equal(to_grey(BYTES, None), BYTES)
-    amplitudes = np.array([[-5.0, -2.0, 0.0, 2.0, 9.0]])
-    assert to_grey(amplitudes, (-2, 2)).tolist() == [[0, 0, 128, 255, 255]]
-    assert to_grey(np.array([[0, 500, 1000]], np.uint16), (0, 1000)).tolist() == [[0, 128, 255]]
-    low, high = find_range(FLOATS, (10, 90))
-    assert np.isclose((low > FLOATS).mean(), 0.1, atol=0.01) and np.isclose((high < FLOATS).mean(), 0.1, atol=0.01)
-    assert len(np.unique(to_grey(np.full((3, 3), 7.5), (7.5, 7.5)))) == 1

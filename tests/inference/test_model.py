@@ -59,6 +59,31 @@ def test_an_image_of_one_value_is_empty(model):
     assert not model.predict(np.full((120, 130), 7.5)).any()
 
 
+def test_nothing_is_predicted_where_an_amplitude_is_missing(model, images):
+    amplitudes = images[0].astype(np.float32)
+    missing = np.zeros(amplitudes.shape, np.bool_)
+    missing[20:50, 30:60] = True
+    found = model.predict(np.where(missing, np.nan, amplitudes))
+    assert not found[missing].any() and found[~missing].any()
+    # the known pixels are scaled by themselves, and the network sees their median in the others
+    low, high = np.percentile(amplitudes[~missing], (1, 99))
+    grey = (255 * ((amplitudes - low) / (high - low)).clip(0, 1)).round().astype(np.uint8)
+    grey[missing] = np.median(grey[~missing])
+    assert np.array_equal(found, np.where(missing, 0, model.predict(grey)))
+    masked = np.ma.MaskedArray(np.where(missing, -9999, amplitudes), missing)
+    assert np.array_equal(model.predict(masked), found)
+    eight_bits = model.predict(np.ma.MaskedArray(images[:2], np.stack([missing, ~missing])))
+    assert not eight_bits[0, missing].any() and not eight_bits[1, ~missing].any()
+    assert not model.predict(np.full((40, 40), np.nan)).any()
+
+
+def test_an_outlier_is_warned_of_and_kept(model, images, caplog):
+    amplitudes = np.where(images[0] < images[0].max(), images[0], -9999.0)
+    model.predict(amplitudes)
+    assert "-9999" in caplog.text
+    assert np.array_equal(model.scaling(amplitudes).missing, np.zeros(amplitudes.shape))
+
+
 def test_threads_do_not_disturb_each_other(model, images):
     expected = [model.predict(image) for image in images]
     with ThreadPoolExecutor(4) as pool:
@@ -75,7 +100,7 @@ def test_threads_do_not_disturb_each_other(model, images):
         (np.zeros((40, 40, 3)), r"shape \(40, 40, 3\) looks like one image in colours"),
         (np.zeros((40, 40), complex), "complex128, expected real numbers"),
         (np.array([["a"]]), "expected real numbers"),
-        (np.full((40, 40), np.nan), "1600 of the amplitudes are no finite numbers"),
+        (np.full((40, 40), np.inf), "1600 infinite pixels"),
     ],
 )
 def test_what_is_no_image_is_refused(model, image, message):

@@ -1,0 +1,150 @@
+"""Amplitudes as the grey values 0-255 that a network sees, and pixels whose amplitude is missing."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salt.config import Amplitudes, Data
+
+Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
+FEW = 8  # grey levels; an image that has fewer shows next to nothing
+BULK = 0.95  # share of the pixels that these levels hold
+
+
+class Grey(NamedTuple):
+    """An image as the network sees it."""
+
+    levels: NDArray[np.uint8]  # (H W)
+    missing: NDArray[np.bool_]  # (H W), pixels whose amplitude is not known; their level is neutral
+    outlier: float | None = None  # an amplitude that may stand for "missing", see `find_outlier`
+
+
+class Scaling:
+    """Turn amplitudes into grey values: by a range common to all images, or by each image's own percentiles.
+
+    Images of eight bits keep their grey levels. `nodata` is an amplitude that marks missing pixels.
+    """
+
+    def __init__(self, amplitudes: Amplitudes, nodata: float | None = None):
+        self.amplitudes = amplitudes
+        self.nodata = nodata
+
+    @classmethod
+    def of(cls, data: Data) -> "Scaling":
+        """Return the scaling that a run's settings describe."""
+        return cls(data.amplitudes, data.nodata)
+
+    def __call__(self, pixels: NDArray[Any]) -> Grey:
+        """Return the grey values of an image (H W) of any real type.
+
+        Raises:
+            ValueError: an amplitude is infinite, or the survey's range is of other kinds of images.
+        """
+        missing, known = self.split(pixels)
+        limits = self.amplitudes.limits
+        if self.amplitudes.per == "survey":
+            self.check_kind(known)
+        return Grey(
+            to_grey(pixels, limits or find_range(known, self.amplitudes.pair), missing), missing, find_outlier(known)
+        )
+
+    def check_kind(self, known: NDArray[Any]) -> None:
+        """Raise ValueError if images of eight bits meet a survey's range, or others a survey that has none."""
+        limits, eight_bits = self.amplitudes.limits, known.dtype == np.uint8
+        if eight_bits and limits is not None:
+            raise ValueError(
+                f"has 8-bit grey levels, which cannot be scaled by the survey's range {limits[0]:g} to {limits[1]:g}; "
+                "expected amplitudes as in the other images"
+            )
+        if not eight_bits and limits is None:
+            raise ValueError(
+                f"has {known.dtype} samples, but the survey's images have 8 bits, and so no range; expected 8 bits"
+            )
+
+    def split(self, pixels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+        """Return which pixels (H W) are missing, and the amplitudes (N) of the others.
+
+        Raises:
+            ValueError: an amplitude is infinite.
+        """
+        missing = find_missing(pixels, self.nodata)
+        known = np.asarray(pixels)[~missing]
+        if known.dtype.kind == "f" and not np.isfinite(known).all():
+            n = np.count_nonzero(~np.isfinite(known))
+            raise ValueError(f"has {n} infinite pixels, expected numbers, or NaN for missing pixels")
+        return missing, known
+
+
+def find_missing(pixels: NDArray[Any], nodata: float | None = None) -> NDArray[np.bool_]:
+    """Return which pixels (H W) are missing: NaN, masked in a masked array, or `nodata` in the array's type."""
+    missing = np.ma.getmaskarray(pixels).copy()
+    values = np.asarray(pixels)
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values)
+        if nodata is not None:
+            with np.errstate(over="ignore"):  # too large for the type: infinite, as no pixel may be
+                missing |= values == values.dtype.type(nodata)
+    elif nodata is not None:
+        missing |= values == nodata
+    return missing
+
+
+def find_range(known: NDArray[Any], percentiles: Range) -> Range:
+    """Return the amplitudes at two percentiles, or 0 and 1 if there is no amplitude at all."""
+    if not known.size:
+        return 0.0, 1.0
+    low, high = np.percentile(known.astype(np.float64), percentiles).tolist()
+    return low, high
+
+
+def to_grey(pixels: NDArray[Any], limits: Range, missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return grey values 0-255 (H W): amplitudes beyond the limits become 0 and 255, eight bits stay as they are.
+
+    Missing pixels take the median level of the others, 128 if there are none.
+    """
+    values = np.asarray(pixels)
+    if values.dtype == np.uint8:
+        grey = values.astype(np.uint8)
+    else:
+        low, high = limits
+        known = np.where(missing, low, values.astype(np.float64))
+        scaled = (known - low) / ((high - low) or 1.0)  # equal in an image of one amplitude
+        grey = np.asarray((255 * scaled.clip(0, 1)).round().astype(np.uint8))
+    if missing.any():
+        grey[missing] = 128 if missing.all() else np.median(grey[~missing])
+    return grey
+
+
+def outlier_advice(outlier: float, setting: str = "data.nodata") -> str:
+    """Return what to say of an outlier, and which setting declares it missing."""
+    return (
+        f"the amplitude {outlier:.9g} is far from all others; if it marks missing pixels, set {setting}={outlier:.9g}"
+    )
+
+
+def find_outlier(known: NDArray[Any]) -> float | None:
+    """Return the smallest or largest amplitude (N) if it is farther from all others than these are from one another.
+
+    Such a value, -9999 for example, often stands for "missing"; it can as well be a real spike.
+    """
+    if known.dtype in (np.uint8, np.int8, np.bool_) or not known.size:
+        return None
+    extremes = known.min(), known.max()
+    inner = known[(known != extremes[0]) & (known != extremes[1])]
+    if not inner.size:
+        return None
+    low, high = float(inner.min()), float(inner.max())
+    for extreme in map(float, extremes):
+        if max(low - extreme, extreme - high) > high - low > 0:
+            return extreme
+    return None
+
+
+def has_few_levels(grey: Grey) -> bool:
+    """Return whether fewer than `FEW` grey levels hold nearly all known pixels, though there is more than one level."""
+    counts = np.bincount(grey.levels[~grey.missing])
+    if np.count_nonzero(counts) < 2:
+        return False
+    bulk = np.cumsum(np.sort(counts)[::-1])
+    return bool(np.searchsorted(bulk, BULK * bulk[-1]) + 1 < FEW)
