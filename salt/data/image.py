@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from salt.data.orientation import exif_orientation, oriented
 from salt.data.png import decode_png
+from salt.data.tiff import decode_tiff
 
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # they name no file; decode's errors do
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".jpg": "JPEG", ".jpeg": "JPEG", ".npy": "NPY"}
@@ -18,25 +20,27 @@ Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
 
 
 def decode(name: str, data: bytes, smallest: int = SMALLEST) -> Array:
-    """The pixels (H W) of an image file, in its own type of number; its name tells the format.
+    """Return the pixels (H W) of an image file as displayed, in its own type of number; its name tells the format.
 
+    NaN stay. Pixels that a TIFF's nodata tag names are masked: then the array is a `numpy.ma.MaskedArray`.
     `smallest` is the least length of a side, in pixels.
 
     Raises:
-        ValueError: it is damaged, of an unknown kind, not grey, too small, or holds what is no number.
+        ValueError: it is damaged, of an unknown kind, not grey, too small, or holds infinite values.
     """
     kind = FORMATS.get(PurePath(name).suffix.lower())
     if kind is None:
         raise ValueError(f"has an unknown extension, expected one of {', '.join(FORMATS)}")
-    if kind == "PNG":
-        pixels = decode_png(data)
+    if kind == "NPY":
+        pixels = one_channel(decode_npy(data))
     else:
-        pixels = one_channel(decode_npy(data) if kind == "NPY" else decode_by_pillow(data, kind))
+        pixels = {"PNG": decode_png, "TIFF": decode_tiff, "JPEG": decode_jpeg}[kind](data)
     if min(pixels.shape) < smallest:
         raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {smallest} or more on both sides")
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        n = np.count_nonzero(~np.isfinite(pixels))
-        raise ValueError(f"has {n} pixels that are no finite numbers (NaN or infinite); fill them first")
+    if pixels.dtype.kind == "f":
+        infinite = np.isinf(np.ma.getdata(pixels)) & ~np.ma.getmaskarray(pixels)
+        if infinite.any():
+            raise ValueError(f"has {np.count_nonzero(infinite)} infinite pixels; fill them first")
     return pixels
 
 
@@ -51,22 +55,27 @@ def decode_npy(data: bytes) -> Array:
     return pixels
 
 
-def decode_by_pillow(data: bytes, kind: str) -> Array:
-    """A TIFF or JPEG image, of one page."""
+def decode_jpeg(data: bytes) -> Array:
+    """Return the grey pixels (H W) of a JPEG.
+
+    Raises:
+        ValueError: it is damaged, or in colour.
+    """
     try:
-        image = Image.open(io.BytesIO(data), formats=[kind])
+        image = Image.open(io.BytesIO(data), formats=["JPEG"])
         n_pages = getattr(image, "n_frames", 1)
         if n_pages > 1:
             raise ValueError(f"has {n_pages} pages, expected one image")
-        if image.mode == "P":
-            raise ValueError("has a palette of colours, expected a grey image")
-        return np.asarray(image)
+        if image.mode == "CMYK":  # also YCCK, which Pillow converts
+            raise ValueError("is in the colour space CMYK, expected a grey image")
+        pixels = one_channel(np.asarray(image))
+        return oriented(pixels, exif_orientation(image.info.get("exif", b"")))
     except Image.DecompressionBombError:
         raise ValueError("is too large: more than 178 million pixels; cut it first") from None
     except UnidentifiedImageError:  # its message shows an object of Python
-        raise ValueError(f"does not decode as a {kind}: its beginning is damaged, or it is something else") from None
+        raise ValueError("does not decode as a JPEG: its beginning is damaged, or it is something else") from None
     except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"does not decode as a {kind}: {error}") from None
+        raise ValueError(f"does not decode as a JPEG: {error}") from None
 
 
 def one_channel(pixels: Array) -> Array:
