@@ -142,7 +142,7 @@ def read_all(files: list[Path], convert: Callable[[image.Array], Any], title: st
 
     def work(path: Path) -> Any:
         try:
-            return convert(image.decode(path.name, path.read_bytes()))
+            return convert(image.decode(path.name, path.read_bytes(), mask=convert is to_mask))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         except OSError as error:

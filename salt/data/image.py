@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from salt.data.colour import single_channel
 from salt.data.orientation import exif_orientation, oriented
 from salt.data.png import decode_png
 from salt.data.tiff import decode_tiff
@@ -19,11 +20,11 @@ Array = NDArray[np.generic]
 Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
 
 
-def decode(name: str, data: bytes, smallest: int = SMALLEST) -> Array:
+def decode(name: str, data: bytes, smallest: int = SMALLEST, mask: bool = False) -> Array:
     """Return the pixels (H W) of an image file as displayed, in its own type of number; its name tells the format.
 
     NaN stay. Pixels that a TIFF's nodata tag names are masked: then the array is a `numpy.ma.MaskedArray`.
-    `smallest` is the least length of a side, in pixels.
+    `smallest` is the least length of a side, in pixels; a `mask` may have a palette of colours, whose 0 is black.
 
     Raises:
         ValueError: it is damaged, of an unknown kind, not grey, too small, or holds infinite values.
@@ -31,10 +32,12 @@ def decode(name: str, data: bytes, smallest: int = SMALLEST) -> Array:
     kind = FORMATS.get(PurePath(name).suffix.lower())
     if kind is None:
         raise ValueError(f"has an unknown extension, expected one of {', '.join(FORMATS)}")
-    if kind == "NPY":
-        pixels = one_channel(decode_npy(data))
+    if kind == "PNG":
+        pixels = decode_png(data, mask=mask)
+    elif kind == "TIFF":
+        pixels = decode_tiff(data, mask)
     else:
-        pixels = {"PNG": decode_png, "TIFF": decode_tiff, "JPEG": decode_jpeg}[kind](data)
+        pixels = {"JPEG": decode_jpeg, "NPY": decode_npy}[kind](data)
     if min(pixels.shape) < smallest:
         raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {smallest} or more on both sides")
     if pixels.dtype.kind == "f":
@@ -45,14 +48,26 @@ def decode(name: str, data: bytes, smallest: int = SMALLEST) -> Array:
 
 
 def decode_npy(data: bytes) -> Array:
-    """An array of NumPy's own format; never a pickle."""
+    """Return the grey pixels (H W) of an array in NumPy's own format, in native byte order; never a pickle.
+
+    Raises:
+        ValueError: it is damaged, or has other dimensions or another type.
+    """
     try:
         pixels = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        OverflowError,
+        MemoryError,
+    ) as error:  # a damaged header may ask for any size
         raise ValueError(f"does not decode as an NPY: {error}") from None
     if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "buif":
         raise ValueError(f"has the type {getattr(pixels, 'dtype', type(pixels).__name__)}, expected real numbers")
-    return pixels
+    if pixels.ndim != 2 and not (pixels.ndim == 3 and 1 <= pixels.shape[2] <= 4):
+        raise ValueError(f"has the shape {pixels.shape}, expected two dimensions: samples down, traces to the right")
+    return single_channel(np.atleast_3d(pixels)).astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
 def decode_jpeg(data: bytes) -> Array:
@@ -68,7 +83,7 @@ def decode_jpeg(data: bytes) -> Array:
             raise ValueError(f"has {n_pages} pages, expected one image")
         if image.mode == "CMYK":  # also YCCK, which Pillow converts
             raise ValueError("is in the colour space CMYK, expected a grey image")
-        pixels = one_channel(np.asarray(image))
+        pixels = single_channel(np.atleast_3d(np.asarray(image)))
         return oriented(pixels, exif_orientation(image.info.get("exif", b"")))
     except Image.DecompressionBombError:
         raise ValueError("is too large: more than 178 million pixels; cut it first") from None
@@ -76,20 +91,6 @@ def decode_jpeg(data: bytes) -> Array:
         raise ValueError("does not decode as a JPEG: its beginning is damaged, or it is something else") from None
     except (OSError, SyntaxError, EOFError) as error:
         raise ValueError(f"does not decode as a JPEG: {error}") from None
-
-
-def one_channel(pixels: Array) -> Array:
-    """The single channel of an array (H W), or (H W C) with equal channels."""
-    if pixels.ndim == 3 and 1 <= pixels.shape[2] <= 4:
-        colours = pixels[..., :3] if pixels.shape[2] != 2 else pixels[..., :1]
-        if pixels.shape[2] in (2, 4) and (pixels[..., -1] != pixels[..., -1].max()).any():
-            raise ValueError("is partly transparent, expected a grey image")
-        if not (colours[..., :1] == colours).all():
-            raise ValueError("its colour channels differ, expected a grey image")
-        return colours[..., 0]
-    if pixels.ndim != 2:
-        raise ValueError(f"has the shape {pixels.shape}, expected two dimensions: samples down, traces to the right")
-    return pixels
 
 
 def to_grey(pixels: Array, limits: Range | None) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,7 +20,7 @@ def oriented(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):  # from the right
         pixels = pixels[:, ::-1]
-    return pixels
+    return np.ascontiguousarray(pixels)
 
 
 def exif_orientation(content: bytes) -> int:

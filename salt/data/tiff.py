@@ -1,7 +1,8 @@
-"""TIFF files read as their tags describe them, and shown as a viewer shows them."""
+"""TIFF files read as their tags describe them, and grey as a viewer shows them."""
 
 import io
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,39 +12,41 @@ from tifffile import TiffFile, TiffPage
 
 from salt.data.orientation import TAG as ORIENTATION
 from salt.data.orientation import oriented
+from salt.data.tiff_checks import check_blocks, check_kind, check_numbers, check_size
+from salt.data.tiff_colour import as_displayed
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its lines name no file; decode_tiff's errors do
 NODATA = 42113  # GDAL's tag, a number as text
-LARGEST = 178_956_970  # pixels, Pillow's limit for other formats
+REDUCED, MASK = 1, 4  # bits of NewSubfileType: a preview, and a page that says which pixels of another are to be seen
+MASK_COLOUR = 4  # PhotometricInterpretation of such a page
 
 Array = NDArray[np.generic]
 
 
-def decode_tiff(data: bytes) -> Array:
-    """Return the grey pixels (H W) of a TIFF in their own number type; masked where its nodata tag says so.
+def decode_tiff(data: bytes, mask: bool = False) -> Array:
+    """Return the grey pixels (H W) of a TIFF as displayed, in their own number type; a `mask` may have a palette.
+
+    Pixels of the nodata tag's value, and those outside a transparency mask, are masked.
 
     Raises:
-        ValueError: it is damaged, not one grey image, or of a kind that is not read.
+        ValueError: it is damaged, not one grey image, too large, or of a kind that is not read.
     """
     with reading():
         file = TiffFile(io.BytesIO(data), _multifile=False)
-        pages = list(file.pages)
-    if len(pages) != 1:
-        raise ValueError(f"has {len(pages)} pages, expected one image")
-    page = pages[0]
+        pages = [page.aspage() for page in file.pages]
+        for page in pages:
+            check_numbers(page)
+    page, shape = choose(pages)
+    check_one(file, page, len(data))
+    samples = read(page, data)
+    missing = find_missing(page, samples[..., 0])
+    if shape is not None:
+        outside = read(shape, data)[..., 0] == 0
+        missing = outside if missing is None else missing | outside
     with reading():
-        samples = page.asarray(squeeze=False, maxworkers=1)  # separate samples, depth, height, width, samples
-    samples = np.moveaxis(samples[:, 0], 0, -1).reshape(*samples.shape[2:4], -1)
-    if samples.shape[-1] in (2, 4) and (samples[..., -1] != samples[..., -1].max()).any():
-        raise ValueError("is partly transparent, expected a grey image")
-    if not (samples[..., :3] == samples[..., :1]).all():
-        raise ValueError("its colour channels differ, expected a grey image")
-    pixels = samples[..., 0]
-    missing = find_missing(page, pixels)
-    if page.photometric == 0:
-        pixels = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
-    pixels = pixels if missing is None else np.ma.MaskedArray(pixels, missing)
-    return oriented(pixels, page.tags.valueof(ORIENTATION, 1))
+        orientation = page.tags.valueof(ORIENTATION, 1)
+    pixels = oriented(as_displayed(page, samples, mask), orientation)
+    return pixels if missing is None else np.ma.MaskedArray(pixels, oriented(missing, orientation))
 
 
 @contextmanager
@@ -56,32 +59,84 @@ def reading() -> Iterator[None]:
         raise ValueError(f"does not decode as a TIFF: {reason[:150]}") from None
 
 
+def choose(pages: list[TiffPage]) -> tuple[TiffPage, TiffPage | None]:
+    """Return the one page that is an image, and its transparency mask or None; previews are left out.
+
+    Raises:
+        ValueError: there is no image, or more than one.
+    """
+    kinds = {page.offset: kind_of(page) for page in pages}
+    images = [page for page in pages if not kinds[page.offset]] or pages[:1]
+    if not images:
+        raise ValueError("does not decode as a TIFF: it has no page")
+    if len(images) > 1:
+        raise ValueError(f"has {len(images)} pages, expected one image")
+    image = images[0]
+    masks = [page for page in pages if page is not image and kinds[page.offset] == MASK]
+    fitting = [page for page in masks if (page.imagelength, page.imagewidth) == (image.imagelength, image.imagewidth)]
+    return image, fitting[0] if fitting else None
+
+
+def kind_of(page: TiffPage) -> int:
+    """Return what a page is: 0 for an image, else bits of REDUCED and MASK."""
+    return page.subfiletype & (REDUCED | MASK) | (MASK if page.photometric == MASK_COLOUR else 0)
+
+
+def check_one(file: TiffFile, page: TiffPage, n_bytes: int) -> None:
+    """Check that no more images follow the first one outside the directories, as ImageJ and MetaMorph store stacks.
+
+    Raises:
+        ValueError: they do.
+    """
+    with reading():
+        if page.imagedepth != 1:
+            n_images = int(page.imagedepth)
+        elif page.is_contiguous and page.nbytes and (n_bytes - page.dataoffsets[0]) // page.nbytes > 1:
+            n_images = file.series[0].size // math.prod(page.shape)
+        else:
+            n_images = 1
+    if n_images > 1:
+        raise ValueError(f"has {n_images} pages, expected one image")
+
+
+def read(page: TiffPage, data: bytes) -> Array:
+    """Return the samples (H W C) of a page as stored, in native byte order.
+
+    Raises:
+        ValueError: the page is damaged, too large, or of a kind that is not read.
+    """
+    check_kind(page)
+    check_size(page)
+    nodata = nodata_value(page)
+    with reading():
+        check_blocks(page, data, sparse=nodata is not None)
+        page.nodata = 0 if nodata is None else nodata.item()  # what blocks are filled with that were never written
+        samples = page.asarray(squeeze=False, maxworkers=1)  # separate samples, depth, rows, columns, samples
+    samples = np.moveaxis(samples[:, 0], 0, -1).reshape(page.imagelength, page.imagewidth, -1)
+    return samples.astype(samples.dtype.newbyteorder("="), copy=False)
+
+
 def find_missing(page: TiffPage, stored: Array) -> NDArray[np.bool_] | None:
     """Return where stored pixels equal the value of GDAL's nodata tag, or None if there is no such tag."""
-    text = page.tags.valueof(NODATA)
-    if text is None:
+    if NODATA not in page.tags:
         return None
-    value = nodata_value(str(text), stored.dtype)
+    value = nodata_value(page)
     if value is None:
         return np.zeros(stored.shape, dtype=bool)
     return np.asarray(np.isnan(stored) if value != value else stored == value)
 
 
-def nodata_value(text: str, dtype: "np.dtype[np.generic]") -> np.generic | None:
-    """Return the number of a nodata tag as a type of samples holds it, or None if it cannot."""
-    text = text.strip("\0 ").replace(",", ".")  # some writers follow the locale
+def nodata_value(page: TiffPage) -> np.generic | None:
+    """Return the number of GDAL's nodata tag as the page's samples hold it, or None if they cannot or it has none."""
+    assert page.dtype is not None
+    dtype, text = page.dtype, str(page.tags.valueof(NODATA, "")).strip("\0 ").replace(",", ".")  # some follow a locale
     try:
-        number: int | float = int(text)
+        number = int(text) if text.lstrip("+-").isdigit() else float(text)
     except ValueError:
-        try:
-            number = float(text)
-        except ValueError:
-            return None
+        return None
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
-            value = dtype.type(number)
-        return None if np.isinf(value) and not np.isinf(float(number)) else value
-    if number != number or abs(number) == float("inf") or number != int(number):
-        return None
-    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return dtype.type(int(number)) if limits[0] <= number <= limits[1] else None
+            value: np.generic = dtype.type(number)
+        return None if np.isinf(value) and not math.isinf(number) else value
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return dtype.type(int(number)) if low <= number <= high and number == int(number) else None
