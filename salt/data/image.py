@@ -6,9 +6,10 @@ from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from salt.data.colour import single_channel
+from salt.data.damaged import decoding
 from salt.data.orientation import exif_orientation, oriented
 from salt.data.png import decode_png
 from salt.data.tiff import decode_tiff
@@ -53,16 +54,8 @@ def decode_npy(data: bytes) -> Array:
     Raises:
         ValueError: it is damaged, or has other dimensions or another type.
     """
-    try:
+    with decoding("an NPY"):
         pixels = np.load(io.BytesIO(data), allow_pickle=False)
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        OverflowError,
-        MemoryError,
-    ) as error:  # a damaged header may ask for any size
-        raise ValueError(f"does not decode as an NPY: {error}") from None
     if not isinstance(pixels, np.ndarray) or pixels.dtype.kind not in "buif":
         raise ValueError(f"has the type {getattr(pixels, 'dtype', type(pixels).__name__)}, expected real numbers")
     if pixels.ndim != 2 and not (pixels.ndim == 3 and 1 <= pixels.shape[2] <= 4):
@@ -76,21 +69,15 @@ def decode_jpeg(data: bytes) -> Array:
     Raises:
         ValueError: it is damaged, or in colour.
     """
-    try:
+    with decoding("a JPEG"):
         image = Image.open(io.BytesIO(data), formats=["JPEG"])
         n_pages = getattr(image, "n_frames", 1)
-        if n_pages > 1:
-            raise ValueError(f"has {n_pages} pages, expected one image")
-        if image.mode == "CMYK":  # also YCCK, which Pillow converts
-            raise ValueError("is in the colour space CMYK, expected a grey image")
-        pixels = single_channel(np.atleast_3d(np.asarray(image)))
-        return oriented(pixels, exif_orientation(image.info.get("exif", b"")))
-    except Image.DecompressionBombError:
-        raise ValueError("is too large: more than 178 million pixels; cut it first") from None
-    except UnidentifiedImageError:  # its message shows an object of Python
-        raise ValueError("does not decode as a JPEG: its beginning is damaged, or it is something else") from None
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"does not decode as a JPEG: {error}") from None
+        samples = np.atleast_3d(np.asarray(image))
+    if n_pages > 1:
+        raise ValueError(f"has {n_pages} pages, expected one image")
+    if image.mode == "CMYK":  # also YCCK, which Pillow converts
+        raise ValueError("is in the colour space CMYK, expected a grey image")
+    return oriented(single_channel(samples), exif_orientation(image.info.get("exif", b"")))
 
 
 def to_grey(pixels: Array, limits: Range | None) -> NDArray[np.uint8]:

@@ -3,13 +3,13 @@
 import io
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPage
 
+from salt.data.damaged import decoding
 from salt.data.orientation import TAG as ORIENTATION
 from salt.data.orientation import oriented
 from salt.data.tiff_checks import check_blocks, check_kind, check_numbers, check_size
@@ -17,6 +17,7 @@ from salt.data.tiff_colour import as_displayed
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its lines name no file; decode_tiff's errors do
 NODATA = 42113  # GDAL's tag, a number as text
+MOST_PAGES = 100  # that are looked at: a damaged directory may name itself as the next
 REDUCED, MASK = 1, 4  # bits of NewSubfileType: a preview, and a page that says which pixels of another are to be seen
 MASK_COLOUR = 4  # PhotometricInterpretation of such a page
 
@@ -31,11 +32,13 @@ def decode_tiff(data: bytes, mask: bool = False) -> Array:
     Raises:
         ValueError: it is damaged, not one grey image, too large, or of a kind that is not read.
     """
-    with reading():
+    with decoding("a TIFF"):
         file = TiffFile(io.BytesIO(data), _multifile=False)
-        pages = [page.aspage() for page in file.pages]
+        pages = [page.aspage() for page in islice(file.pages, MOST_PAGES)]
         for page in pages:
             check_numbers(page)
+    if len(pages) == MOST_PAGES:
+        raise ValueError(f"has {MOST_PAGES} or more pages, expected one image")
     page, shape = choose(pages)
     check_one(file, page, len(data))
     samples = read(page, data)
@@ -43,20 +46,10 @@ def decode_tiff(data: bytes, mask: bool = False) -> Array:
     if shape is not None:
         outside = read(shape, data)[..., 0] == 0
         missing = outside if missing is None else missing | outside
-    with reading():
+    with decoding("a TIFF"):
         orientation = page.tags.valueof(ORIENTATION, 1)
     pixels = oriented(as_displayed(page, samples, mask), orientation)
     return pixels if missing is None else np.ma.MaskedArray(pixels, oriented(missing, orientation))
-
-
-@contextmanager
-def reading() -> Iterator[None]:
-    """Within this context, turn whatever tifffile and its codecs raise about a file into one line."""
-    try:
-        yield
-    except Exception as error:  # of many classes, the codecs' own among them
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise ValueError(f"does not decode as a TIFF: {reason[:150]}") from None
 
 
 def choose(pages: list[TiffPage]) -> tuple[TiffPage, TiffPage | None]:
@@ -88,7 +81,7 @@ def check_one(file: TiffFile, page: TiffPage, n_bytes: int) -> None:
     Raises:
         ValueError: they do.
     """
-    with reading():
+    with decoding("a TIFF"):
         if page.imagedepth != 1:
             n_images = int(page.imagedepth)
         elif page.is_contiguous and page.nbytes and (n_bytes - page.dataoffsets[0]) // page.nbytes > 1:
@@ -108,7 +101,7 @@ def read(page: TiffPage, data: bytes) -> Array:
     check_kind(page)
     check_size(page)
     nodata = nodata_value(page)
-    with reading():
+    with decoding("a TIFF"):
         check_blocks(page, data, sparse=nodata is not None)
         page.nodata = 0 if nodata is None else nodata.item()  # what blocks are filled with that were never written
         samples = page.asarray(squeeze=False, maxworkers=1)  # separate samples, depth, rows, columns, samples

@@ -4,7 +4,8 @@ import math
 
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffPage
 
-LARGEST = 178_956_970  # pixels, Pillow's limit for PNG and JPEG
+from salt.data.damaged import LARGEST
+
 MOST_SAMPLES = 5  # of a pixel: four colours and one alpha
 JPEG = 7
 CODECS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", JPEG: "JPEG", 8: "Deflate", 32946: "Deflate"}

@@ -46,7 +46,7 @@ def check_opaque(alpha: Array, n_bits: int) -> None:
     Raises:
         ValueError: it does.
     """
-    opaque = 2**n_bits - 1 if alpha.dtype.kind in "bu" else alpha.max() or 1
+    opaque = 2**n_bits - 1 if alpha.dtype.kind in "ub" else alpha.max() or 1
     if (alpha != opaque).any():
         raise ValueError("is partly transparent, expected a grey image")
 

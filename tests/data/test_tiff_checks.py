@@ -59,7 +59,7 @@ def test_tags_that_lie(tags, message):
 @pytest.mark.parametrize("layout", [{}, {"rows": 16}, {"tile": (16, 16)}])
 def test_truncated_at_any_place(compression, layout):
     data = tiff(BYTES, compression=compression, **layout)
-    for size in (*range(0, 20), *range(20, len(data), 97)):
+    for size in (*range(0, 20), *range(20, len(data) - 9, 97)):
         refused(data[:size], DAMAGED)
     assert np.array_equal(decode("a.tif", data), BYTES)
 
@@ -107,3 +107,13 @@ def test_any_damaged_byte_is_one_line_or_other_pixels():
                 assert not re.search(r"\n|Traceback|<.*object", str(error))
             else:
                 assert found.ndim == 2
+
+
+def test_directories_in_a_circle_and_in_their_hundreds():
+    data = bytearray(tiff(BYTES, BYTES[::2, ::2], pages=({}, {"tags": {254: (LONG, [1])}})))
+    first = int(np.frombuffer(data, "<u4", 1, 4)[0])
+    n_tags = int(np.frombuffer(data, "<u2", 1, first)[0])
+    second = int(np.frombuffer(data, "<u4", 1, first + 2 + 12 * n_tags)[0])
+    link = second + 2 + 12 * (n_tags + 1)
+    refused(bytes(data[:link] + data[4:8] + data[link + 4 :]), "has 100 or more pages, expected one image")
+    refused(tiff(*[BYTES] * 120), "has 100 or more pages, expected one image")
