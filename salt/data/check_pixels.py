@@ -104,7 +104,8 @@ def decode_all(part: Part, kind: str, files: dict[str, Callable[[], bytes]], fou
 
     def work(name: str) -> image.Array | ValueError:
         try:
-            return image.decode(f"{name}{part.extensions[f'{kind}/{name}']}", files[name]())
+            file = f"{name}{part.extensions[f'{kind}/{name}']}"
+            return image.decode(file, files[name](), mask=kind == "masks")
         except (ValueError, OSError) as error:
             return ValueError(str(error))
 

@@ -78,7 +78,7 @@ def read_tiles(source: Folder, files: Files, scaling: Scaling, title: str) -> Ti
 def read_masks(files: list[Path]) -> Stack:
     """Read masks (N H W) with the values 0 and 1, and warn if salt has another value in some than in others."""
     pixels: list[tuple[NDArray[np.uint8], float | None]] = read_all(
-        files, lambda p: (to_mask(p), salt_value(p)), "masks"
+        files, lambda p: (to_mask(p), salt_value(p)), "masks", mask=True
     )
     values = {
         value: path for (_, value), path in zip(reversed(pixels), reversed(files), strict=True) if value is not None
@@ -168,12 +168,12 @@ def kind_of(samples: image.Array) -> str:
     return "float" if samples.dtype.kind == "f" else str(samples.dtype)
 
 
-def read_all(files: list[Path], convert: Callable[[image.Array], Any], title: str) -> list[Any]:
+def read_all(files: list[Path], convert: Callable[[image.Array], Any], title: str, mask: bool = False) -> list[Any]:
     """Decode image files in threads, and convert each one's pixels."""
 
     def work(path: Path) -> Any:
         try:
-            return convert(image.decode(path.name, path.read_bytes()))
+            return convert(image.decode(path.name, path.read_bytes(), mask=mask))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         except OSError as error:

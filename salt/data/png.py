@@ -9,12 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from salt.data.colour import from_palette
+from salt.data.orientation import exif_orientation, oriented
+
 TILE_SIZE = 101  # pixels, both sides of Kaggle's tiles
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_TYPE = 25  # the byte's place in a PNG; the number of bits stands before it
+GREY, PALETTE = 0, 3  # colour types
 END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk of a PNG
 
 
-def decode_png(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.generic]:
-    """Decode one PNG of the given size to a single channel (H W) at its own bit depth."""
+def decode_png(data: bytes, size: tuple[int, int] | None = None, mask: bool = False) -> NDArray[np.generic]:
+    """Return the grey pixels (H W) of one PNG of the given size as displayed, at its own bit depth.
+
+    A `mask` may have a palette of colours.
+
+    Raises:
+        ValueError: it is damaged, of another size, in colour, or parts are transparent.
+    """
     check_png(data, size)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -25,10 +37,32 @@ def decode_png(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.g
     if pixels.ndim == 3:
         if pixels.shape[2] == 4 and (pixels[..., 3] != np.iinfo(pixels.dtype).max).any():
             raise ValueError("is partly transparent, expected a grey image")
-        if not (pixels[..., :1] == pixels[..., :3]).all():
+        if data[COLOUR_TYPE] == PALETTE:
+            image = Image.open(io.BytesIO(data), formats=["PNG"])
+            colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+            pixels = from_palette(np.asarray(image), colours, mask)
+        elif not (pixels[..., :1] == pixels[..., :3]).all():
             raise ValueError("its colour channels differ, expected a grey image")
-        pixels = pixels[..., 0]
-    return np.asarray(pixels)
+        else:
+            pixels = pixels[..., 0]
+    if data[COLOUR_TYPE] == GREY and (key := find_chunk(data, b"tRNS")) is not None:  # OpenCV passes over it
+        n_bits = data[COLOUR_TYPE - 1]
+        level = int.from_bytes(key, "big") * (255 // (2**n_bits - 1) if n_bits < 8 else 1)
+        if (pixels == level).any():
+            raise ValueError("is partly transparent, expected a grey image")
+    exif = find_chunk(data, b"eXIf")
+    return np.asarray(pixels if exif is None else oriented(pixels, exif_orientation(exif)))
+
+
+def find_chunk(data: bytes, kind: bytes) -> bytes | None:
+    """Return the content of a PNG's first chunk of a kind, or None if there is none."""
+    at = len(SIGNATURE) if kind in data else len(data)  # nearly all have none
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == kind:
+            return data[at + 8 : at + 8 + length]
+        at += length + 12  # of length, kind and checksum
+    return None
 
 
 def check_png(data: bytes, size: tuple[int, int] | None) -> None:
@@ -68,7 +102,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
 
 def decode_mask(data: bytes) -> NDArray[np.uint8]:
     """Decode a mask of any bit depth to 0 and 1 (H W)."""
-    return to_mask(decode_png(data, (TILE_SIZE, TILE_SIZE)))
+    return to_mask(decode_png(data, (TILE_SIZE, TILE_SIZE), mask=True))
 
 
 def to_mask(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
