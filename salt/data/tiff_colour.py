@@ -55,15 +55,15 @@ def inverted(pixels: Array, n_bits: int) -> Array:
     """Return pixels (H W) of a white-is-zero image with black as the least value.
 
     Unsigned numbers become their distance from the largest one, signed integers -1 - v, which turns the range around,
-    and floats -v. If signed numbers or floats have only two values, as a drawing does, these change places.
+    and floats -v. If signed numbers or floats are 0 and at most one other value, as in a mask, these change places.
     """
     if pixels.dtype.kind == "b":
         return ~pixels
     if pixels.dtype.kind == "u":
         return pixels.dtype.type(2**n_bits - 1) - pixels
-    low, high = pixels.min(), pixels.max()
-    if ((pixels == low) | (pixels == high)).all():
-        return np.where(pixels == low, high, low)
+    drawn = pixels[pixels != 0]
+    if (drawn == drawn[:1]).all():
+        return np.where(pixels == 0, drawn[0] if drawn.size else 1, 0).astype(pixels.dtype)
     return ~pixels if pixels.dtype.kind == "i" else -pixels
 
 

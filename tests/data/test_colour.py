@@ -12,7 +12,7 @@ from PIL import Image
 from tiff_writer import SHORT, tiff
 
 from salt.data.image import decode
-from salt.data.png import to_mask
+from salt.data.png import decode_mask, to_mask
 
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
 BYTES[0, 0], BYTES[0, 1] = 0, 255
@@ -39,7 +39,7 @@ def png(rows, bits, colour_type, *chunks):
 
 def palette_files(indices, colours):
     """One picture of a palette as PNG and TIFF."""
-    image = Image.fromarray(indices, "P") if False else Image.frombytes("P", indices.shape[::-1], indices.tobytes())
+    image = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
     image.putpalette([level for colour in colours for level in colour])
     padded = [*colours, *[(0, 0, 0)] * (256 - len(colours))]
     table = [257 * colour[i] for i in range(3) for colour in padded]
@@ -106,6 +106,9 @@ def test_masks_with_a_palette():
         assert np.array_equal(to_mask(decode(name, data, mask=True)), DRAWN)
         with pytest.raises(ValueError, match="has a palette of colours, expected a grey image"):
             decode(name, data)
+    tile = np.zeros((101, 101), np.uint8)
+    tile[:50] = 1
+    assert np.array_equal(decode_mask(next(palette_files(tile, VOC))[1]), tile)  # Kaggle's layout
     for name, data in palette_files(DRAWN * 2, VOC):
         assert np.unique(decode(name, data, mask=True)).tolist() == [0, 2]
     for name, data in palette_files(DRAWN, [(255, 255, 255), (0, 0, 0)]):  # black on white is white on black
@@ -123,6 +126,10 @@ def test_masks_drawn_white_is_zero_are_read_as_shown():
     for drawn in (DRAWN * 255, DRAWN.astype("u2") * 65535, DRAWN.astype("i2"), DRAWN.astype("f4"), DRAWN * 9.0):
         found = decode("a.tif", tiff(drawn.astype(drawn.dtype), tags=tags), mask=True)
         assert np.array_equal(to_mask(found), 1 - DRAWN)
+    for code in ("i1", "i4", "f4"):
+        for level in (0, 1):  # nothing or all of it is salt
+            found = decode("a.tif", tiff(np.full((40, 50), level, code), tags=tags), mask=True)
+            assert found.dtype == code and (to_mask(found) == 1 - level).all()
     bilevel = tiff(DRAWN, bits=1, tags=tags)
     assert np.array_equal(to_mask(decode("a.tif", bilevel, mask=True)), 1 - DRAWN)
     with pytest.raises(ValueError, match=re.escape("has 2 values [254, 255], expected 0 and one other")):

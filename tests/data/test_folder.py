@@ -89,7 +89,7 @@ def break_folder(folder, how):
         (images / "notes.txt").write_text("")
     elif how == "damaged":
         (images / "b.png").write_bytes((images / "b.png").read_bytes()[:500])
-    elif how == "not a number":
+    elif how == "infinite":
         (images / "b.png").unlink()
         np.save(images / "b.npy", np.full((64, 200), np.inf))
     elif how == "small":
@@ -107,7 +107,7 @@ def break_folder(folder, how):
         ("two of one name", "images/b.tif: another file has the same name, b.png"),
         ("unknown extension", "images/notes.txt: has an unknown extension, expected one of .png"),
         ("damaged", "images/b.png: does not decode as a PNG"),
-        ("not a number", "images/b.npy: has 12800 infinite pixels"),
+        ("infinite", "images/b.npy: has 12800 infinite pixels"),
         ("small", "images/b.png: is 31x200 pixels, expected 32 or more on both sides"),
     ],
 )
