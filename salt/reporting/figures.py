@@ -19,6 +19,7 @@ from salt.scoring.bootstrap import LEVEL
 from salt.scoring.comparison import ALL_EMPTY, TILES_ONLY
 from salt.scoring.metrics import THRESHOLDS
 
+ROUND = [1, 2, 5, 10]  # steps between the numbers at an axis, times a power of ten
 FEW = 20  # points of a curve that are marked
 FILLS = {"yes": "full", TILES_ONLY: "left", "no": "none"}  # of a difference's mark, by its verdict
 LONG = 120  # seconds: longer times are told in minutes
@@ -52,6 +53,7 @@ def make_axes(n: int = 1, width: float = 5.2, height: float = 3.2) -> tuple[Figu
     for one in axes:
         one.patch.set_alpha(0)
         one.spines[["top", "right"]].set_visible(False)
+        one.locator_params(steps=ROUND)
     return figure, list(axes)
 
 
@@ -192,7 +194,7 @@ def cost_and_score(results: pd.DataFrame) -> Markup | None:
             place = (row["seconds"] / seconds, row["score"])
             axes.annotate(row["run"], place, xytext=(5, 4), textcoords="offset points", fontsize=8, parse_math=False)
         axes.margins(x=0.2, y=0.15)
-        axes.set_xlim(left=0)  # so that a tenth of a second looks as small as it is
+        axes.set_xlim(0, 1.25 * told["seconds"].max() / seconds)  # a tenth of a second looks as small as it is
         axes.set(xlabel=f"time of a fold in {unit}", ylabel="score (map)")
         rows = told.to_dict("records")
         said = "; ".join(f"{row['run']}: {row['seconds'] / seconds:.1f} {unit}, {row['score']:.4f}" for row in rows)

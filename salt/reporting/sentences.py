@@ -32,7 +32,7 @@ def no_better(score: Mapping[str, Any]) -> str | None:
     if score["map_all_empty"] == 1:
         return "No tile has salt, so predicting none anywhere scores 1: these tiles say little about a network."
     if score["map"] <= score["map_all_empty"]:
-        return "This run is no better than predicting every tile empty."
+        return f"This run is no better than predicting every tile empty, which scores {score['map_all_empty']:.4f}."
     return None
 
 
@@ -41,10 +41,19 @@ def partial(score: Mapping[str, Any]) -> str | None:
     missing = score["missing_folds"]
     if not missing:
         return None
-    one = len(missing) == 1
+    verb, whose = ("is", "its") if len(missing) == 1 else ("are", "their")
+    return f"Partial: {numbered('fold', missing)} {verb} not trained, so {whose} tiles are not scored."
+
+
+def few_epochs(score: Mapping[str, Any], epochs: int) -> str | None:
+    """Return which folds have fewer `epochs` than the run now asks for, and what trains the rest."""
+    short = [row["fold"] for row in score["folds"] if (row["epochs"] or epochs) < epochs]
+    if not short:
+        return None
+    verb, them = ("has", "it") if len(short) == 1 else ("have", "them")
     return (
-        f"Partial: {numbered('fold', missing)} {'is' if one else 'are'} not trained, "
-        f"so {'its' if one else 'their'} tiles are not scored."
+        f"{numbered('fold', short).capitalize()} {verb} fewer than trainer.epochs={epochs}; "
+        f"the same command with folds=all trains {them} further."
     )
 
 
@@ -78,7 +87,7 @@ def about_gains(gains: Mapping[str, Any] | None) -> str:
     threshold, area = gains["threshold"], gains["least_area"]
     text = f"Thresholds chosen on other tiles {change(threshold, ' against 0.5')}: {used(threshold, True)}. "
     if not any(area["chosen"]):
-        return text + "The choice of a least area of salt on other tiles was to ask for none."
+        return text + "On other tiles no least area of salt was chosen."
     limits = " or ".join(f"{100 * limit:g} %" for limit in area["chosen"])
     text += (
         f"Calling a tile empty if less than a limit is predicted as salt ({limits} of the tile, chosen on other tiles) "
@@ -130,7 +139,7 @@ def validated(table: pd.DataFrame) -> str:
     if len(done) == len(epochs):
         return "after every epoch" if len(done) > 1 else "after the only epoch"
     if done == [epochs.max()]:
-        return f"after the last epoch alone, {done[0]}"
+        return f"only after the last epoch, {done[0]}"
     if len(done) <= FEW:
         return f"after {numbered('epoch', done)}"
     step, tail = done[1] - done[0], done[-1] == epochs.max() and done[-1] % (done[1] - done[0]) > 0

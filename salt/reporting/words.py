@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-LONGEST = 32  # characters of a word that stay together; a digest has more
+LONGEST, PIECE = 32, 16  # characters: no word is longer; a digest is, and may break into pieces
 BREAK = "\x00"  # stands for a place to break, in no name
 
 
@@ -51,5 +51,10 @@ def breakable(value: Any) -> Markup:
     Only what is longer than any word, such as a digest, may break elsewhere.
     """
     text = re.sub(r"([._/,=:;\\-])(?=[^\W\d])", rf"\1{BREAK}", str(value))
-    text = re.sub(rf"[^\s{BREAK}]{{{LONGEST}}}(?=[^\s{BREAK}])", rf"\g<0>{BREAK}", text)
+    text = re.sub(rf"[^\s{BREAK}]{{{LONGEST + 1},}}", lambda word: BREAK.join(pieces(word[0])), text)
     return Markup("<wbr>").join(text.split(BREAK))
+
+
+def pieces(word: str) -> list[str]:
+    """Return a long word in pieces of one length."""
+    return [word[i : i + PIECE] for i in range(0, len(word), PIECE)]
