@@ -1,6 +1,7 @@
 """The settings typed on the command line: checked before Hydra composes them; Hydra's refusals in plain words."""
 
 import difflib
+import itertools
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 
@@ -24,6 +25,23 @@ CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "con
 def parse(words: Iterable[str]) -> list[Override]:
     """Settings as typed (key=value), with what Hydra reads in them."""
     return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
+
+
+def point_names(words: Iterable[str]) -> list[str]:
+    """Return the points' names of a sweep with these settings, in its order: the first setting varies slowest.
+
+    Empty if no setting varies, or if one has no values of its own, such as a glob.
+    """
+    values = []
+    try:
+        for override in OverridesParser.create().parse_overrides([str(word) for word in words]):
+            if override.is_sweep_override() and override.key_or_group != "folds":  # folds share a run directory
+                if isinstance(sweep := override.value(), ChoiceSweep | RangeSweep):
+                    sweep.shuffle = False  # in the order as typed
+                values.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+    except HydraException:  # also the words of another version
+        return []
+    return [",".join(sorted(point)) for point in itertools.product(*values)] if values else []
 
 
 def in_quotes(value: str) -> str:

@@ -82,7 +82,7 @@ def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(tiny, tiles, tmp_p
                 parts = {**oof, "probabilities": np.zeros_like(oof["probabilities"])}
             np.savez(directory.fold(fold) / "oof.npz", **parts)
     empty = write_scores(config, directory, tiles, folds)["map_all_empty"]
-    message = f"this run is no better than predicting every tile empty, which scores {empty:.4f}"
+    message = f"This run is no better than predicting every tile empty, which scores {empty:.4f}."
     assert (message in caplog.messages) == (not better)
 
 

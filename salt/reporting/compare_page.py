@@ -13,11 +13,13 @@ from salt.reporting import figures
 from salt.reporting.facts import read_held_out, read_table
 from salt.reporting.gallery import Gallery, changes_gallery
 from salt.reporting.page import columns, render
+from salt.reporting.sentences import about_comparison, runs_differ_in
+from salt.reporting.words import plural
 from salt.runs.files import read_json, write_text
 from salt.runs.results import Run
 from salt.runs.rundir import RunDir
 from salt.scoring.bootstrap import LEVEL
-from salt.scoring.comparison import Row, draws_sections, varying_settings
+from salt.scoring.comparison import Row
 
 PAGE = "compare.html"
 
@@ -37,17 +39,18 @@ def write_page(
             problems.append(str(error))
     page = render(
         "compare.html.j2",
-        title=f"{len(rows)} runs",
+        title=plural(sum(len(row.runs) for row in rows), "run"),
         head=head,
-        varying=varying_settings(list(rows)),
+        varying=runs_differ_in(rows),
         level=LEVEL,
-        sections_known=draws_sections(rows),
+        note=about_comparison(rows, results),
         results=results.merge(costs, how="left", left_on="run", right_index=True).to_dict("records"),
         forest=figures.forest(results),
         costs=figures.cost_and_score(results.merge(costs, left_on="run", right_index=True)),
         missing=list(missing),
         problems=problems,
         names=names,
+        seeds=any(len(row.runs) > 1 for row in pair),
         galleries={"held_out": None, "test": None, "changes": columns(gallery, names)},
         folds=[{"fold": fold} for fold in sorted(rows[0].runs[0].tiles["fold"].unique().tolist())],
     )

@@ -1,5 +1,6 @@
 """The table and the picture of several runs."""
 
+import textwrap
 from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
@@ -11,28 +12,21 @@ from matplotlib.figure import Figure
 
 from salt.reporting.compare_page import write_page
 from salt.reporting.figures import draw_forest
+from salt.reporting.sentences import about_comparison, runs_differ_in
+from salt.reporting.words import plural, signed
 from salt.runs.files import write_atomic, write_text
-from salt.runs.results import find_points, reason, sweep_baseline
-from salt.scoring.bootstrap import LEVEL, RESAMPLES
+from salt.runs.results import find_points, points_in_order, reason, sweep_baseline
+from salt.scoring.bootstrap import LEVEL
 from salt.scoring.comparison import (
     ALL_EMPTY,
     Row,
     choose_baseline,
     compare_rows,
-    draws_sections,
     folds_differ,
     read_rows,
-    varying_settings,
 )
 
-NOTE = """\
-The {level} % interval covers which tiles were drawn (paired bootstrap of {drawn}, {n:,} times);
-resolved: it excludes 0. It does not cover how training varies from seed to seed{alike}
-(in brackets behind several seeds: the standard deviation of their scores; a score is the mean of all seeds,
-a difference that over the seeds that both rows have),
-so more than one in 20 runs that do not truly differ is called resolved, and a lucky baseline
-shifts all rows at once. Runs of one setting differed by up to 0.007 (docs/recipes.md);
-smaller effects need several seeds that agree."""
+WIDTH = 110  # of the text below the table
 
 
 def compare(
@@ -53,7 +47,7 @@ def compare(
     if twice:
         raise ValueError(f"one run is given more than once: {', '.join(twice)}")
     rows = read_rows(paths, across_folds)
-    return finish(rows, *choose_baseline(rows, baseline, None), [], Path(), out, root)
+    return finish(rows, *choose_baseline(rows, baseline, None, None), [], Path(), out, root)
 
 
 def compare_sweep(
@@ -71,23 +65,18 @@ def compare_sweep(
     Raises:
         ValueError: no run has a score, the runs scored different tiles or folds, or the baseline is unknown.
     """
-    points = find_points(folder)
+    order = points_in_order(folder)
+    points = sorted(
+        find_points(folder), key=lambda point: order.index(point.name) if point.name in order else len(order)
+    )
     if not points:
         raise ValueError(f"{folder} holds no runs")
     scored = [point for point in points if (point / "score.json").is_file() and point.name not in failed]
     missing = [f"- no score: {point.name}{reason(point)}" for point in points if point not in scored]
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
-    rows = read_rows(scored, across_folds)
-    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder)), missing, folder, out, root)
-
-
-def note(rows: list[Row]) -> str:
-    """What the intervals mean: of tiles, or of whole sections where they are known."""
-    known = draws_sections(rows)
-    drawn = "whole sections of tiles" if known else f"the tiles{'' if folds_differ(rows) else ' of each fold'}"
-    alike = "" if known else ", nor that neighbouring tiles are alike"
-    return NOTE.format(level=LEVEL, n=RESAMPLES, drawn=drawn, alike=alike)
+    rows, first = read_rows(scored, across_folds), order[0] if order else None
+    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder), first), missing, folder, out, root)
 
 
 def finish(
@@ -109,12 +98,13 @@ def finish(
     run = baseline.runs[0]
     folds = sorted(run.tiles["fold"].unique())
     partial = ", partial" if any(run.partial for row in rows for run in row.runs) else ""
-    divided = f"{len(folds)} fold{'s' * (len(folds) > 1)} ({', '.join(map(str, folds))})"
+    divided = f"{plural(len(folds), 'fold')} ({', '.join(map(str, folds))})"
     if folds_differ(rows):
         divided = "folds that differ from run to run"
-    head = f"{len(run.tiles)} tiles scored in {divided}{partial}; differences are to {baseline.label} ({why})"
-    varying = "The runs differ in: " + (", ".join(varying_settings(rows)) or "nothing")
-    text = "\n\n".join([head, varying, table(results), *(["\n".join(missing)] if missing else []), note(rows)])
+    scored = f"{plural(len(run.tiles), 'tile')} scored in {divided}{partial}"
+    head = f"{scored}; differences are to {baseline.label} ({why})"
+    note = textwrap.fill(about_comparison(rows, results), WIDTH, break_on_hyphens=False)
+    text = "\n\n".join(filter(None, [head, runs_differ_in(rows), table(results), "\n".join(missing), note]))
     try:
         write(out, text, results)
         write_page(out, rows, results, head, missing, root)
@@ -141,12 +131,7 @@ def table(results: pd.DataFrame) -> str:
 
 def seeds_in_words(row: dict[Any, Any]) -> str:
     """The number of seeds of a row, with the spread of their scores where there are several."""
-    return str(row["seeds"]) + (f" ({row['seed_spread']:.4f})" if row["seeds"] > 1 else "")
-
-
-def signed(value: float) -> str:
-    """Four digits with their sign; zero is +0.0000."""
-    return f"{round(value, 4) + 0.0:+.4f}"
+    return str(row["seeds"] or "") + (f" ({row['seed_spread']:.4f})" if row["seeds"] > 1 else "")
 
 
 def draw(results: pd.DataFrame) -> bytes:

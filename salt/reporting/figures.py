@@ -14,11 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from salt.reporting.words import plural
 from salt.scoring.bootstrap import LEVEL
-from salt.scoring.comparison import ALL_EMPTY
+from salt.scoring.comparison import ALL_EMPTY, TILES_ONLY
 from salt.scoring.metrics import THRESHOLDS
 
+ROUND = [1, 2, 5, 10]  # steps between the numbers at an axis, times a power of ten
 FEW = 20  # points of a curve that are marked
+FILLS = {"yes": "full", TILES_ONLY: "left", "no": "none"}  # of a difference's mark, by its verdict
 LONG = 120  # seconds: longer times are told in minutes
 # Colours that the page's style sheet replaces; matplotlib itself knows no names of CSS.
 INK, GRID = "#010203", "#040506"
@@ -50,6 +53,7 @@ def make_axes(n: int = 1, width: float = 5.2, height: float = 3.2) -> tuple[Figu
     for one in axes:
         one.patch.set_alpha(0)
         one.spines[["top", "right"]].set_visible(False)
+        one.locator_params(steps=ROUND)
     return figure, list(axes)
 
 
@@ -70,17 +74,20 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
 
 
 def threshold_curve(means: NDArray[np.float64], by_fold: dict[int, NDArray[np.float64]], threshold: float) -> Markup:
-    """Mean score at each candidate of the threshold, of all tiles and of each fold; the chosen one is marked."""
+    """Return the mean score at each candidate of the threshold, of all tiles and each fold; the used one is marked."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes()
         for fold, values in by_fold.items():
             axes.plot(THRESHOLDS, values, color=FOLDS[fold % len(FOLDS)], linewidth=1, label=f"fold {fold}")
         axes.plot(THRESHOLDS, means, color=INK, linewidth=2, label="all tiles")
         chosen = int(np.abs(THRESHOLDS - threshold).argmin())
-        axes.plot([threshold], [means[chosen]], "o", color=SECOND, markersize=8, label=f"chosen: {threshold:g}")
+        axes.plot([threshold], [means[chosen]], "o", color=SECOND, markersize=8, label=f"used: {threshold:g}")
         axes.set(xlabel="threshold of the probability", ylabel="mean score (map)", xlim=(0, 1))
         axes.legend(fontsize=8, ncols=2)
-        return svg(figure, "threshold", f"Mean score by threshold; the highest is {means.max():.4f} at {threshold:g}.")
+        best = f"the highest is {means.max():.4f} at {THRESHOLDS[means.argmax()]:g}"
+        return svg(
+            figure, "threshold", f"Mean score by threshold; {best}; {means[chosen]:.4f} at {threshold:g}, in use."
+        )
 
 
 def coverage_bars(names: list[str], scores: list[float], counts: list[int]) -> Markup:
@@ -93,7 +100,7 @@ def coverage_bars(names: list[str], scores: list[float], counts: list[int]) -> M
         axes.set(xlabel="percent of the tile that is salt (above each bar: tiles)", ylabel="mean score", ylim=(0, 1.08))
         axes.grid(axis="x", visible=False)
         said = "; ".join(
-            f"{name}: {score:.3f} of {n} tiles" for name, score, n in zip(names, scores, counts, strict=True)
+            f"{name}: {score:.3f} of {plural(n, 'tile')}" for name, score, n in zip(names, scores, counts, strict=True)
         )
         return svg(figure, "coverage", f"Mean score by class of coverage. {said}.")
 
@@ -127,25 +134,21 @@ def curve(curves: dict[int, pd.DataFrame], column: str, title: str) -> Markup:
             axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.2, marker=marker, label=f"fold {fold}")
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("epoch")
+        last = max(table["epoch"].max() for table in curves.values())
+        axes.set_xlim(0.5, last + 0.5)  # all epochs, also if few have a value: ticks are whole numbers then
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if column == "lr":
             axes.ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
         else:
             axes.legend(fontsize=8)
-        last = [
-            f"fold {fold} {table[column].dropna().iloc[-1]:.4g}"
-            for fold, table in curves.items()
-            if table[column].notna().any()
-        ]
-        return svg(
-            figure,
-            f"curve-{column.replace('_', '-').replace('.', '-')}",
-            f"{title} by epoch; at last {', '.join(last)}.",
-        )
+        ends = {fold: table[column].dropna() for fold, table in curves.items()}
+        said = ", ".join(f"fold {fold} {values.iloc[-1]:.4g}" for fold, values in ends.items() if len(values))
+        name = f"curve-{column.replace('_', '-').replace('.', '-')}"
+        return svg(figure, name, f"{title} by epoch; at last {said}." if said else f"{title}: no value yet.")
 
 
 def draw_forest(axes: Axes, results: pd.DataFrame, ink: str, colour: str) -> None:
-    """A row a run, its difference to the baseline with the interval, filled where it is resolved.
+    """Draw a row for each run, its difference to the baseline with the interval, filled if it is resolved.
 
     Without the row of all tiles empty, which is far from the others.
     """
@@ -156,11 +159,12 @@ def draw_forest(axes: Axes, results: pd.DataFrame, ink: str, colour: str) -> Non
             axes.plot(0, y, "D", color=ink, markersize=5)
             continue
         axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.5)
-        face = colour if row["resolved"] == "yes" else "none"
-        axes.plot(row["difference"], y, "o", markeredgecolor=colour, markerfacecolor=face, markersize=6)
+        fill = FILLS[row["resolved"]]
+        axes.plot(row["difference"], y, "o", color=colour, markerfacecoloralt="none", fillstyle=fill, markersize=6)
     axes.set_yticks(range(len(results)), results["run"].tolist(), fontsize=9, parse_math=False)
     axes.set_ylim(len(results) - 0.4, -0.6)
-    axes.set_xlabel(f"difference in map, {LEVEL} % interval (filled: excludes 0)", fontsize=9)
+    half = "; half: only that of tiles" if (results["resolved"] == TILES_ONLY).any() else ""
+    axes.set_xlabel(f"difference in map, {LEVEL} % interval (filled: excludes 0{half})", fontsize=9)
     axes.tick_params(axis="x", labelsize=9)
     axes.grid(axis="y", visible=False)
 
@@ -190,6 +194,7 @@ def cost_and_score(results: pd.DataFrame) -> Markup | None:
             place = (row["seconds"] / seconds, row["score"])
             axes.annotate(row["run"], place, xytext=(5, 4), textcoords="offset points", fontsize=8, parse_math=False)
         axes.margins(x=0.2, y=0.15)
+        axes.set_xlim(0, 1.25 * told["seconds"].max() / seconds)  # a tenth of a second looks as small as it is
         axes.set(xlabel=f"time of a fold in {unit}", ylabel="score (map)")
         rows = told.to_dict("records")
         said = "; ".join(f"{row['run']}: {row['seconds'] / seconds:.1f} {unit}, {row['score']:.4f}" for row in rows)

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import jinja2
 import matplotlib as mpl
@@ -17,13 +18,24 @@ from salt.data.tiles import Dataset
 from salt.reporting import figures
 from salt.reporting.facts import Facts, read_facts
 from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
-from salt.reporting.words import duration, percent
+from salt.reporting.sentences import (
+    about_bias,
+    about_gains,
+    about_score,
+    good_thresholds,
+    most_lost,
+    no_better,
+    partial,
+    validations,
+)
+from salt.reporting.words import breakable, duration, percent, plural, signed, span
 from salt.runs.files import write_text
 from salt.runs.rundir import RunDir
 from salt.scoring.bootstrap import LEVEL
 from salt.scoring.calibration import bias, calibration_error, reliability
 from salt.scoring.errors import KINDS, NEAR
-from salt.scoring.metrics import THRESHOLDS, score_table
+from salt.scoring.metrics import score_table
+from salt.scoring.threshold import around_best
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "report.html"
@@ -46,11 +58,9 @@ def render(template: str, **content: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,  # blocks keep the white space around them: it stands between sentences
     )
-    environment.filters |= {"percent": percent, "duration": duration}
+    environment.filters |= {word.__name__: word for word in (breakable, duration, percent, plural, signed, span)}
     environment.globals |= {"version": salt.__version__, "viridis": viridis(), "near": NEAR}
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # columns stay in their order
     return environment.get_template(template).render(**content)
@@ -63,7 +73,7 @@ def viridis() -> list[str]:
 
 
 def describe(facts: Facts) -> dict[str, Any]:
-    """What the template shows."""
+    """Return what the template shows."""
     rows, classes = folds(facts), coverage_classes(facts.table)
     held_out = held_out_gallery(facts.table, facts.held_out) if facts.held_out else None
     errors = kinds(held_out) if held_out else None
@@ -77,19 +87,56 @@ def describe(facts: Facts) -> dict[str, Any]:
         "seconds": sum(row.get("seconds") or 0 for row in rows) or None,
         "memory": any(row.get("memory_gb") for row in rows),
         "classes": classes,
-        "most_class": max(classes, key=lambda row: row["share"]),
         "coverage_figure": coverage_figure(classes),
         "kinds": errors,
-        "most_kind": max(errors, key=lambda row: row["share"]) if errors else None,
         "confusion": None if facts.held_out is None else confusion(facts),
+        "linked": linked(held_out),
         **by_probability(facts),
         "curves_figures": figures.learning_curves(facts.curves) if facts.curves else [],
         "command": command(facts),
+        "said": said(facts, held_out, errors, classes),
         "galleries": {
             "held_out": columns(held_out, mosaic=facts.mosaic),
             "test": columns(test, mosaic=facts.mosaic),
             "changes": None,
         },
+    }
+
+
+def said(
+    facts: Facts, held_out: Gallery | None, errors: list[dict[str, Any]] | None, classes: list[dict[str, Any]]
+) -> dict[str, str | None]:
+    """Return the sentences that depend on the run."""
+    worst = {
+        key: max(rows, key=lambda row: row["share"]) for key, rows in (("kind", errors), ("class", classes)) if rows
+    }
+    sampled = held_out is not None and len(held_out.table) < held_out.n_all
+    return {
+        "score": about_score(facts.score),
+        "no_better": no_better(facts.score),
+        "partial": partial(facts.score),
+        "lost": most_lost(1 - facts.score["map"], worst.get("kind"), worst["class"], sampled),
+        "gains": about_gains(facts.score.get("gains")),
+        "validations": validations(facts.curves) if facts.curves else None,
+        "sampled": f"Kinds of error are of the {len(held_out.table):,} tiles in this page, and links show no others."
+        if sampled and held_out
+        else None,
+    }
+
+
+def linked(gallery: Gallery | None) -> set[str]:
+    """Return the addresses within the page that show tiles at least one of which is there."""
+    if gallery is None:
+        return set()
+    table, classes = gallery.table, coverage_class(gallery.table["coverage"].to_numpy())
+    pairs = {
+        ("some" if c > 0 else "none", "some" if p else "none") for c, p in table[["coverage", "predicted"]].to_numpy()
+    }
+    return {
+        *(f"fold={fold}" for fold in table["fold"]),
+        *(f"class={number}" for number in classes),
+        *(f"error={quote_plus(kind)}" for kind in table["error"]),
+        *(f"truth={truth}&predicted={predicted}" for truth, predicted in pairs),
     }
 
 
@@ -148,22 +195,21 @@ def confusion(facts: Facts) -> dict[str, int]:
 def by_probability(facts: Facts) -> dict[str, Any]:
     """The figures that need the probabilities of all tiles: by threshold, and how far they can be believed."""
     if facts.held_out is None:
-        return dict.fromkeys(("threshold_figure", "range", "reliability_figure", "calibration_error", "bias"))
+        return dict.fromkeys(("threshold_figure", "good", "reliability_figure", "calibration_error", "bias"))
     masks = facts.held_out.tiles.masks
     assert masks is not None
     truths = masks[facts.held_out.positions]
     scores = score_table(facts.held_out.probabilities, truths)
     means, of = scores.mean(axis=0), facts.table["fold"].to_numpy()
     by_fold = {int(fold): scores[of == fold].mean(axis=0) for fold in np.unique(of)}
-    good = THRESHOLDS[means >= means.max() - SHARP]
     bins = reliability(facts.held_out.probabilities, truths)
     error = calibration_error(bins)
     return {
         "threshold_figure": figures.threshold_curve(means, by_fold, facts.score["threshold"]),
-        "range": (float(good.min()), float(good.max()), SHARP),
+        "good": good_thresholds(facts.score["threshold"], *around_best(means, SHARP), SHARP),
         "reliability_figure": figures.reliability_diagram(bins, error),
         "calibration_error": error,
-        "bias": bias(bins, 0.1, 0.9),
+        "bias": about_bias(bias(bins, 0.1, 0.9)),
     }
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from salt.reporting.facts import Facts
 from salt.reporting.page import PAGE, write_page
+from salt.reporting.sentences import no_better, partial
+from salt.reporting.words import plural
 from salt.runs.files import write_atomic
 from salt.runs.rundir import RunDir
 from salt.runs.stacks import Stack
@@ -74,20 +76,18 @@ def print_scores(score: dict[str, Any]) -> None:
     rows = pd.DataFrame([*score["folds"], {"fold": "together"} | whole, {"fold": "all empty"} | nothing])
     rows = rows.set_index("fold").round(4).convert_dtypes().astype(object)
     print(rows.where(rows.notna(), "").to_string())
-    print(f"\nout-of-fold map {score['map']:.4f} over {score['n']} tiles ({gates_in_words(score)})")
-    if score["map"] <= score["map_all_empty"]:
-        print("  This run is no better than predicting every tile empty.")
-    if score["partial"]:
-        print(f"  PARTIAL: the folds {score['missing_folds']} are not trained")
+    print(f"\nout-of-fold map {score['map']:.4f} over {plural(score['n'], 'tile')} ({gates_in_words(score)})")
+    for warning in filter(None, (no_better(score), partial(score))):
+        print(f"  {warning}")
 
 
 def gates_in_words(score: dict[str, Any]) -> str:
-    """The threshold of new tiles, and the least area of salt where one is used."""
+    """Return the threshold of new tiles, and the least area of salt if one is used."""
     if "least_area" not in score:  # a run of an earlier version
         return "threshold chosen on other tiles"
     used = score["gains"]["threshold"]["used"]
     text = f"threshold {score['threshold']:g}{'; each tile at one chosen on others' if used else ''}"
-    return text + (f"; empty below {score['least_area']:.2%} of salt" if score["least_area"] else "")
+    return text + (f"; empty below {100 * score['least_area']:g} % of salt" if score["least_area"] else "")
 
 
 def draw(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from salt.config import RunConfig
 from salt.data.places import known_sections
 from salt.data.tiles import Tiles
+from salt.reporting.sentences import few_epochs, no_better, partial
+from salt.reporting.words import plural
 from salt.runs.files import read_json
 from salt.runs.results import write_results
 from salt.runs.rundir import RunDir, how_to_remake
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDArray[np.int64]) -> dict[str, Any]:
-    """Write oof.npz, oof.csv and score.json from all finished folds; returns the content of score.json."""
+    """Write oof.npz, oof.csv and score.json from all finished folds, and return the content of score.json."""
     assert tiles.masks is not None
     done = directory.done_folds(config.data.n_folds)
     missing = sorted(set(range(config.data.n_folds)) - set(done))
@@ -39,28 +41,15 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}
     write_results(directory.path, ids, probabilities, result.table, score)
     log.info(
-        "out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %d tiles, threshold %.2f",
+        "out-of-fold map %.4f (at 0.5: %.4f; all empty: %.4f) over %s, threshold %.2f",
         score["map"],
         score["map_at_0.5"],
         score["map_all_empty"],
-        score["n"],
+        plural(score["n"], "tile"),
         score["threshold"],
     )
-    if score["map"] <= score["map_all_empty"]:
-        log.warning("this run is no better than predicting every tile empty, which scores %.4f", score["map_all_empty"])
-    short = [row["fold"] for row in score["folds"] if (row["epochs"] or config.trainer.epochs) < config.trainer.epochs]
-    if short:
-        log.warning(
-            "the folds %s have fewer than trainer.epochs=%d; the same command with folds=all goes on with them",
-            short,
-            config.trainer.epochs,
-        )
-    if missing:
-        log.warning(
-            "partial: the folds %s are missing; score and submission come from the folds %s alone",
-            missing,
-            done,
-        )
+    for warning in filter(None, (no_better(score), few_epochs(score, config.trainer.epochs), partial(score))):
+        log.warning("%s", warning)
     return score
 
 

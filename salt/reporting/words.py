@@ -1,8 +1,17 @@
-"""Numbers as text, on the terminal and on pages."""
+"""Numbers and names as text, on the terminal and on pages."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+LONGEST, PIECE = 32, 16  # characters: no word is longer; a digest is, and may break into pieces
+BREAK = "\x00"  # stands for a place to break, in no name
 
 
 def duration(seconds: float) -> str:
-    """A time in two units at most."""
+    """Return a time in two units at most."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -10,5 +19,42 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share in percent."""
+    """Return a share in percent."""
     return f"{100 * share:.1f} %"
+
+
+def signed(value: float) -> str:
+    """Return a number with four digits and its sign; zero is +0.0000."""
+    return f"{round(value, 4) + 0.0:+.4f}"
+
+
+def span(low: float, high: float, sign: bool = False) -> str:
+    """Return an interval, or its one value if both ends are equal in four digits."""
+    first, last = (signed(value) if sign else f"{value:.4f}" for value in (low, high))
+    return f"{first} to {last}" if first != last else f"{first}, without spread"
+
+
+def plural(n: int, word: str) -> str:
+    """Return a number of things: 1 tile, 2,000 tiles."""
+    return f"{n:,} {word}{'s' * (n != 1)}"
+
+
+def numbered(word: str, numbers: Sequence[int]) -> str:
+    """Return things by their numbers: fold 1, folds 0, 2 and 3."""
+    *others, last = map(str, numbers)
+    return f"{word}s {', '.join(others)} and {last}" if others else f"{word} {last}"
+
+
+def breakable(value: Any) -> Markup:
+    """Return text for HTML that may break after a sign within a name or path, never within a word.
+
+    Only what is longer than any word, such as a digest, may break elsewhere.
+    """
+    text = re.sub(r"([._/,=:;\\-])(?=[^\W\d])", rf"\1{BREAK}", str(value))
+    text = re.sub(rf"[^\s{BREAK}]{{{LONGEST + 1},}}", lambda word: BREAK.join(pieces(word[0])), text)
+    return Markup("<wbr>").join(text.split(BREAK))
+
+
+def pieces(word: str) -> list[str]:
+    """Return a long word in pieces of one length."""
+    return [word[i : i + PIECE] for i in range(0, len(word), PIECE)]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from salt.runs.files import read_json, read_yaml, write_json, write_text
+from salt.overrides import point_names
+from salt.runs.files import folder_name, read_json, read_yaml, write_json, write_text
 from salt.runs.rundir import BLEND, DEFAULTS, flatten, is_free, read_settings
 from salt.runs.stacks import Stack, save_stack
 
@@ -118,8 +119,28 @@ def reason(point: Path) -> str:
 
 
 def sweep_baseline(folder: Path) -> str | None:
-    """The baseline that a sweep names in Hydra's multirun.yaml, if it does."""
-    node: Any = read_yaml(folder / "multirun.yaml") if (folder / "multirun.yaml").is_file() else {}
-    for key in ("hydra", "callbacks", "sweep", "baseline"):
+    """Return the baseline that a sweep names in Hydra's multirun.yaml, if it does."""
+    name = in_multirun(folder, "callbacks", "sweep", "baseline")
+    return None if name is None else str(name)
+
+
+def points_in_order(folder: Path) -> list[str]:
+    """Return the names of a sweep's points in the order of its last command, from Hydra's multirun.yaml.
+
+    Empty if that is missing, or tells nothing that can be put in order.
+    """
+    params, words = in_multirun(folder, "sweeper", "params"), in_multirun(folder, "overrides", "task")
+    varied = [f"{key}={value}" for key, value in params.items()] if isinstance(params, dict) else []
+    return [folder_name(name) for name in point_names([*varied, *(words if isinstance(words, list) else [])])]
+
+
+def in_multirun(folder: Path, *keys: str) -> Any:
+    """Return a setting of Hydra's own in a sweep's multirun.yaml, None if there is none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    node: Any = read_yaml(folder / "multirun.yaml").get("hydra") if (folder / "multirun.yaml").is_file() else None
+    for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
-    return None if node is None else str(node)
+    return node

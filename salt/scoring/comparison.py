@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from salt.runs.files import folder_name
 from salt.runs.results import Run, read_run
 from salt.scoring.bootstrap import are_enough, bootstrap
+from salt.scoring.seeds import Side, seed_margin, widen
 
 ALL_EMPTY = "all empty"  # label of a row
 N_EXAMPLES = 5  # ids in a message
+TILES_ONLY = "tiles only"  # instead of "yes", where seeds were not compared
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,12 @@ class Row:
     scores: NDArray[np.float64]
 
     def answers_to(self, name: str) -> bool:
-        """Whether `name` is the directory name or path of one of the runs, with or without its seed.
+        """Return whether `name` is the directory name or path of one of the runs, with or without its seed.
 
         It may also be what a sweep made the directory's name of: with `/`.
         """
-        places = [name_of(run.path) for run in self.runs]
-        names = [*places, *map(without_seed, places)]
+        paths = [run.path for run in self.runs]
+        names = [*map(name_of, paths), *map(without_seed, paths)]
         return name in [*names, *(str(run.path) for run in self.runs)] or folder_name(name) in names
 
 
@@ -43,9 +46,9 @@ def read_rows(paths: list[Path], across_folds: bool = False) -> list[Row]:
     for other in runs[1:]:
         check_same_tiles(runs[0], other, across_folds)
     groups = group_seeds(runs)
-    labels = [without_seed(name_of(g[0].path)) if len(g) > 1 else name_of(g[0].path) for g in groups]
+    labels = [without_seed(g[0].path) if len(g) > 1 else name_of(g[0].path) for g in groups]
     return [
-        Row(label if labels.count(label) == 1 else str(group[0].path), group, mean_scores(group))
+        Row(label if labels.count(label) == 1 else str(group[0].path), group, scores_of(group).mean(axis=0))
         for label, group in zip(labels, groups, strict=True)
     ]
 
@@ -93,28 +96,31 @@ def name_of(path: Path) -> str:
     return os.path.basename(os.path.abspath(path))
 
 
-def without_seed(name: str) -> str:
-    """The name of a sweep's point without its part `seed=N`; a name that is nothing else stays."""
-    return ",".join(part for part in name.split(",") if not re.fullmatch(r"seed=\d+", part)) or name
+def without_seed(path: Path) -> str:
+    """Return the name of a sweep's point without its part `seed=N`; the sweep's if it varies the seed alone."""
+    parts = [part for part in name_of(path).split(",") if not re.fullmatch(r"seed=\d+", part)]
+    return ",".join(parts) or name_of(path.parent)
 
 
-def choose_baseline(rows: list[Row], asked: str | None, of_sweep: str | None) -> tuple[Row, str]:
-    """The row to compare with, and why it is this one.
+def choose_baseline(rows: list[Row], asked: str | None, of_sweep: str | None, first: str | None) -> tuple[Row, str]:
+    """Return the row to compare with, and why it is this one.
+
+    It is the one that is `asked` for, or that the sweep names, or the `first` point of its command, or the first row.
 
     Raises:
         ValueError: the one that was asked for is not there; a sweep's own may have failed and is replaced.
     """
-    name = asked or of_sweep
+    name = asked or of_sweep or first
     if name is None:
         return rows[0], "the first run"
     found = [row for row in rows if row.label == name] or [row for row in rows if row.answers_to(name.rstrip("/"))]
     if not found:  # beside an ablation another setting may vary too: its points have more parts in their names
         found = [row for row in rows if set(folder_name(name).split(",")) <= set(row.label.split(","))][:1]
-    if name == of_sweep:
-        return (found[0], "the sweep's baseline") if found else (rows[0], f"the first run; {name} has no score")
+    if not found and name in (of_sweep, first):
+        return rows[0], f"the first run; {name} has no score"
     if len(found) != 1:
         raise ValueError(f"baseline={name!r}, expected {'one of ' * (len(rows) > 2)}{listed(rows)}")
-    return found[0], "as asked"
+    return found[0], "the sweep's baseline" if name == of_sweep else "as asked" if asked else "the first point"
 
 
 def listed(rows: list[Row]) -> str:
@@ -132,25 +138,42 @@ def varying_settings(rows: list[Row]) -> list[str]:
 
 
 def compare_rows(rows: list[Row], baseline: Row) -> pd.DataFrame:
-    """Scores, differences and intervals: the baseline first, then from the best to the worst.
+    """Return scores, differences and intervals: the baseline first, then from the best to the worst.
 
-    One row is what predicting every tile empty would score.
+    One row is what predicting every tile empty would score. An interval covers tiles and seeds if each of the two rows
+    was trained from two seeds or more, else tiles alone.
     """
     rows = [*rows, all_empty(baseline)]
+    sections = sections_of(rows)
     differences = np.stack([difference(row, baseline) for row in rows])
-    intervals = bootstrap(differences, common_folds(rows), sections_of(rows))
+    intervals = bootstrap(differences, common_folds(rows), sections)
     lines = []
     for row, change, (low, high) in zip(rows, differences, intervals, strict=True):
         line = {"run": row.label, "score": row.scores.mean(), "difference": change.mean()}
         if row is baseline:
-            line |= {"low": np.nan, "high": np.nan, "resolved": ""}
+            line |= {"low": np.nan, "high": np.nan, "resolved": "", "interval_over": ""}
         else:
-            line |= {"low": low, "high": high, "resolved": "yes" if low > 0 or high < 0 else "no"}
+            line |= judge(pair_of(row, baseline), float(change.mean()), (low, high), sections)
         means = [run.tiles["score"].mean() for run in row.runs]
         spread = float(np.std(means, ddof=1)) if len(means) > 1 else np.nan
         lines.append(line | {"seeds": len(row.runs), "seed_spread": spread, "others": row is not baseline})
     order = pd.DataFrame(lines).sort_values(["others", "score", "run"], ascending=[True, False, True])
     return order.drop(columns="others").reset_index(drop=True)
+
+
+def judge(
+    pair: list[list[Run]], mean: float, over_tiles: tuple[float, float], sections: NDArray[np.int64] | None
+) -> dict[str, Any]:
+    """Return the interval of a difference, what it covers, and whether it excludes 0."""
+    trained = [runs for runs in pair if runs]  # predicting nothing needs no training
+    seeds = all(len(runs) > 1 for runs in trained)
+    low, high = over_tiles
+    if seeds:
+        sides = [Side(scores_of(runs), runs[0].tiles["fold"].to_numpy()) for runs in trained]
+        low, high = widen(mean, low, high, seed_margin(sides, sections))
+    units = "sections" if sections is not None and are_enough(sections) else "tiles"
+    verdict = ("yes" if seeds else TILES_ONLY) if low > 0 or high < 0 else "no"
+    return {"low": low, "high": high, "resolved": verdict, "interval_over": f"{units}, seeds" if seeds else units}
 
 
 def common_folds(rows: list[Row]) -> NDArray[np.int64]:
@@ -170,18 +193,25 @@ def all_empty(row: Row) -> Row:
     return Row(ALL_EMPTY, [], (row.runs[0].tiles["coverage"].to_numpy() == 0).astype(np.float64))
 
 
-def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
-    """Each tile's score minus the baseline's, over the seeds that both have; over all, where they share none."""
-    if not row.runs:  # a row that no run made
-        return row.scores - baseline.scores
+def pair_of(row: Row, baseline: Row) -> list[list[Run]]:
+    """Return the runs of both rows with the seeds that both have; all runs if they share none."""
     common = {run.seed for run in row.runs} & {run.seed for run in baseline.runs}
-    pair = [[run for run in r.runs if run.seed in common] or r.runs for r in (row, baseline)]
-    return mean_scores(pair[0]) - mean_scores(pair[1])
+    return [[run for run in r.runs if run.seed in common] or r.runs for r in (row, baseline)]
 
 
-def mean_scores(runs: list[Run]) -> NDArray[np.float64]:
-    """Each tile's mean score over runs."""
-    return np.mean([run.tiles["score"].to_numpy() for run in runs], axis=0)
+def difference(row: Row, baseline: Row) -> NDArray[np.float64]:
+    """Return each tile's mean score minus the baseline's, over the runs of `pair_of`."""
+    first, second = (
+        scores_of(runs).mean(axis=0) if runs else r.scores
+        for r, runs in zip((row, baseline), pair_of(row, baseline), strict=True)
+    )
+    change: NDArray[np.float64] = first - second
+    return change
+
+
+def scores_of(runs: list[Run]) -> NDArray[np.float64]:
+    """Return the tiles' scores in each of some runs (S N)."""
+    return np.stack([run.tiles["score"].to_numpy() for run in runs])
 
 
 def folds_differ(rows: Sequence[Row]) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.scoring.metrics import HALF
+from salt.scoring.metrics import HALF, THRESHOLDS
 
 
 def best_threshold(table: NDArray[np.float64]) -> int:
@@ -27,3 +27,11 @@ def cross_fit(table: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[
     for group in np.unique(groups):
         chosen[groups == group] = best_threshold(table[groups != group])
     return chosen
+
+
+def around_best(means: NDArray[np.float64], near: float) -> tuple[float, float]:
+    """Return the first and last threshold of the range around the best one whose mean scores (T) are all `near` it."""
+    good, best = means >= means.max() - near, int(means.argmax())
+    bad = np.flatnonzero(~good)
+    low, high = bad[bad < best].max(initial=-1) + 1, bad[bad > best].min(initial=len(means)) - 1
+    return float(THRESHOLDS[low]), float(THRESHOLDS[high])

@@ -99,9 +99,11 @@ def test_scores_differences_and_order(tmp_path):
     assert "smaller effects need several seeds" in text and "from seed to seed" in text
 
     again = rows_of(compare_sweep(tmp_path, "a"))
-    assert again["c"][3] == "yes" and list(again) == ["a", "c", "b"]
+    assert again["c"][3] == "tiles only" and list(again) == ["a", "c", "b"]
     table = csv_of(tmp_path)
-    assert list(table.columns) == ["score", "difference", "low", "high", "resolved", "seeds", "seed_spread"]
+    assert list(table.columns) == [
+        *("score", "difference", "low", "high", "resolved", "interval_over", "seeds", "seed_spread")
+    ]
     assert float(table.loc["c", "score"]) == pytest.approx(c.mean())
     assert float(table.loc["c", "difference"]) == pytest.approx(np.mean(c - a))
     low, high = float(table.loc["c", "low"]), float(table.loc["c", "high"])
@@ -117,15 +119,15 @@ def test_one_row_is_what_all_tiles_empty_would_score(tmp_path):
     empty = (COVERAGE[:N] == 0).astype(float)  # 1 for a tile without salt, 0 for a missed one
     low, high = bootstrap((empty - scores_of(1))[None], FOLDS)[0]
     table = pd.read_csv(tmp_path / "compare.csv").set_index("run")
-    assert table.loc["all empty"].drop(["resolved", "seed_spread"]).tolist() == pytest.approx(
+    assert table.loc["all empty"].drop(["resolved", "interval_over", "seed_spread"]).tolist() == pytest.approx(
         [empty.mean(), (empty - scores_of(1)).mean(), low, high, 0]
     )
     line = next(line for line in text.splitlines() if line.startswith("| all empty "))
     assert line.split()[4:7:2] == [f"{empty.mean():.4f}", f"{np.mean(empty - scores_of(1)):+.4f}"]
 
 
-@pytest.mark.parametrize(("shift", "resolved"), [(0.2, "yes"), (-0.2, "yes"), (0.0, "no")])
-def test_resolved_if_the_interval_excludes_zero(tmp_path, shift, resolved):
+@pytest.mark.parametrize(("shift", "resolved"), [(0.2, "tiles only"), (-0.2, "tiles only"), (0.0, "no")])
+def test_one_seed_resolves_nothing_but_tiles(tmp_path, shift, resolved):
     make_run(tmp_path / "a", np.full(N, 0.5))
     make_run(tmp_path / "b", 0.5 + shift + np.tile([0.1, 0.1, -0.1, -0.1], N // 4), "conv")
     assert rows_of(compare_sweep(tmp_path, None))["b"][3] == resolved

@@ -1,11 +1,13 @@
 """Seeds that are one row, and the row to compare with."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_compare import FOLDS, command, csv_of, make_failed, make_run, name_baseline, rows_of, scores_of, settings
 
 from salt.reporting.comparison import compare_sweep
 from salt.scoring.bootstrap import bootstrap
+from salt.scoring.seeds import Side, seed_margin, widen
 
 
 def test_seeds_are_one_row(tmp_path):
@@ -24,8 +26,44 @@ def test_seeds_are_one_row(tmp_path):
     assert [row[-1] for row in rows.values()] == [f"2 ({spread:.4f})" for spread in spreads]
     assert csv_of(tmp_path)["seed_spread"].astype(float).tolist() == pytest.approx(spreads)
     assert rows["center=conv"][1] == f"{difference.mean():+.4f}"
-    low, high = bootstrap(difference[None], FOLDS)[0]
+    sides = [Side(np.stack(pair), FOLDS) for pair in (parts[:2], parts[2:])]
+    low, high = widen(difference.mean(), *bootstrap(difference[None], FOLDS)[0], seed_margin(sides))
     assert rows["center=conv"][2] == f"[{low:+.4f}, {high:+.4f}]"
+    assert csv_of(tmp_path)["interval_over"].tolist() == ["", "tiles, seeds"]
+
+
+def spread_over_seeds(folder, spread, n=2):
+    """Runs of two settings: by tile the second is better by 0.067 without exception, by seed both vary."""
+    base = np.linspace(0.2, 0.7, 20)
+    for center, more in (("none", 0), ("conv", 0.067)):
+        for seed in range(n):
+            scores = base + more + spread * (seed - (n - 1) / 2)
+            make_run(folder / f"center={center},seed={seed}", scores, center, seed=seed)
+    rows = rows_of(compare_sweep(folder, "center=none"))
+    return next(cells for label, cells in rows.items() if label.startswith("center=conv"))
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.094, "no"), (0.0094, "yes")])
+def test_a_difference_within_the_spread_of_the_seeds_is_not_resolved(tmp_path, spread, verdict):
+    row = spread_over_seeds(tmp_path, spread)
+    assert row[1] == "+0.0670" and row[3] == verdict
+
+
+def test_with_one_seed_it_is_resolved_for_the_tiles_only(tmp_path):
+    assert spread_over_seeds(tmp_path / "a", 0.094, n=1)[3] == "tiles only"
+    spread_over_seeds(tmp_path / "b", 0.001)
+    for name in "xy":  # one seed each, since the same one twice is no second seed
+        make_run(tmp_path / f"b/center=dblock{name}", np.full(20, 0.9), "dblock", seed=1)
+    rows = rows_of(compare_sweep(tmp_path / "b", "center=none"))
+    assert [cells[3] for label, cells in rows.items() if label.startswith("center=dblock")] == ["tiles only"] * 2
+    assert csv_of(tmp_path / "b")["interval_over"].tolist() == ["", "tiles", "tiles", "tiles, seeds"]
+
+
+def test_all_tiles_empty_need_no_seed(tmp_path):
+    spread_over_seeds(tmp_path, 0.01)
+    text = compare_sweep(tmp_path, "center=none")
+    table = pd.read_csv(tmp_path / "compare.csv").set_index("run")
+    assert table.loc["all empty", "interval_over"] == "tiles, seeds" and "single seed" not in text
 
 
 def test_where_and_how_a_run_worked_is_no_other_setting(tmp_path):
@@ -51,7 +89,8 @@ def test_a_repeated_seed_is_no_second_seed(tmp_path):
 def test_a_sweep_over_nothing_but_seeds(tmp_path):
     make_run(tmp_path / "seed=0", seed=0)
     make_run(tmp_path / "seed=1", seed=1)
-    assert [row[-1].split()[0] for row in rows_of(compare_sweep(tmp_path, "seed=1")).values()] == ["2"]
+    rows = rows_of(compare_sweep(tmp_path, "seed=1"))
+    assert {label: row[-1].split()[0] for label, row in rows.items()} == {tmp_path.name: "2"}
 
 
 @pytest.mark.parametrize(

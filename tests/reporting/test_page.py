@@ -35,7 +35,9 @@ def copy(finished, tmp_path):
 def scripts(page):
     """The JSON in a page, by its id, or for an index by its set."""
     found = re.findall(
-        r'<script type="application/json" (?:class="tiles-index" data-set|id)="([^"]*)">(.*?)</script>', page, re.DOTALL
+        r'<script type="application/json" (?:class="tiles-index" data-set|id)="([^"]*)"[^>]*>(.*?)</script>',
+        page,
+        re.DOTALL,
     )
     return {name: json.loads(text) for name, text in found}
 
@@ -264,7 +266,7 @@ def test_report_false_leaves_it_out_and_a_failing_page_does_not_fail_the_run(syn
     ended = command(tmp_path, *settings, "folds=[0]", "report=true")
     assert ended.returncode == 0 and "runs/a/report.html: open it in a browser" in ended.stdout
     page = (tmp_path / "runs/a/report.html").read_text()
-    assert "Partial: the folds 1 are not trained" in page
+    assert "Partial: fold 1 is not trained, so its tiles are not scored." in page
     monkeypatch.setattr(crossval, "write_page", lambda *_, **__: 1 / 0)
     ended = command(tmp_path, *settings, "report=true")
     assert ended.returncode == 0 and "runs/a/report.html: ZeroDivisionError" in ended.stdout

@@ -34,7 +34,7 @@ def test_the_table_ends_with_all_folds_and_with_all_tiles_empty(capsys):
         ({"threshold": 0.5, "least_area": 0.0, "gains": {"threshold": {"used": False}}}, "threshold 0.5"),
         (
             {"threshold": 0.62, "least_area": 0.005, "gains": {"threshold": {"used": True}}},
-            "threshold 0.62; each tile at one chosen on others; empty below 0.50% of salt",
+            "threshold 0.62; each tile at one chosen on others; empty below 0.5 % of salt",
         ),
     ],
 )
@@ -46,7 +46,7 @@ def test_how_masks_are_made_is_told(capsys, changes, words):
 @pytest.mark.parametrize("value", [0.39, 0.2])
 def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(capsys, value):
     run.print_scores(score(map=value))
-    assert "This run is no better than predicting every tile empty.\n" in capsys.readouterr().out
+    assert "This run is no better than predicting every tile empty, which scores 0.3900.\n" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_it_begins_with_the_weights_that_were_the_result(start, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fold_module, "train_step", spy)
         ended = start(*MORE, "folds=[0]")
-    assert ended.returncode == 0 and "the folds [1] have fewer than trainer.epochs=4" in ended.stdout + ended.stderr
+    assert ended.returncode == 0 and "Fold 1 has fewer than trainer.epochs=4" in ended.stdout + ended.stderr
     assert all(torch.equal(seen[0][name], weights[name]) for name in weights)
 
 

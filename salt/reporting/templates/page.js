@@ -3,13 +3,17 @@
 (() => {
   const CHUNK = 100, BATCH = 60;
   const $ = (id) => document.getElementById(id);
-  const sets = {}, names = {};  // the columns of each set of tiles, and the names of its runs where there are two
+  const sets = {}, names = {}, all = {};  // of each set of tiles: its columns, the names of its runs where there are two, how many there are
   for (const element of document.querySelectorAll(".tiles-index")) {
     sets[element.dataset.set] = JSON.parse(element.textContent);
     names[element.dataset.set] = JSON.parse(element.dataset.runs || "[]");
+    all[element.dataset.set] = Number(element.dataset.all);
   }
   const form = $("filters");
-  if (!form) return;
+  if (!form) {  // without tiles an address of theirs leads to the reason
+    if (location.hash.includes("=")) $("tiles")?.scrollIntoView();
+    return;
+  }
 
   const LABELS = { score: "score", iou: "IoU", coverage: "share of salt", fold: "fold", threshold: "threshold", error: "error",
     missed: "missed pixels", invented: "invented pixels", wrong: "wrong pixels", unsure: "unsure", change: "change", before: "before", after: "after", predicted: "salt predicted", id: "id" };
@@ -156,9 +160,11 @@
     const known = new Set([...FILTERS, "set", "sort", "order", "tile"]);
     const here = Object.keys(words);
     const isPart = here.length > 0 && !here.every((key) => known.has(key));  // the name of a part of the page
+    absent(isPart && !$(here[0]) ? `This page has no part “${here[0]}”.` : "");
     if (isPart && state.set) return;
     const { tile, ...rest } = isPart ? {} : words;
-    const set = sets[rest.set] ? rest.set : Object.keys(sets)[0];
+    const holds = (name) => tile != null && sets[name].id.includes(tile);
+    const set = sets[rest.set] ? rest.set : Object.keys(sets).find(holds) || Object.keys(sets)[0];
     const sort = sets[set][rest.sort] ? rest.sort : FIRST_SORT[set][0];
     const wanted = { ...rest, set, sort, order: rest.order || (rest.sort ? "up" : FIRST_SORT[set][1]) };
     if (JSON.stringify(wanted) !== JSON.stringify(state)) {
@@ -170,6 +176,16 @@
     const i = tile == null ? -1 : sets[set].id.indexOf(tile);
     if (i >= 0) view(i);
     else if ($("viewer").open) $("viewer").close();
+    if (i >= 0 || tile == null) return;
+    const n = sets[set].id.length;
+    absent(`Tile ${tile} is not in this page${n < all[set] ? `, which holds ${n.toLocaleString("en")} of ${all[set].toLocaleString("en")} tiles` : ""}.`);
+    $("tiles").scrollIntoView();
+  }
+
+  // What an address asks for that is not there.
+  function absent(text) {
+    $("absent").hidden = !text;
+    $("absent").textContent = text;
   }
 
   function view(i) {

@@ -1,0 +1,186 @@
+"""What pages and tables say in words of the numbers that they show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from salt.reporting.words import numbered, percent, signed, span
+from salt.scoring.bootstrap import LEVEL, RESAMPLES
+from salt.scoring.comparison import TILES_ONLY, Row, draws_sections, folds_differ, varying_settings
+from salt.scoring.metrics import THRESHOLDS
+
+FEW = 4  # epochs that are named one by one
+
+
+def about_score(score: Mapping[str, Any]) -> str:
+    """Return what the interval of a run's score covers, and how its folds differ."""
+    sections = score.get("interval_over") == "sections"
+    drawn = "whole sections of neighbouring tiles" if sections else "the tiles of each fold"
+    text = (
+        "The interval says how much the score would change with other tiles of the same kind "
+        f"({RESAMPLES:,} resamples of {drawn}). It does not cover how training varies from seed to seed"
+    )
+    text += "." if sections else ", nor that neighbouring tiles are alike, so it is too narrow rather than too wide."
+    if score.get("fold_spread"):
+        text += f" The folds' scores have a standard deviation of {score['fold_spread']:.4f}."
+    return text
+
+
+def no_better(score: Mapping[str, Any]) -> str | None:
+    """Return that a run is no better than predicting no salt at all, if so."""
+    if score["map_all_empty"] == 1:
+        return "No tile has salt, so predicting none anywhere scores 1: these tiles say little about a network."
+    if score["map"] <= score["map_all_empty"]:
+        return f"This run is no better than predicting every tile empty, which scores {score['map_all_empty']:.4f}."
+    return None
+
+
+def partial(score: Mapping[str, Any]) -> str | None:
+    """Return which folds of a run are not trained, if there are some."""
+    missing = score["missing_folds"]
+    if not missing:
+        return None
+    verb, whose = ("is", "its") if len(missing) == 1 else ("are", "their")
+    return f"Partial: {numbered('fold', missing)} {verb} not trained, so {whose} tiles are not scored."
+
+
+def few_epochs(score: Mapping[str, Any], epochs: int) -> str | None:
+    """Return which folds have fewer `epochs` than the run now asks for, and what trains the rest."""
+    short = [row["fold"] for row in score["folds"] if (row["epochs"] or epochs) < epochs]
+    if not short:
+        return None
+    verb, them = ("has", "it") if len(short) == 1 else ("have", "them")
+    return (
+        f"{numbered('fold', short).capitalize()} {verb} fewer than trainer.epochs={epochs}; "
+        f"the same command with folds=all trains {them} further."
+    )
+
+
+def most_lost(missing: float, kind: Mapping[str, Any] | None, coverage: Mapping[str, Any], sampled: bool) -> str:
+    """Return which tiles lose most of the `missing` score: by kind of error, if known, and by share of salt."""
+    if not missing:
+        return "Every tile has the full score."
+    where = "without salt" if coverage["number"] == 0 else f"with {coverage['name']} % salt"
+    text = f"Of the score that is missing ({missing:.4f}), the largest part is lost on tiles "
+    if kind is not None and kind["share"]:
+        share = f"{percent(kind['share'])}{' of the loss in this page' if sampled else ''}"
+        text += f"with the error “{kind['name']}” ({share}) and, by share of salt, on tiles "
+    return f"{text}{where} ({percent(coverage['share'])})."
+
+
+def good_thresholds(threshold: float, low: float, high: float, near: float) -> str:
+    """Return the threshold in use, and the range around the best one in which the score is `near` to it."""
+    if low == high:
+        return f"Used: {threshold:g}. Only at {low:g} is the score within {near} of the best."
+    if (low, high) == (THRESHOLDS[0], THRESHOLDS[-1]):
+        return (
+            f"Used: {threshold:g}. At every threshold from {low:g} to {high:g} the score is within {near} of the best."
+        )
+    return f"Used: {threshold:g}. From {low:g} to {high:g} the score is within {near} of the best."
+
+
+def about_gains(gains: Mapping[str, Any] | None) -> str:
+    """Return what the choices after the network are worth; nothing for a run of an earlier version."""
+    if not gains:
+        return ""
+    threshold, area = gains["threshold"], gains["least_area"]
+    text = f"Thresholds chosen on other tiles {change(threshold, ' against 0.5')}: {used(threshold, True)}. "
+    if not any(area["chosen"]):
+        return text + "On other tiles no least area of salt was chosen."
+    limits = " or ".join(f"{100 * limit:g} %" for limit in area["chosen"])
+    text += (
+        f"Calling a tile empty if less than a limit is predicted as salt ({limits} of the tile, chosen on other tiles) "
+        f"{change(area)}: {used(area, False)}."
+    )
+    return text + (" Each is used if its interval is above 0." if "used" in area else "")
+
+
+def change(gain: Mapping[str, Any], against: str = "") -> str:
+    """Return by how much a choice changes the score, with its interval."""
+    low, high = gain["interval"]
+    if signed(gain["gain"]) == signed(low) == signed(high) == signed(0):
+        return f"do not change the score{against}" if against else "does not change the score"
+    verb = "change" if against else "changes"
+    return f"{verb} the score by {signed(gain['gain'])}{against} ({LEVEL} % interval {span(low, high, sign=True)})"
+
+
+def used(gain: Mapping[str, Any], before: bool) -> str:
+    """Return whether a choice is used; runs of an earlier version do not tell, and all did `before`."""
+    return "used" if gain.get("used", before) else "not used"
+
+
+def about_bias(bias: float | None) -> str:
+    """Return whether probabilities between 0.1 and 0.9 are too high or too low on average."""
+    if bias is None:
+        return "No pixel has a probability between 0.1 and 0.9."
+    if f"{abs(bias):.2f}" == "0.00":
+        return "Between 0.1 and 0.9 they are right to 0.01 on average."
+    return f"Between 0.1 and 0.9 they are too {'high' if bias > 0 else 'low'} by {abs(bias):.2f} on average."
+
+
+def validations(curves: Mapping[int, pd.DataFrame]) -> str:
+    """Return after which epochs each fold was validated, as their metrics.csv has it."""
+    folds: dict[str, list[int]] = {}
+    for fold, table in curves.items():
+        folds.setdefault(validated(table), []).append(fold)
+    if len(folds) == 1:
+        return f"Validation, without mirroring: {next(iter(folds))}."
+    parts = [f"{numbered('fold', numbers)} {when}" for when, numbers in folds.items()]
+    return f"Validation, without mirroring: {'; '.join(parts)}."
+
+
+def validated(table: pd.DataFrame) -> str:
+    """Return after which of its epochs one fold was validated."""
+    epochs = table["epoch"].astype(int)
+    done = epochs[table["map_at_0.5"].notna()].tolist()
+    if not done:
+        return "none yet"
+    if len(done) == len(epochs):
+        return "after every epoch" if len(done) > 1 else "after the only epoch"
+    if done == [epochs.max()]:
+        return f"only after the last epoch, {done[0]}"
+    if len(done) <= FEW:
+        return f"after {numbered('epoch', done)}"
+    step, tail = done[1] - done[0], done[-1] == epochs.max() and done[-1] % (done[1] - done[0]) > 0
+    regular = done[: len(done) - tail]
+    if step > 1 and regular == list(range(step, regular[-1] + 1, step)):
+        return f"every {step} epochs{' and after the last' if tail else ''}"
+    return f"after {len(done)} of {len(epochs)} epochs"
+
+
+def runs_differ_in(rows: Sequence[Row]) -> str | None:
+    """Return the settings that vary between the rows of a comparison; None if there is one row alone."""
+    if len(rows) == 1:
+        return None
+    return "The runs differ in: " + (", ".join(varying_settings(list(rows))) or "nothing")
+
+
+def about_comparison(rows: Sequence[Row], results: pd.DataFrame) -> str:
+    """Return what the intervals of a comparison cover, and what its verdicts mean."""
+    sections, covered = draws_sections(rows), results["interval_over"].str.endswith("seeds")
+    compared = results["resolved"] != ""
+    drawn = "whole sections of tiles" if sections else f"the tiles{'' if folds_differ(list(rows)) else ' of each fold'}"
+    said = [f"The {LEVEL} % interval covers which tiles were drawn (paired bootstrap of {drawn}, {RESAMPLES:,} times)"]
+    if covered[compared].all():
+        said[0] += " and how training varies from seed to seed (docs/trust.md)."
+    elif covered.any():
+        said[0] += ", and how training varies from seed to seed where both rows have several seeds (docs/trust.md)."
+    else:
+        said[0] += ", not how training varies from seed to seed."
+    said.append("resolved: yes if it excludes 0, else no.")
+    if not covered[compared].all():
+        said.append(
+            f'It is "{TILES_ONLY}" if it excludes 0 but one of both rows has a single seed: then training may be the '
+            "reason. Runs of one setting differed by up to 0.007 (docs/recipes.md); smaller effects need several seeds."
+        )
+    if not sections:
+        said.append("It does not cover that neighbouring tiles are alike.")
+    if (results["seeds"] > 1).any():
+        said.append(
+            "In brackets behind several seeds: the standard deviation of their scores. A score is the mean of all "
+            "seeds, a difference that over the seeds that both rows have, or over all if they share none."
+        )
+    said.append("Of 20 rows that do not truly differ about one excludes 0 by chance.")
+    said.append("A lucky baseline shifts all rows at once.")
+    return " ".join(said)

@@ -1,0 +1,284 @@
+"""Every text that a page can produce reads as sentences: no word glued to another, no rounding that says nothing."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from salt.reporting import figures, gallery
+from salt.reporting import page as pages
+from salt.reporting.comparison import compare
+from salt.reporting.facts import Facts, Predicted, read_facts
+from salt.reporting.page import describe, render
+from salt.reporting.sentences import validations
+from salt.runs.rundir import RunDir
+
+INLINE = {"a", "strong", "span", "em", "small", "wbr", "code", "button", "label", "output"}
+SILENT = {"script", "style", "title", "svg", "pre", "option"}  # not sentences, or not ours
+NAMES = r"\b(loss\.at|resolution\.until|docs/\w+\.md)\b"  # with a sign that no space follows
+WRONG = {
+    "glued words": r"[a-z)%0-9][.;:!?](?=[A-Za-z“(])|,(?=[A-Za-z])|[)”](?=\w)|[a-z](?=[(“])",
+    "space before a sign": r"\s[.,;:!?)](?!\.)",
+    "doubled sign": r"(?<!\.)\.\.(?!\.)|,,|;;|\.,|:\.",
+    "plural of one": r"(?<![\d.,])1 (tiles|folds|epochs|runs|seeds|settings|pixels)\b|folds \d+ (is|are)",
+    "brackets of a program": r"\[\]|\{|\}",
+}
+WRONG_IN_CELLS = {
+    "nothing said": r"\bNone\b|\bnan\b|undefined",
+    "from a to a": r"(\d\S*) (?:to|and|or) \1(?![\d.]*\d)",
+    "negative zero": r"-0\.0+\b(?!\d)",
+}
+
+
+class Blocks(HTMLParser):
+    """The texts of a page: what stands in one block is one text. A place to break within a name is the sign |."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts, self.silent = [("", "")], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.silent += tag in SILENT
+        if tag == "wbr":
+            self.handle_data("|")
+        elif tag not in INLINE:
+            self.texts.append((tag, ""))
+
+    def handle_endtag(self, tag):
+        self.silent -= tag in SILENT
+        if tag not in INLINE:
+            self.texts.append(("", ""))
+
+    def handle_data(self, data):
+        if not self.silent:
+            tag, text = self.texts[-1]
+            self.texts[-1] = tag, text + data
+
+
+def texts(page):
+    """The texts of a page, each with the tag it stands in, and with white space as a browser shows it."""
+    blocks = Blocks()
+    blocks.feed(page)
+    found = ((tag, " ".join(text.split())) for tag, text in blocks.texts)
+    return [(tag, text) for tag, text in found if re.search(r"\s", text)]  # not numbers and names alone
+
+
+def check(page):
+    """Complain of what no sentence has, and of links within the page that lead nowhere."""
+    complaints = [
+        f"{what}: {text}"
+        for tag, text in texts(page)
+        for what, pattern in (WRONG_IN_CELLS | (WRONG if tag != "td" else {})).items()
+        if re.search(pattern, re.sub(NAMES, "name", text))
+    ]
+    ids = set(re.findall(r'\bid="([^"]+)"', page))
+    complaints += [part for part in re.findall(r'<a [^>]*href="#([^"=]+)"', page) if part not in ids]
+    assert complaints == []
+
+
+def paragraphs(page):
+    return [
+        " ".join(re.sub("<[^>]+>", "", text).split()) for text in re.findall(r"<p\b[^>]*>(.*?)</p>", page, re.DOTALL)
+    ]
+
+
+@pytest.fixture(scope="module")
+def facts(finished, synthetic_root):
+    return read_facts(RunDir(finished / "runs/a"), str(synthetic_root))
+
+
+def test_blocks_of_a_template_keep_the_space_between_them(tmp_path, monkeypatch):
+    lines = [
+        "{% if yes %}One.{% endif %}",
+        "    {% if yes %}Two.{% endif %}",
+        "{% for i in (3, 4) %}",
+        "{{ i }}.",
+        "{% endfor %}",
+    ]
+    (tmp_path / "x.j2").write_text("<p>" + "\n".join(lines) + "</p>")
+    monkeypatch.setattr(pages, "TEMPLATES", tmp_path)
+    assert texts(render("x.j2", yes=True)) == [("p", "One. Two. 3. 4.")]
+
+
+def gains(threshold, area, chosen, used):
+    def gain(value, interval):
+        return {"gain": value, "interval": list(interval)} | ({} if used is None else {"used": used})
+
+    return {
+        "threshold": gain(*threshold),
+        "least_area": gain(*area) | {"chosen": chosen},
+    }
+
+
+NOTHING = (0.0, (0.0, 0.0))
+SCORES = {
+    "as it is": {},
+    "earlier version": {"gains": None, "interval_over": None, "fold_spread": None},
+    "sections": {"interval_over": "sections", "fold_spread": 0.0123},
+    "sections, one fold": {"interval_over": "sections", "fold_spread": None},
+    "tiles, several folds": {"interval_over": "tiles", "fold_spread": 0.0123},
+    "no gain": {"gains": gains(NOTHING, NOTHING, [0.0], False)},
+    "gains of nearly nothing": {"gains": gains((-1e-6, (-2e-5, 1e-6)), (1e-6, (-1e-6, 1e-6)), [0.0, 0.0075], False)},
+    "gains": {"gains": gains((0.01, (0.005, 0.02)), (0.02, (0.02, 0.02)), [0.001, 0.002], True)},
+    "gains of an earlier version": {"gains": gains((0.01, (-0.01, 0.02)), (0.02, (0.01, 0.03)), [0.01], None)},
+    "one fold missing": {"partial": True, "missing_folds": [1]},
+    "folds missing": {"partial": True, "missing_folds": [1, 2, 4]},
+    "perfect": {"map": 1.0},
+    "without salt": {"map_all_empty": 1.0, "iou": None},
+    "no better": {"map": 0.1, "map_all_empty": 0.5},
+}
+
+
+@pytest.mark.parametrize("changes", SCORES.values(), ids=SCORES.keys())
+def test_the_page_of_any_score(facts, changes, monkeypatch):
+    monkeypatch.setattr(figures, "svg", lambda *_: "")  # a second a page
+    page = render("report.html.j2", **describe(replace(facts, score=facts.score | changes)))
+    check(page)
+    for text in paragraphs(page):
+        assert text == "" or text[-1] in ".…" or "button" in text or len(text) < 100, text
+
+
+def cut(facts: Facts, keep: np.ndarray, **columns) -> Facts:
+    """The facts of some of the tiles, with other columns."""
+    index = np.flatnonzero(keep)
+    table = facts.table.iloc[index].reset_index(drop=True).assign(**columns)
+    held_out = facts.held_out
+    assert held_out is not None
+    of_few = Predicted(
+        held_out.tiles, held_out.positions[index], held_out.probabilities[index], [held_out.salt[i] for i in index]
+    )
+    folds = [row for row in facts.score["folds"] if row["fold"] in set(table["fold"])]
+    score = facts.score | {"n": len(table), "folds": [row | {"n": 1} for row in folds]}
+    return replace(facts, table=table, held_out=of_few, score=score)
+
+
+def test_the_page_of_one_tile_and_of_one_fold(facts):
+    one = np.arange(len(facts.table)) == 0
+    page = render("report.html.j2", **describe(replace(cut(facts, one), interval=(0.5, 0.5))))
+    check(page)
+    assert "of 1 tile;" in page and "0.5000, without spread" in page and "The only scored tile is in this page" in page
+    check(render("report.html.j2", **describe(cut(facts, facts.table["fold"].to_numpy() == 1))))
+    check(render("report.html.j2", **describe(cut(facts, facts.table["coverage"].to_numpy() == 0, score=1.0))))
+
+
+def test_the_page_without_what_it_shows(facts):
+    bare = replace(
+        facts, curves={}, environment={}, settings=[], held_out=None, test=None, problems=["runs/a/oof.npz is damaged"]
+    )
+    page = render("report.html.j2", **describe(bare))
+    check(page)
+    assert not re.search(r'href="#[^"]*=', page)  # there are no tiles to lead to
+    assert 'href="#threshold"' not in page and 'href="#learning"' not in page
+
+
+def test_a_link_to_tiles_is_there_if_one_of_them_is(facts, monkeypatch):
+    monkeypatch.setattr(gallery, "MOST_HELD_OUT", 2)
+    content = describe(facts)
+    page = render("report.html.j2", **content)
+    check(page)
+    rows = content["galleries"]["held_out"]["columns"]
+    links = set(re.findall(r'href="#([a-z]+=[^"]*)"', page))
+    assert {link for link in links if link.startswith("fold=")} == {f"fold={fold}" for fold in rows["fold"]}
+    assert {link for link in links if link.startswith("class=")} == {f"class={number}" for number in rows["class"]}
+    assert {link for link in links if link.startswith("error=")} == {
+        f"error={kind.replace(' ', '+')}" for kind in rows["error"]
+    }
+    some = {True: "some", False: "none"}
+    assert {link for link in links if link.startswith("truth=")} == {
+        f"truth={some[c > 0]}&amp;predicted={some[p]}" for c, p in zip(rows["coverage"], rows["predicted"], strict=True)
+    }
+    assert "Kinds of error are of the 2 tiles in this page" in page
+
+
+@pytest.mark.parametrize(
+    ("epochs", "validated", "said"),
+    [
+        (3, [3], "only after the last epoch, 3"),
+        (3, [1, 2, 3], "after every epoch"),
+        (1, [1], "after the only epoch"),
+        (3, [2, 3], "after epochs 2 and 3"),
+        (32, [16, 32], "after epochs 16 and 32"),
+        (40, [*range(5, 41, 5)], "every 5 epochs"),
+        (39, [*range(5, 36, 5), 39], "every 5 epochs and after the last"),
+        (40, [1, 2, 3, 4, 5, 40], "after 6 of 40 epochs"),
+        (3, [], "none yet"),
+    ],
+)
+def test_validations_are_those_that_were_made(facts, epochs, validated, said):
+    epoch = np.arange(1, epochs + 1)
+    score = np.where(np.isin(epoch, validated), 0.5, np.nan)
+    curve = pd.DataFrame({"epoch": epoch, "lr": 0.1, "loss": 1.0, "map_at_0.5": score, "iou": score, "empty": score})
+    content = describe(replace(facts, curves={0: curve, 1: curve}))
+    assert content["said"]["validations"] == f"Validation, without mirroring: {said}."
+    page = render("report.html.j2", **content)
+    check(page)
+    for ticks in re.findall(r"<figure>(<svg.*?</svg>)</figure>", page, re.DOTALL)[-3:]:
+        numbers = re.findall(r'<g id="[^"]*-xtick_\d+">.*?<text[^>]*>([^<]*)</text>', ticks, re.DOTALL)
+        assert numbers and all(re.fullmatch(r"\d+", number) for number in numbers)
+
+
+def test_folds_that_were_validated_differently_are_told_apart(facts):
+    parts = [pd.DataFrame({"epoch": [1.0, 2.0], "map_at_0.5": values}) for values in ([0.1, 0.2], [np.nan, 0.2])]
+    said = validations({0: parts[0], 1: parts[1], 2: parts[0]})
+    assert (
+        said == "Validation, without mirroring: folds 0 and 2 after every epoch; fold 1 only after the last epoch, 2."
+    )
+
+
+@pytest.fixture
+def runs(finished, tmp_path):
+    def make(name, **changes):
+        path = shutil.copytree(finished / "runs/a", tmp_path / name)
+        config = (path / "config.yaml").read_text()
+        for old, new in changes.items():
+            config = re.sub(rf"^(\s*){old}: .*$", rf"\g<1>{old}: {new}", config, count=1, flags=re.MULTILINE)
+        (path / "config.yaml").write_text(config)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("case", ["one", "two", "seeds", "mixed", "failed", "no times"])
+def test_the_page_of_any_comparison(runs, synthetic_root, tmp_path, case):
+    paths = [runs("first")]
+    if case != "one":
+        paths.append(runs("second", epochs=3))
+    if case in ("seeds", "mixed"):
+        paths.append(runs("first1", seed=1))
+    if case == "seeds":
+        paths.append(runs("second1", epochs=3, seed=1))
+    if case == "no times":
+        for path in paths:
+            score = json.loads((path / "score.json").read_text())
+            score["folds"] = [{"fold": row["fold"]} for row in score["folds"]]
+            (path / "score.json").write_text(json.dumps(score))
+    if case == "failed":
+        for name in ("third", "fourth"):
+            path = runs(name, epochs=4)
+            (path / "score.json").unlink()
+            (path / "error.txt").write_text("Traceback (most recent call last):\nValueError: loss is not finite\n")
+        paths = [tmp_path]
+    text = compare(paths, None, tmp_path / "out", str(synthetic_root))
+    page = (tmp_path / "out/compare.html").read_text()
+    check(page)
+    for block in text.split("\n\n"):
+        if "|" not in block and "written in" not in block and "no score" not in block:
+            check(f"<p>{re.sub(r'(?<=[a-z])([._/,=])(?=[a-z])', r'<wbr>', block)}</p>")
+    covered = {
+        "seeds": "and how training varies from seed to seed",
+        "mixed": "only",
+        "failed": "not how training varies",
+    }
+    assert covered.get(case, "") in " ".join(text.split())
+
+
+def test_compare_names_the_seeds_it_covers(runs, tmp_path):
+    paths = [runs("a"), runs("b", epochs=3), runs("a1", seed=1), runs("b1", epochs=3, seed=1), runs("c", epochs=4)]
+    said = " ".join(compare(paths, None, tmp_path / "out", "nowhere").split())
+    assert "where both rows have several seeds" in said and '"tiles only"' in said
+    assert "A score is the mean of all seeds" in said
