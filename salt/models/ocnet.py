@@ -126,7 +126,7 @@ class AspOC(nn.Module):
 
     The context branch is a 3x3 convolution, self-attention (keys of half its channels) on the map pooled by 2 and
     brought back bilinearly with aligned corners, and a 1x1 convolution. Pooling keeps the last row and column of an odd
-    map.
+    map. With `activation="relu"` the context branch never learns: it begins at zero, where ReLU passes no gradient.
 
     Shape: (N C H W) to the same.
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from salt.models.attention import CSE, SCSE, SSE
 from salt.models.center import DBlock
@@ -83,6 +84,21 @@ def test_hypercolumn_projects_each_stage_at_its_own_size():
     torch.testing.assert_close(head(head.columns(stages), None), convolved(features, head.classifier[1]))
 
 
+@pytest.mark.parametrize(
+    ("project", "expected"),
+    [
+        (None, (9 * 9 * 5 + 5) * 16**2),
+        (2, (4 * 4**2 + 3 * 8**2 + 2 * 16**2) * 2 + (9 * 6 * 5 + 5) * 16**2),  # each stage at its own size
+    ],
+)
+def test_what_a_hypercolumn_costs(project, expected):
+    head, counter = Hypercolumn([4, 3, 2], width=5, dropout=0.0, project=project).eval(), FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        head(head.columns([maps(4, 4, n=1), maps(3, 8, n=1), maps(2, 16, n=1)]), None)
+    assert counter.get_total_flops() == 2 * expected  # a multiply-add is two of them
+    assert sum(p.numel() for p in head.projections.parameters()) == (0 if project is None else 2 * (4 + 3 + 2))
+
+
 @torch.no_grad()
 def test_hypercolumn_without_norm_is_a_convolution_with_bias():
     head = Hypercolumn([4, 2], width=5, dropout=0.0, norm="none")
@@ -116,7 +132,7 @@ def test_hypercolumn_drops_whole_channels_of_the_stages_or_of_the_columns(first)
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"project": 0}, "project=0, expected null or at least 1"), ({"norm": "group"}, "norm='group', expected batch or")],
+    [({"project": 0}, "project=0, expected null or at least 1"), ({"norm": "group"}, "norm='group', expected batch")],
 )
 def test_hypercolumn_refuses(settings, message):
     with pytest.raises(ValueError, match=message):
