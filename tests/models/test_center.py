@@ -56,33 +56,6 @@ def test_every_option_keeps_the_shape_of_uneven_maps(make, size):
                 assert torch.isfinite(center(x)).all()
 
 
-IDLE = pytest.mark.xfail(reason="the context begins at zero, where ReLU passes no gradient", strict=True)
-
-
-@pytest.mark.parametrize(
-    ("option", "changes"),
-    [
-        *(pytest.param(o, {}, marks=IDLE if o == "asp_oc" else ()) for o in options("center")),
-        ("asp_oc", {"activation": "leaky_relu"}),
-        ("base_oc", {"shared": False}),
-        ("pyramid_oc", {"shared": False}),
-        ("fpa", {"relu": "sums"}),
-    ],
-)
-def test_every_part_learns_from_its_own_start(option, changes):
-    node = raw_config(f"center={option}")["center"] | changes
-    torch.manual_seed(0)
-    center = build("center", node | ({"width": 16} if "width" in node else {}), channels=8).train()
-    before = {name: weight.detach().clone() for name, weight in center.named_parameters()}
-    for seed in range(10 if before else 0):
-        loss = (center(maps(8, 12, 12, seed=seed, dtype=torch.float32)) - 1).square().mean()
-        gradients = torch.autograd.grad(loss, list(center.parameters()))
-        with torch.no_grad():
-            for weight, gradient in zip(center.parameters(), gradients, strict=True):
-                weight.sub_(0.1 * gradient)
-    assert not [name for name, weight in center.named_parameters() if torch.equal(weight, before[name])]
-
-
 def test_every_option_compiles(make):
     center, x = shake(make(8)), maps(8, 7, 7)
     torch.compiler.reset()
