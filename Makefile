@@ -67,7 +67,7 @@ evidence: setup  ## write docs/evidence.md from the finished folds in docs/evide
 	$(BIN)/python scripts/evidence.py page
 
 docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
-	$(BIN)/python scripts/mechanisms.py
+	$(BIN)/python scripts/mechanisms.py $(ARGS)
 
 bench: setup  ## measure speed and memory, and write docs/benchmarks.md (20 minutes on 2 cores)
 	$(BIN)/python scripts/bench.py $(ARGS)

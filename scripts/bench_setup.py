@@ -29,7 +29,8 @@ from salt.training.step import Fold, Statistics
 
 Row = dict[str, Any]
 # the same network as smp.Unet("resnet34", decoder_attention_type="scse")
-NETWORK = ["encoder=resnet34", "encoder.weights=null", "attention=scse", "attention.encoder=[]", "loss=lovasz"]
+NETWORK = ["encoder=resnet34", "encoder.weights=null", "attention=scse", "attention.reduction=16"]
+NETWORK += ["attention.encoder=[]", "loss=lovasz"]
 SMALL = ["encoder=any", "encoder.name=tu-test_resnet", "decoder.channels=[16,16,16,16,16]", "input.size=101"]
 
 

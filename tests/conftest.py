@@ -98,7 +98,7 @@ def perturbed(value: object, refusal: Callable[[object], str]) -> Iterator[objec
     if value == "all":
         yield [2]
     elif value is None:
-        yield 0.3
+        yield from (0.3, 3)
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, int | float):

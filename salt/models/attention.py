@@ -7,7 +7,10 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU}
 
 
 class CSE(nn.Module):
-    """Channel gate: global average pool, C to C/r, activation, C/r to C, sigmoid, scale the channels.
+    """Scale each channel: global average pool, C to C/r, activation, C/r to C, sigmoid.
+
+    A hidden unit with ReLU may be 0 for every tile of a batch. With few of them all may be: the gate is then constant,
+    and only the last bias learns. A stage of 16 channels has one hidden unit with r = 16, and 8 with r = 2.
 
     Shape: (N C H W) to the same.
 
@@ -17,7 +20,7 @@ class CSE(nn.Module):
     Reference: Hu, Shen, Sun 2018, arXiv:1709.01507; as "cSE" in Roy, Navab, Wachinger 2018, arXiv:1803.02579.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, activation: str = "relu"):
+    def __init__(self, channels: int, reduction: int = 2, activation: str = "relu"):
         super().__init__()
         if not 1 <= reduction <= channels:
             raise ValueError(f"reduction={reduction} leaves no channel of {channels}")
@@ -70,7 +73,7 @@ class SCSE(nn.Module):
     Reference: Roy, Navab, Wachinger 2018, arXiv:1803.02579.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, activation: str = "relu", combine: str = "sum"):
+    def __init__(self, channels: int, reduction: int = 2, activation: str = "relu", combine: str = "sum"):
         super().__init__()
         if combine not in ("sum", "max"):
             raise ValueError(f"combine={combine!r}, expected sum or max")

@@ -1,4 +1,4 @@
-"""The one building block that several parts share."""
+"""The building blocks that several parts share."""
 
 from torch import nn
 
@@ -11,3 +11,8 @@ def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, dilation: i
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def conv_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3x3 convolution, ReLU: (N C_in H W) to (N C_out H W)."""
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.ReLU(inplace=True))

@@ -107,36 +107,43 @@ class FPA(nn.Module):
     Going down, each level halves the map with a convolution of its size and convolves it once more; going up, the
     levels are summed. The sum, at the map's size and channels, is multiplied with a 1x1 convolution of the map.
 
+    `relu="terms"` puts a ReLU on the terms of each sum: the levels and the 1x1 convolution of the map. `relu="sums"`
+    puts it on each sum instead, the last one (the output) included.
+
     Shape: (N C H W) to the same.
 
     Raises:
-        ValueError: sizes is empty or has one that is not odd, or the reduction leaves no channel.
+        ValueError: sizes is empty or has one that is not odd, the reduction leaves no channel, or relu is unknown.
 
     Reference: Li, Xiong, An, Wang 2018, "Pyramid Attention Network", arXiv:1805.10180.
     """
 
-    def __init__(self, channels: int, sizes: Sequence[int], reduction: int):
+    def __init__(self, channels: int, sizes: Sequence[int], reduction: int, relu: str = "terms"):
         super().__init__()
         if not sizes or any(size < 1 or size % 2 == 0 for size in sizes):
             raise ValueError(f"sizes={list(sizes)}, expected at least one, each odd")
+        if relu not in ("terms", "sums"):
+            raise ValueError(f"relu={relu!r}, expected terms or sums")
         width = reduced(channels, reduction)
+        parts = 3 if relu == "terms" else 2  # of convolution, batch norm, ReLU
         inputs = [channels, *[width] * (len(sizes) - 1)]
         self.down = nn.ModuleList(Halve(c, width, k) for c, k in zip(inputs, sizes, strict=True))
-        self.level = nn.ModuleList(conv_bn_relu(width, width, k) for k in sizes)
+        self.level = nn.ModuleList(conv_bn_relu(width, width, k)[:parts] for k in sizes)
         self.weights = conv_bn_relu(width, channels, size=1)
-        self.point = conv_bn_relu(channels, channels, size=1)
+        self.point = conv_bn_relu(channels, channels, size=1)[:parts]
         self.mean = nn.Conv2d(channels, channels, 1)
+        self.after_sum = nn.Identity() if relu == "terms" else nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weighed map."""
+        """Return the weighed map."""
         maps = [x]
         for down in self.down:
             maps.append(down(maps[-1]))
-        total = self.level[-1](maps[-1])
+        total = self.after_sum(self.level[-1](maps[-1]))
         for level, y in zip(reversed(self.level[:-1]), reversed(maps[1:-1]), strict=True):
-            total = level(y) + resized(total, y)
+            total = self.after_sum(level(y) + resized(total, y))
         mean = self.mean(x.mean(dim=(2, 3), keepdim=True))
-        weighed: Tensor = self.point(x) * self.weights(resized(total, x)) + mean
+        weighed: Tensor = self.after_sum(self.point(x) * self.weights(resized(total, x)) + mean)
         return weighed
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_bn_relu
+from salt.models.blocks import conv_bn_relu, conv_relu
 
 
 class Head(nn.Module):
@@ -21,7 +21,7 @@ class Head(nn.Module):
         super().__init__()
         self.width = width
         if context:
-            self.fuse = nn.Sequential(nn.Conv2d(width + context, width, 3, padding=1), nn.ReLU(inplace=True))
+            self.fuse = conv_relu(width + context, width)
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
         """Features (N width H W) of every pixel, from all stages (N C_j H_j W_j), deep first."""
@@ -60,28 +60,52 @@ class LastStage(Head):
 
 
 class Hypercolumn(Head):
-    """All decoder stages, bilinearly upsampled to the last and concatenated; 3x3 convolution, dropout, 1x1 convolution.
+    """Upsample all decoder stages to the last bilinearly and concatenate them; 3x3 convolution, ReLU, 1x1 convolution.
+
+    The 3x3 convolution sees every channel of every stage at full size and costs more than many decoders. `project`
+    brings each stage to that many channels first, at the stage's own size, by a 1x1 convolution without bias.
+    `norm="batch"` normalises after the 3x3 convolution; `norm="none"` gives it a bias instead. Dropout of whole
+    channels comes before the 1x1 convolution, or with `dropout_first` on the concatenated stages.
 
     Shape: list of (N C_j H_j W_j), deep first, to (N 1 H W) of the last.
 
     Raises:
-        ValueError: width below 1, or dropout outside [0, 1).
+        ValueError: width or project below 1, dropout outside [0, 1), or an unknown norm.
 
     Reference: Hariharan, Arbeláez, Girshick, Malik 2015, arXiv:1411.5752.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, dropout: float, context: int = 0):
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int,
+        dropout: float,
+        project: int | None = None,
+        norm: str = "batch",
+        dropout_first: bool = False,
+        context: int = 0,
+    ):
         super().__init__(width, context)
         if width < 1 or not 0 <= dropout < 1:
             raise ValueError(f"width={width}, dropout={dropout}, expected width >= 1 and 0 <= dropout < 1")
-        self.features = conv_bn_relu(sum(channels), width)
-        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(width, 1, 1))
+        if project is not None and project < 1:
+            raise ValueError(f"project={project}, expected null or at least 1")
+        if norm not in ("batch", "none"):
+            raise ValueError(f"norm={norm!r}, expected batch or none")
+        self.projections = nn.ModuleList(
+            nn.Identity() if project is None else nn.Conv2d(c, project, 1, bias=False) for c in channels
+        )
+        inputs = sum(channels) if project is None else project * len(channels)
+        self.dropout = nn.Dropout2d(dropout if dropout_first else 0.0)
+        self.features = conv_bn_relu(inputs, width) if norm == "batch" else conv_relu(inputs, width)
+        self.classifier = nn.Sequential(nn.Dropout2d(0.0 if dropout_first else dropout), nn.Conv2d(width, 1, 1))
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
-        """Features of all stages."""
+        """Return the features (N width H W) of all stages."""
         size = stages[-1].shape[-2:]
-        columns = [F.interpolate(s, size=size, mode="bilinear", align_corners=False) for s in stages[:-1]]
-        features: Tensor = self.features(torch.cat([*columns, stages[-1]], dim=1))
+        projected = [projection(stage) for projection, stage in zip(self.projections, stages, strict=True)]
+        columns = [F.interpolate(s, size=size, mode="bilinear", align_corners=False) for s in projected[:-1]]
+        features: Tensor = self.features(self.dropout(torch.cat([*columns, projected[-1]], dim=1)))
         return features
 
     def classify(self, columns: Tensor) -> Tensor:

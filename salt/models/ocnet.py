@@ -24,15 +24,17 @@ class SelfAttention(nn.Module):
     query = key = a shared 1x1 convolution C to `key` channels, batch norm, activation; value = 1x1 convolution C to
     `value`; weights = softmax(query . key / sqrt(key channels)); then a 1x1 convolution to C that begins at zero. With
     `n_cells` a position attends only inside its cell of an n_cells x n_cells grid, whose cells may be uneven: position
-    i of n is in cell i * n_cells // n of its axis.
+    i of n is in cell i * n_cells // n of its axis. Without `shared`, query and key each have two such layers (1x1
+    convolution, batch norm, activation) of their own, as in the authors' later code, openseg.pytorch.
 
     Shape: (N C H W) to the same.
     """
 
-    def __init__(self, channels: int, key: int, value: int, activation: str, n_cells: int = 1):
+    def __init__(self, channels: int, key: int, value: int, activation: str, n_cells: int = 1, shared: bool = True):
         super().__init__()
         self.n_cells = n_cells
-        self.key = unit(channels, key, activation)
+        self.key = unit(channels, key, activation) if shared else two_units(channels, key, activation)
+        self.query = None if shared else two_units(channels, key, activation)
         self.value = nn.Conv2d(channels, value, 1)
         self.output = nn.Conv2d(value, channels, 1)
         nn.init.zeros_(self.output.weight)
@@ -40,10 +42,11 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Context."""
+        """Return the context."""
         key, value = (part.flatten(2).transpose(1, 2) for part in (self.key(x), self.value(x)))  # N HW channels
+        query = key if self.query is None else self.query(x).flatten(2).transpose(1, 2)
         mask = same_cell(x.shape[-2], x.shape[-1], self.n_cells, x.device) if self.n_cells > 1 else None
-        context = F.scaled_dot_product_attention(key, key, value, attn_mask=mask)
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         result: Tensor = self.output(context.transpose(1, 2).unflatten(2, x.shape[-2:]))
         return result
 
@@ -66,11 +69,11 @@ class BaseOC(nn.Module):
             [0, 1).
     """
 
-    def __init__(self, channels: int, width: int, reduction: int, activation: str, dropout: float):
+    def __init__(self, channels: int, width: int, reduction: int, activation: str, dropout: float, shared: bool = True):
         super().__init__()
         self.lift = lift(channels, width, activation)
         hidden = reduced(width, reduction)
-        self.context = SelfAttention(width, hidden, hidden, activation)
+        self.context = SelfAttention(width, hidden, hidden, activation, shared=shared)
         self.fuse = fusion(2 * width, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,14 +95,21 @@ class PyramidOC(nn.Module):
     """
 
     def __init__(
-        self, channels: int, sizes: Sequence[int], width: int, reduction: int, activation: str, dropout: float
+        self,
+        channels: int,
+        sizes: Sequence[int],
+        width: int,
+        reduction: int,
+        activation: str,
+        dropout: float,
+        shared: bool = True,
     ):
         super().__init__()
         if not sizes or min(sizes) < 1:
             raise ValueError(f"sizes={list(sizes)}, expected at least one, each >= 1")
         self.lift = lift(channels, width, activation)
         key = reduced(width, reduction)
-        self.contexts = nn.ModuleList(SelfAttention(width, key, width, activation, n_cells=size) for size in sizes)
+        self.contexts = nn.ModuleList(SelfAttention(width, key, width, activation, size, shared) for size in sizes)
         self.widen = unit(width, len(sizes) * width, activation)
         self.fuse = fusion(2 * len(sizes) * width, channels, activation, dropout)
 
@@ -116,7 +126,7 @@ class AspOC(nn.Module):
 
     The context branch is a 3x3 convolution, self-attention (keys of half its channels) on the map pooled by 2 and
     brought back bilinearly with aligned corners, and a 1x1 convolution. Pooling keeps the last row and column of an odd
-    map.
+    map. With `activation="relu"` the context branch never learns: it begins at zero, where ReLU passes no gradient.
 
     Shape: (N C H W) to the same.
 
@@ -125,14 +135,21 @@ class AspOC(nn.Module):
     """
 
     def __init__(
-        self, channels: int, dilations: Sequence[int], width: int, reduction: int, activation: str, dropout: float
+        self,
+        channels: int,
+        dilations: Sequence[int],
+        width: int,
+        reduction: int,
+        activation: str,
+        dropout: float,
+        shared: bool = True,
     ):
         super().__init__()
         check_dilations(dilations)
         self.lift = lift(channels, width, activation)
         branch = reduced(width, reduction)
         self.before = unit(width, branch, activation, size=3)
-        self.attention = SelfAttention(branch, max(1, branch // 2), branch, activation)
+        self.attention = SelfAttention(branch, max(1, branch // 2), branch, activation, shared=shared)
         self.after = unit(branch, branch, activation)
         self.point = unit(width, branch, activation)
         self.dilated = nn.ModuleList(unit(width, branch, activation, size=3, dilation=d) for d in dilations)
@@ -161,6 +178,11 @@ def unit(in_channels: int, out_channels: int, activation: str, size: int = 1, di
         nn.BatchNorm2d(out_channels),
         _ACTIVATIONS[activation](inplace=True),
     )
+
+
+def two_units(in_channels: int, out_channels: int, activation: str) -> nn.Sequential:
+    """1x1 convolution, batch norm and activation, twice: (N C_in H W) to (N C_out H W)."""
+    return nn.Sequential(unit(in_channels, out_channels, activation), unit(out_channels, out_channels, activation))
 
 
 def lift(channels: int, width: int, activation: str) -> nn.Sequential:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from salt.models.blocks import conv_relu
 from salt.models.inputs import Window, at_tile
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -93,7 +94,8 @@ class Nonempty(DeepSupervision):
     The image head sees the encoder's last map: z = 1x1 convolution to `n_context` channels of its global average, then
     a linear layer to one logit. The final ("fused") logits come from the columns with z beside every pixel, by way of a
     3x3 convolution and ReLU. The non-empty heads (one on the columns, or one on each decoder stage) learn from tiles
-    with salt alone.
+    with salt alone. Each is a 1x1 convolution; with `hidden` a 3x3 convolution to that many channels and ReLU come
+    before it.
 
         loss = L(fused, all tiles) + weight * sum of L(head, tiles with salt) + image_weight * BCE(image head)
 
@@ -105,7 +107,7 @@ class Nonempty(DeepSupervision):
     Shape: list of (N C_j H_j W_j), columns (N width H W), z (N n_context 1 1) to [(N 1), (N 1 H W) or (N 1 H_j W_j)s].
 
     Raises:
-        ValueError: there is no encoder, heads is neither 1 nor the number of stages, or a weight is negative.
+        ValueError: there is no encoder, heads is neither 1 nor the number of stages, or a weight or hidden is negative.
 
     Reference: the scheme of H. CherKeng in the forum of the TGS Salt Identification Challenge, 2018, as used by its
     4th, 9th, 19th and 53rd place (one head with weight 0.5, or five with 0.1 each; image head 0.05).
@@ -122,18 +124,22 @@ class Nonempty(DeepSupervision):
         weight: float,
         image_weight: float,
         gate: bool,
+        hidden: int = 0,
     ):
         super().__init__(deepest, channels, width)
         if deepest is None:
             raise ValueError("the image head sees the encoder's last map, expected a decoder that works on an encoder")
         if heads not in (1, len(channels)):
             raise ValueError(f"heads={heads}, expected 1 (on the head's columns) or {len(channels)} (on every stage)")
-        if weight < 0 or image_weight < 0:
-            raise ValueError(f"weight={weight}, image_weight={image_weight}, expected numbers >= 0")
+        if weight < 0 or image_weight < 0 or hidden < 0:
+            raise ValueError(f"weight={weight}, image_weight={image_weight}, hidden={hidden}, expected numbers >= 0")
         self.weight, self.image_weight, self.gate = weight, image_weight, gate
         self.squeeze = nn.Conv2d(deepest, self.n_context, 1)
         self.image_head = nn.Linear(self.n_context, 1)
-        self.heads = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in (channels if heads > 1 else [width]))
+        self.heads = nn.ModuleList(
+            nn.Sequential(conv_relu(c, hidden), nn.Conv2d(hidden, 1, 1)) if hidden else nn.Conv2d(c, 1, 1)
+            for c in (channels if heads > 1 else [width])
+        )
 
     def context(self, deepest: Tensor) -> Tensor:
         """z."""

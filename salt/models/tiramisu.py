@@ -9,6 +9,8 @@ from salt.models.stages import Upsample, build_gates
 
 # FC-DenseNet N of the paper: growth rate, layers of the dense blocks on the way down, layers at the bottom.
 VARIANTS = {56: (12, (4, 4, 4, 4, 4), 4), 67: (16, (5, 5, 5, 5, 5), 5), 103: (16, (4, 5, 7, 10, 12), 15)}
+FIRST = 48  # channels of the first convolution
+BIASES = ("random", "zero", "none")
 
 
 class DenseBlock(nn.Module):
@@ -35,10 +37,13 @@ class Tiramisu(nn.Module):
     On the way up a stage is a transposed convolution of the block below, its skip, a dense block (only its new
     channels go on, save in the last stage) and a gate. Odd sizes work, because every stage takes the size of its skip.
 
+    `bias` says what the convolutions' biases are at the start: torch's random numbers ("random"), zero ("zero", the
+    authors' code), or absent throughout ("none").
+
     Shape: [input (N C H W)] to 5 maps (N channels[j] H_j W_j), deep first; the last has the size of the input.
 
     Raises:
-        ValueError: there is an encoder, the variant is unknown, dropout is outside [0, 1), a gated stage unknown.
+        ValueError: there is an encoder, the variant, bias or a gated stage is unknown, or dropout is outside [0, 1).
 
     Reference: Jégou, Drozdzal, Vazquez, Romero, Bengio 2017, arXiv:1611.09326 (first convolution 48 channels, dropout
     0.2, He initialisation).
@@ -51,7 +56,7 @@ class Tiramisu(nn.Module):
         dropout: float,
         gate: Callable[[int], nn.Module] = nn.Identity,
         gated_stages: Sequence[int] | None = (),
-        first: int = 48,
+        bias: str = "random",
     ):
         super().__init__()
         if len(encoder_channels) > 1:
@@ -60,9 +65,11 @@ class Tiramisu(nn.Module):
             raise ValueError(f"variant={variant}, expected one of {', '.join(map(str, VARIANTS))}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}, expected 0 <= dropout < 1")
+        if bias not in BIASES:
+            raise ValueError(f"bias={bias!r}, expected one of {', '.join(BIASES)}")
         growth, layers, n_bottom = VARIANTS[variant]
-        self.first = nn.Conv2d(encoder_channels[0], first, 3, padding=1)
-        skips, channels = [], first
+        self.first = nn.Conv2d(encoder_channels[0], FIRST, 3, padding=1)
+        skips, channels = [], FIRST
         self.down, self.transitions = nn.ModuleList(), nn.ModuleList()
         for n_layers in layers:
             self.down.append(DenseBlock(channels, growth, n_layers, dropout))
@@ -85,6 +92,10 @@ class Tiramisu(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                if bias == "none":
+                    module.bias = None
+                elif bias == "zero":
+                    nn.init.zeros_(module.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps of every stage on the way up, deep first."""

@@ -1,5 +1,6 @@
 """ASPP and FPA, against loops written from their papers."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from test_center import maps, normed, shake, unit
@@ -16,9 +17,11 @@ def test_aspp_by_hand():
     torch.testing.assert_close(block(x), unit(joined, block.fuse[0]))
 
 
+@pytest.mark.parametrize("relu", ["terms", "sums"])
 @torch.no_grad()
-def test_fpa_by_hand():
-    block, x = shake(FPA(8, sizes=[7, 5, 3], reduction=4)), maps(8, 8, 8)
+def test_fpa_by_hand(relu):
+    block, x = shake(FPA(8, sizes=[7, 5, 3], reduction=4, relu=relu)), maps(8, 8, 8)
+    of_term, of_sum = (F.relu, lambda y: y) if relu == "terms" else (lambda y: y, F.relu)
 
     def up(y, size):
         return F.interpolate(y, size=size, mode="bilinear", align_corners=False)
@@ -30,11 +33,18 @@ def test_fpa_by_hand():
     d2 = down(d1, 1, 2)
     d3 = down(d2, 2, 1)
     assert [d.shape[-1] for d in (d1, d2, d3)] == [4, 2, 1] and d1.shape[1] == 2
-    total = unit(d2, block.level[1], padding=2) + up(unit(d3, block.level[2], padding=1), (2, 2))
-    total = up(unit(d1, block.level[0], padding=3) + up(total, (4, 4)), (8, 8))
-    weights = unit(total, block.weights)
+
+    def term(y, part, padding):
+        return of_term(normed(F.conv2d(y, part[0].weight, padding=padding), part[1]))
+
+    total = of_sum(term(d3, block.level[2], 1))
+    total = of_sum(term(d2, block.level[1], 2) + up(total, (2, 2)))
+    total = of_sum(term(d1, block.level[0], 3) + up(total, (4, 4)))
+    weights = unit(up(total, (8, 8)), block.weights)
     mean = F.conv2d(x.mean((2, 3), keepdim=True), block.mean.weight, block.mean.bias)
-    torch.testing.assert_close(block(x), unit(x, block.point) * weights + mean)
+    expected = of_sum(term(x, block.point, 0) * weights + mean)
+    assert (expected < 0).any() == (relu == "terms")
+    torch.testing.assert_close(block(x), expected)
 
 
 def test_fpa_on_a_single_position_has_true_gradients_in_bfloat16():

@@ -67,20 +67,28 @@ ACTIVATIONS = {"relu": F.relu, "leaky_relu": lambda x: F.leaky_relu(x, 0.01)}
 by_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
 
 
-def attention_by_loops(attention, x, cell_of, activation="relu"):
+def through_layers(vector, layers, activation):
+    """One position's vector through layers of 1x1 convolution, batch norm and activation."""
+    for convolution, norm, _ in layers:
+        vector = convolution.weight[:, :, 0, 0] @ vector
+        vector = (vector - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+        vector = ACTIVATIONS[activation](vector)
+    return vector
+
+
+def attention_by_loops(attention, x, cell_of, activation="relu", shared=True):
     """The context at every position, from the softmax over the positions of its own cell."""
-    convolution, norm = attention.key[:2]
+    key_layers, query_layers = ([attention.key],) * 2 if shared else (attention.key, attention.query)
     n, _, height, width = x.shape
     result = torch.zeros_like(x)
     for b in range(n):
-        keys, values = {}, {}
+        keys, queries, values = {}, {}, {}
         for i in range(height):
             for j in range(width):
-                k = convolution.weight[:, :, 0, 0] @ x[b, :, i, j]
-                k = (k - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
-                keys[i, j] = ACTIVATIONS[activation](k)
+                keys[i, j] = through_layers(x[b, :, i, j], key_layers, activation)
+                queries[i, j] = through_layers(x[b, :, i, j], query_layers, activation)
                 values[i, j] = attention.value.weight[:, :, 0, 0] @ x[b, :, i, j] + attention.value.bias
-        for p, query in keys.items():
+        for p, query in queries.items():
             others = [q for q in keys if cell_of(q) == cell_of(p)]
             scores = [float(query @ keys[q]) / math.sqrt(len(query)) for q in others]
             top = max(scores)
@@ -95,13 +103,27 @@ def cells(height, width, size):
 
 
 @by_activation
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(("height", "width", "size"), [(4, 5, 1), (4, 4, 6), (8, 8, 3), (5, 7, 2), (8, 8, 6)])
 @torch.no_grad()
-def test_attention_by_loops(height, width, size, activation):
-    attention, x = shake(SelfAttention(6, 3, 5, activation, n_cells=size)), maps(6, height, width, n=1)
-    assert attention.key[0].weight.shape[0] == 3 and attention.value.weight.shape[0] == 5
-    expected = attention_by_loops(attention, x, cells(height, width, size), activation)
+def test_attention_by_loops(height, width, size, shared, activation):
+    attention, x = shake(SelfAttention(6, 3, 5, activation, n_cells=size, shared=shared)), maps(6, height, width, n=1)
+    key = attention.key if shared else attention.key[0]
+    assert key[0].weight.shape[0] == 3 and attention.value.weight.shape[0] == 5
+    expected = attention_by_loops(attention, x, cells(height, width, size), activation, shared)
     torch.testing.assert_close(attention(x), expected)
+
+
+@pytest.mark.parametrize("option", ["base_oc", "pyramid_oc", "asp_oc"])
+def test_every_attention_of_a_block_has_the_queries_that_are_chosen(option):
+    def attentions(shared):
+        node = raw_config(f"center={option}")["center"] | {"width": 16, "shared": shared}
+        return [m for m in build("center", node, channels=8).modules() if isinstance(m, SelfAttention)]
+
+    assert all(attention.query is None for attention in attentions(True))
+    for attention in attentions(False):
+        key, query = (list(part.parameters()) for part in (attention.key, attention.query))
+        assert len(key) == len(query) == 6 and not {id(p) for p in key} & {id(p) for p in query}
 
 
 @pytest.mark.parametrize(("side", "size"), [(8, 3), (8, 6), (4, 6), (7, 2)])

@@ -180,6 +180,26 @@ def test_tiramisu_has_the_papers_parameters(variant, growth, down, bottom, paper
     assert n_convolutions + 1 == variant  # its name counts the layers, the classifier among them
 
 
+def test_the_biases_of_tiramisu():
+    def network(bias):
+        torch.manual_seed(0)
+        return Tiramisu([1], 56, dropout=0.2, bias=bias).eval()
+
+    def biases(network):
+        kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+        return [m.bias for m in network.modules() if isinstance(m, kinds)]
+
+    random, zero, none = (network(bias) for bias in ("random", "zero", "none"))
+    assert all(b.any() for b in biases(random)) and not any(b.any() for b in biases(zero))
+    assert biases(none) == [None] * 55
+    weights = dict(none.named_parameters())
+    assert all(torch.equal(w, dict(random.named_parameters())[n]) for n, w in weights.items())
+    x = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():  # no bias is a bias of zero
+        torch.testing.assert_close(none([x]), zero([x]))
+        assert not torch.allclose(random([x])[-1], zero([x])[-1])
+
+
 def test_tiramisu_on_any_size():
     network = Tiramisu([1], 56, dropout=0.2).eval()
     with torch.no_grad():
@@ -199,6 +219,7 @@ def test_tiramisu_on_any_size():
         (lambda: GCNDecoder([1], width=4, kernel=3), "encoder=none; expected an encoder"),
         (lambda: Tiramisu([1], 57, 0.2), "variant=57, expected one of 56, 67, 103"),
         (lambda: Tiramisu([1], 56, 1.0), "dropout=1.0, expected"),
+        (lambda: Tiramisu([1], 56, 0.2, bias="one"), "bias='one', expected one of random, zero, none"),
         (lambda: Tiramisu(CHANNELS, 56, 0.2), "brings its own encoder"),
         (lambda: LinkNetDecoder(CHANNELS, 4, gated_stages=[6]), r"attention.decoder=\[6\], expected stages of 1..5"),
     ],

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from salt.models.attention import CSE, SCSE, SSE
 from salt.models.center import DBlock
@@ -62,6 +63,80 @@ def test_hypercolumn_concatenates_every_stage():
     expected = head.classifier(head.features(torch.cat(columns, 1)))
     torch.testing.assert_close(head(head.columns(stages), None), expected)
     assert head.features[0].in_channels == 9
+
+
+def convolved(x, conv, **settings):
+    return F.conv2d(x, conv.weight, conv.bias, **settings)
+
+
+@torch.no_grad()
+def test_hypercolumn_projects_each_stage_at_its_own_size():
+    head = Hypercolumn([4, 3, 2], width=5, dropout=0.0, project=2).eval()
+    stages = [maps(4, 4), maps(3, 8), maps(2, 16)]
+    assert [p.weight.shape for p in head.projections] == [(2, 4, 1, 1), (2, 3, 1, 1), (2, 2, 1, 1)]
+    columns = []
+    for stage, projection in zip(stages, head.projections, strict=True):
+        projected = torch.einsum("oc,nchw->nohw", projection.weight[:, :, 0, 0], stage)
+        columns.append(F.interpolate(projected, size=(16, 16), mode="bilinear", align_corners=False))
+    kernel, unit = head.features[0].weight, (1 + 1e-5) ** -0.5  # batch norm with its first statistics
+    assert kernel.shape == (5, 6, 3, 3)
+    features = F.relu(F.conv2d(torch.cat(columns, 1), kernel, padding=1) * unit)
+    torch.testing.assert_close(head(head.columns(stages), None), convolved(features, head.classifier[1]))
+
+
+@pytest.mark.parametrize(
+    ("project", "expected"),
+    [
+        (None, (9 * 9 * 5 + 5) * 16**2),
+        (2, (4 * 4**2 + 3 * 8**2 + 2 * 16**2) * 2 + (9 * 6 * 5 + 5) * 16**2),  # each stage at its own size
+    ],
+)
+def test_what_a_hypercolumn_costs(project, expected):
+    head, counter = Hypercolumn([4, 3, 2], width=5, dropout=0.0, project=project).eval(), FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        head(head.columns([maps(4, 4, n=1), maps(3, 8, n=1), maps(2, 16, n=1)]), None)
+    assert counter.get_total_flops() == 2 * expected  # a multiply-add is two of them
+    assert sum(p.numel() for p in head.projections.parameters()) == (0 if project is None else 2 * (4 + 3 + 2))
+
+
+@torch.no_grad()
+def test_hypercolumn_without_norm_is_a_convolution_with_bias():
+    head = Hypercolumn([4, 2], width=5, dropout=0.0, norm="none")
+    stages = [maps(4, 8), maps(2, 16)]
+    large = F.interpolate(stages[0], size=(16, 16), mode="bilinear", align_corners=False)
+    features = F.relu(convolved(torch.cat([large, stages[1]], 1), head.features[0], padding=1))
+    torch.testing.assert_close(head.columns(stages), features)
+    assert head.features[0].bias.any()
+
+
+@pytest.mark.parametrize("first", [False, True])
+@torch.no_grad()
+def test_hypercolumn_drops_whole_channels_of_the_stages_or_of_the_columns(first):
+    torch.manual_seed(0)
+    head = Hypercolumn([40, 20], width=50, dropout=0.5, norm="none", dropout_first=first).train()
+    seen = {}
+    for name, part in (("columns", head.features), ("features", head.classifier[1])):
+        part.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0]}))
+    stages = [1 + maps(40, 8).abs(), 1 + maps(20, 16).abs()]
+    head.features[0].bias.fill_(9)  # so that no channel is zero by itself
+    head(head.columns(stages), None)
+    large = F.interpolate(stages[0], size=(16, 16), mode="bilinear", align_corners=False)
+    dropped, kept = ("columns", "features") if first else ("features", "columns")
+    zero = (seen[dropped] == 0).flatten(2)
+    assert torch.equal(zero.all(2), zero.any(2)) and 0.3 < zero.all(2).float().mean() < 0.7
+    assert (seen[kept] != 0).all()
+    if first:
+        doubled = 2 * torch.cat([large, stages[1]], 1)
+        torch.testing.assert_close(seen["columns"][~zero.all(2)], doubled[~zero.all(2)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"project": 0}, "project=0, expected null or at least 1"), ({"norm": "group"}, "norm='group', expected batch")],
+)
+def test_hypercolumn_refuses(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Hypercolumn([4, 2], width=5, dropout=0.1, **settings)
 
 
 def test_pad_is_numpys_reflection_and_comes_back():

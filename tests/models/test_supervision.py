@@ -61,6 +61,19 @@ def test_nonempty_loss_by_hand(n_heads, salty):
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in supervision.parameters())
 
 
+@pytest.mark.parametrize("n_heads", [1, 2])
+@torch.no_grad()
+def test_a_nonempty_head_may_have_a_hidden_layer(n_heads):
+    supervision = Nonempty(9, [3, 2], 2, heads=n_heads, weight=0.5, image_weight=0.05, gate=False, hidden=6)
+    stages, columns = [maps(3, 13), maps(2, 26)], maps(2, 26, seed=5)
+    extra = supervision(stages, columns, torch.zeros(2, 64, 1, 1))
+    for logits, head, x in zip(extra[1:], supervision.heads, stages if n_heads == 2 else [columns], strict=True):
+        (first, _), last = head
+        assert first.weight.shape == (6, x.shape[1], 3, 3) and last.weight.shape == (1, 6, 1, 1)
+        hidden = F.relu(F.conv2d(x, first.weight, first.bias, padding=1))
+        torch.testing.assert_close(logits, F.conv2d(hidden, last.weight, last.bias))
+
+
 def nonempty(n_heads):
     return Nonempty(9, [3, 2], 2, heads=n_heads, weight=0.5, image_weight=0.05, gate=False)
 

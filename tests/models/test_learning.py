@@ -1,0 +1,37 @@
+"""Does every part of a context block learn from the weights that it starts with? Zeros before a ReLU never do."""
+
+import pytest
+import torch
+from conftest import options, raw_config
+from test_center import maps
+
+from salt.build import build
+
+IDLE = pytest.mark.xfail(reason="the context begins at zero, where ReLU passes no gradient", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "changes"),
+    [
+        *(pytest.param(o, {}, marks=IDLE if o == "asp_oc" else ()) for o in options("center")),
+        ("asp_oc", {"activation": "leaky_relu"}),
+        ("base_oc", {"shared": False}),
+        ("pyramid_oc", {"shared": False}),
+        ("fpa", {"relu": "sums"}),
+    ],
+)
+def test_every_part_learns_from_its_own_start(option, changes):
+    node = raw_config(f"center={option}")["center"] | changes
+    torch.manual_seed(0)
+    center = build("center", node | ({"width": 16} if "width" in node else {}), channels=8).train()
+    idle = dict(center.named_parameters())
+    for seed in range(10):
+        if not idle:
+            break
+        (center(maps(8, 12, 12, seed=seed, dtype=torch.float32)) - 1).square().mean().backward()
+        idle = {name: weight for name, weight in idle.items() if not weight.grad.any()}
+        with torch.no_grad():
+            for weight in center.parameters():
+                weight.sub_(0.1 * weight.grad)
+                weight.grad = None
+    assert not idle
