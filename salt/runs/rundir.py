@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from salt.config import Data, RunConfig, check_config, with_new_places
 from salt.machine import distributed
-from salt.runs.defaults import class_defaults
 from salt.runs.environment import environment
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
 
@@ -248,7 +247,7 @@ def weight_files(fold: Path) -> list[Path]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
-    a = {key: value for key, value in (DEFAULTS | class_defaults(a)).items() if key in b} | a
+    a = {key: value for key, value in DEFAULTS.items() if key in b} | a
     open_keys = [k for k in SETTLED_KEYS if b.get(k) is None]
     keys = [k for k in {**a, **b} if not is_free(k) and k not in open_keys]
     return [
