@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from evidence import CONDITIONS, EVIDENCE, REPOSITORY, Measured, Row, Unit, read_measured, read_rows
+from evidence_folds import CONDITIONS, EVIDENCE, REPOSITORY, Measured, Row, Unit, read_measured, read_rows
 from matplotlib.figure import Figure
-from salt.scoring.seeds import Side, seed_margin, widen
 from scipy import stats
 
 from salt.scoring.bootstrap import LEVEL, bootstrap
+from salt.scoring.seeds import Side, seed_margin, widen
 
 INTEREST = 0.005  # smallest difference of interest
 PAGE = REPOSITORY / "docs" / "evidence.md"

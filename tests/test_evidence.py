@@ -14,8 +14,9 @@ from salt.config import check_config
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 import evidence
+import evidence_folds
 import evidence_page
-from evidence import Measured, Row, Unit
+from evidence_folds import Measured, Row, Unit
 
 HERE, ELSEWHERE = ("cpu A", "AVX512", "bf16"), ("cpu B", "AVX2", "fp32")
 BASE = Row("base", "base", "base", [], [0, 1], [0, 1])
@@ -27,14 +28,14 @@ def measured(row, seed, fold, kind=HERE, scores=None):
     ids = [f"t{fold}{i}" for i in range(40)]
     scores = np.full(40, 0.5) if scores is None else scores
     facts = {"row": row, "seed": seed, "fold": fold, "command": "salt-train", "commit": "c", "torch": "2"}
-    facts |= dict(zip(evidence.CONDITIONS, kind, strict=True)) | {"cpu_seconds": 100 + 100 * (row != "base")}
+    facts |= dict(zip(evidence_folds.CONDITIONS, kind, strict=True)) | {"cpu_seconds": 100 + 100 * (row != "base")}
     return Measured(Unit(row, seed, fold), facts, pd.DataFrame({"id": ids, "score": scores, "iou": scores}))
 
 
 def test_every_row_is_a_config():
-    for row in evidence.read_rows().values():
+    for row in evidence_folds.read_rows().values():
         for unit in row.units(row.seeds[0]):
-            words = evidence.command_of(evidence.read_rows(), unit, Path("data"))[1:]
+            words = evidence.command_of(evidence_folds.read_rows(), unit, Path("data"))[1:]
             config = check_config(raw_config(*(word for word in words if not word.startswith("experiment=")), words[0]))
             assert config.trainer.epochs == 12 and config.data.folds == "mosaic" and config.fold_list == [unit.fold]
             assert config.trainer.tta
@@ -57,10 +58,10 @@ def test_the_base_comes_first_and_both_sides_are_of_one_kind():
 
 
 def test_a_fold_survives_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(evidence_folds, "EVIDENCE", tmp_path)
     fold = measured("gate", 1, 0, scores=np.linspace(0, 1, 40))
-    evidence.write_fold(fold)
-    (found,) = evidence.read_measured(tmp_path / "folds")
+    evidence_folds.write_fold(fold)
+    (found,) = evidence_folds.read_measured(tmp_path / "folds")
     assert found.unit == fold.unit and found.facts == fold.facts and found.kind == HERE
     pd.testing.assert_frame_equal(found.tiles, fold.tiles, rtol=1e-5)
 
@@ -93,7 +94,7 @@ def test_the_worth_of_a_row(noisy):
 
 def test_kinds_of_machines_are_never_mixed(noisy):
     moved = [
-        Measured(m.unit, m.facts | dict(zip(evidence.CONDITIONS, ELSEWHERE, strict=True)), m.tiles)
+        Measured(m.unit, m.facts | dict(zip(evidence_folds.CONDITIONS, ELSEWHERE, strict=True)), m.tiles)
         for m in noisy
         if m.unit.row == "gate"
     ]
@@ -109,7 +110,7 @@ def test_holm():
 
 
 def test_the_page(noisy, tmp_path, monkeypatch):
-    for module in (evidence, evidence_page):
+    for module in (evidence_folds, evidence_page):
         monkeypatch.setattr(module, "EVIDENCE", tmp_path)
     monkeypatch.setattr(evidence_page, "PAGE", tmp_path / "evidence.md")
     monkeypatch.setattr(evidence_page, "read_rows", lambda: ROWS)
