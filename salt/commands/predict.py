@@ -81,8 +81,8 @@ def find_files(given: list[Path]) -> list[Path]:
     for place in given:
         inside = [place]
         if os.path.isdir(place):
-            shown_ones = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
-            inside = [path for path in shown_ones if path.suffix.lower() in FORMATS]
+            visible = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
+            inside = [path for path in visible if path.suffix.lower() in FORMATS]
         if not inside:
             raise ValueError(f"{place} holds no image or line, expected files that end in {', '.join(FORMATS)}")
         for path in inside:
