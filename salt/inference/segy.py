@@ -26,10 +26,10 @@ MORE_THAN_A_PATH = 1.3  # times as many places as a path through the grid has
 
 
 def read(path: Path) -> NDArray[np.floating[Any]]:
-    """Return the amplitudes (samples, traces) of a 2-D line; NaN stays.
+    """Return the amplitudes (samples, traces) of a 2-D line as 32-bit floats, or 64-bit where 32 do not hold them.
 
     Raises:
-        ValueError: it is no sound SEG-Y file, not one line, or holds infinite samples.
+        ValueError: it is no sound SEG-Y file, or not one line.
         OSError: it cannot be read.
     """
     content = load(path)
@@ -42,8 +42,8 @@ def read(path: Path) -> NDArray[np.floating[Any]]:
     for start in range(0, len(samples), BLOCK):
         block = samples[start : start + BLOCK]
         amplitudes[start : start + BLOCK] = from_ibm(block) if layout.code == IBM_FLOAT else block
-    if n := np.count_nonzero(np.isinf(amplitudes)):
-        raise ValueError(f"has {n} infinite samples")
+    if layout.code == IBM_FLOAT and np.abs(amplitudes).max() <= np.finfo(np.float32).max:
+        amplitudes = amplitudes.astype(np.float32)
     return amplitudes.T
 
 

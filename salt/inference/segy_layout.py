@@ -160,8 +160,13 @@ def find_fault(content: Bytes, order: str, size: int, guesses: list[tuple[int, i
             return f"has traces of {min(found)} to {max(found)} samples, expected one length for all"
     start, n = guesses[0]
     others = [other for begin, other in guesses[1:] if begin == start]
-    n_traces, rest = divmod(len(content) - start, TRACE_HEADER + n * size)
-    if others or not rest:
+    length = TRACE_HEADER + n * size
+    n_traces, rest = divmod(len(content) - start, length)
+    if not rest:
+        counts = content[start:].reshape(n_traces, length)[:, 114:116].copy().view(order + "u2")
+        named = f"{counts.min()} to {counts.max()}"
+        return f"says that a trace has {n} samples in the binary header, {named} in the trace headers (bytes 115-116)"
+    if others:
         named = word(content, order, start + 115)
         return (
             f"says that a trace has {n} samples in the binary header, {named} in the first trace; its size fits neither"
@@ -170,7 +175,7 @@ def find_fault(content: Bytes, order: str, size: int, guesses: list[tuple[int, i
         return f"is truncated: its first trace has {n} samples, {len(content) - start} bytes are left for it"
     return (
         f"ends with {rest} bytes more than its {n_traces} traces of {n} samples: it is truncated, or something follows "
-        f"the last trace; head -c {len(content) - rest} cuts it"
+        f"the last trace; head -c {len(content) - rest} FILE > NEW keeps the whole traces"
     )
 
 
