@@ -29,9 +29,7 @@ def stored(trace, code, order):
     return trace.astype(order + TYPES[code]).tobytes()
 
 
-def segy(
-    image, code=5, order=">", binary=(), headers=ZEROS, texts=(), between=b"", tail=b"", n_samples=None, noise=False
-):
+def segy(image, code=5, order=">", binary=(), headers=(), texts=(), between=b"", tail=b"", n_samples=None, noise=False):
     """The bytes of a file of an image (samples, traces).
 
     `binary` has pairs of a byte and what stands there, (kind, value); `headers` has functions of a trace's number;
