@@ -102,7 +102,7 @@ def test_a_second_call_predicts_what_is_missing_or_new(finished, folder, tmp_pat
 def test_damaged_files_do_not_stop_the_others(finished, folder, tmp_path):
     (folder / "b.tif").write_bytes((folder / "b.tif").read_bytes()[:2000])
     (folder / "e.sgy").write_bytes((folder / "e.sgy").read_bytes()[:3500])
-    np.save(folder / "d.npy", np.full((50, 50), np.nan))
+    np.save(folder / "d.npy", np.full((50, 50), np.inf))
     write_segy(folder / "cube.segy", GREY, inlines=10)
     (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
     ended = predict(finished, folder, tmp_path / "missing.npy", "--out", tmp_path / "out")
@@ -110,7 +110,7 @@ def test_damaged_files_do_not_stop_the_others(finished, folder, tmp_path):
     for name, message in (
         ("b.tif", "does not decode as a TIFF"),
         ("e.sgy", "has 3500 bytes, fewer than the 3600"),
-        ("d.npy", "2500 pixels that are no finite numbers"),
+        ("d.npy", "has 2500 infinite pixels"),
         ("cube.segy", "is a 3-D survey of 10 inlines and 13 crosslines, expected one line"),
         ("gone.png", "cannot be read: No such file"),
     ):
