@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import salt
 from salt.commands.common import make_parser, messages
-from salt.data.names import composed, id_of, shown
+from salt.data.names import id_of, shown
 from salt.runs.files import first_line, locked, read_json, write_json, write_text
 from salt.runs.rundir import RunDir
 
@@ -135,7 +135,7 @@ def claim_names(out: Path, files: list[Path]) -> None:
         except ValueError:  # it fails alone, when its turn comes
             continue
         before = Path(sources.get(id_of(path), path))
-        if is_other(before, path) and outputs(before, out)["mask"].exists():
+        if is_other(before, path) and outputs(path.with_suffix(before.suffix), out)["mask"].exists():
             raise ValueError(
                 f"{out} holds the results of {before}, which those of {path} would replace; choose another --out"
             )
@@ -144,11 +144,9 @@ def claim_names(out: Path, files: list[Path]) -> None:
 
 
 def is_other(before: Path, path: Path) -> bool:
-    """Return whether a path names another file than the one before, which may have been moved or changed since."""
-    if composed(before.name) != composed(path.name):
-        return True
+    """Return whether two paths of one id are of two files; the one before may have been moved or changed since."""
     try:
-        return not before.samefile(path) and not filecmp.cmp(before, path, shallow=False)
+        return before.suffix != path.suffix or not (before.samefile(path) or filecmp.cmp(before, path, shallow=False))
     except OSError:  # one of them is gone
         return False
 

@@ -52,7 +52,7 @@ def words(traces: NDArray[Any], order: str, byte: int, kind: str = "i4") -> NDAr
 
 def word(content: Bytes, order: str, byte: int, kind: str = "H") -> int:
     """Return the number that starts at a byte of the file, of one of the kinds of the module struct."""
-    return int(struct.unpack_from(order + kind, content, byte - 1)[0])
+    return int(struct.unpack_from(order + kind, content.data, byte - 1)[0])
 
 
 def find_layout(content: Bytes) -> Layout:
@@ -164,12 +164,12 @@ def find_fault(content: Bytes, order: str, size: int, guesses: list[tuple[int, i
     n_traces, rest = divmod(len(content) - start, length)
     if not rest:
         counts = content[start:].reshape(n_traces, length)[:, 114:116].copy().view(order + "u2")
-        named = f"{counts.min()} to {counts.max()}"
-        return f"says that a trace has {n} samples in the binary header, {named} in the trace headers (bytes 115-116)"
+        low, high = counts.min(), counts.max()
+        return f"says that a trace has {n} samples in the binary header, {low} to {high} in the trace headers"
     if others:
-        named = word(content, order, start + 115)
+        first = word(content, order, start + 115)
         return (
-            f"says that a trace has {n} samples in the binary header, {named} in the first trace; its size fits neither"
+            f"says that a trace has {n} samples in the binary header, {first} in the first trace; its size fits neither"
         )
     if not n_traces:
         return f"is truncated: its first trace has {n} samples, {len(content) - start} bytes are left for it"

@@ -118,7 +118,7 @@ def test_ibm_floats_of_every_size(save):
     found = read(save(bytes(content)))
     assert found[:, 0].tolist() == list(known.values()) and found.dtype == np.float32
     content[-4:] = b"\x7f\xff\xff\xff"  # more than 32 bits hold
-    assert read(save(bytes(content)))[-1, 0] == (1 - 2**-24) * 16.0**63
+    assert float(read(save(bytes(content)))[-1, 0]) == (1 - 2**-24) * 16.0**63
     assert [to_ibm(value) for value in (-118.625, 100.0)] == [0xC276A000, 0x42640000]
 
 
