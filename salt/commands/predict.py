@@ -1,5 +1,7 @@
 """The command `salt-predict RUN FILES --out DIR`: a run's networks applied to images and lines of any size."""
 
+import filecmp
+import os
 import sys
 from pathlib import Path
 
@@ -10,10 +12,11 @@ from tqdm import tqdm
 
 import salt
 from salt.commands.common import make_parser, messages
-from salt.runs.files import locked, read_json, write_json, write_text
+from salt.data.names import id_of, shown
+from salt.runs.files import first_line, locked, read_json, write_json, write_text
 from salt.runs.rundir import RunDir
 
-TABLE, RECORD = "masks.csv", "run.json"  # in the folder of the predictions
+TABLE, RECORD, SOURCES = "masks.csv", "run.json", "sources.json"  # in the folder of the predictions
 
 
 def main() -> None:
@@ -48,6 +51,7 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         with locked(arguments.out, "predict"):
             claim(arguments.out, arguments.run)
+            claim_names(arguments.out, files)
             failed = predict_all(
                 arguments.run,
                 files,
@@ -62,26 +66,30 @@ def main() -> None:
 
 
 def find_files(given: list[Path]) -> list[Path]:
-    """The files named, also those that are not there, and the images and lines in the folders named.
+    """Return the files named, also those that are not there, and the images and lines in the folders named.
+
+    Hidden files in a folder do not count: macOS writes `._line.sgy` beside `line.sgy`.
 
     Raises:
         ValueError: none is there, or two results would have one name.
     """
     from salt.inference.files import FORMATS
 
-    if not any(place.exists() for place in given):
-        raise ValueError(f"there is no file {given[0]}")
+    if not any(os.path.exists(place) for place in given):  # Path.exists raises an error if the name is too long
+        raise ValueError(f"there is no file {shown(given[0])}")
     files: dict[str, Path] = {}
     for place in given:
-        inside = (
-            [path for path in sorted(place.iterdir()) if path.suffix.lower() in FORMATS] if place.is_dir() else [place]
-        )
+        inside = [place]
+        if os.path.isdir(place):
+            visible = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
+            inside = [path for path in visible if path.suffix.lower() in FORMATS]
         if not inside:
             raise ValueError(f"{place} holds no image or line, expected files that end in {', '.join(FORMATS)}")
         for path in inside:
-            if path.stem in files and files[path.stem].resolve() != path.resolve():
-                raise ValueError(f"{files[path.stem]} and {path} have one name; predict them into two folders")
-            files[path.stem] = path
+            name = id_of(path)
+            if name in files and files[name].resolve() != path.resolve():
+                raise ValueError(f"{shown(files[name])} and {shown(path)} have one name; predict them into two folders")
+            files[name] = path
     return list(files.values())
 
 
@@ -111,6 +119,38 @@ def claim(out: Path, run: Path) -> None:
     write_json(record, origin)
 
 
+def claim_names(out: Path, files: list[Path]) -> None:
+    """Note of which file each result in a folder is.
+
+    Raises:
+        ValueError: one is of another file of the same name, and would be replaced.
+    """
+    from salt.inference.files import check_name, outputs
+
+    record = out / SOURCES
+    sources = read_json(record) if record.exists() else {}
+    for path in files:
+        try:
+            check_name(path, out)
+        except ValueError:  # it fails alone, when its turn comes
+            continue
+        before = Path(sources.get(id_of(path), path))
+        if is_other(before, path) and outputs(path.with_suffix(before.suffix), out)["mask"].exists():
+            raise ValueError(
+                f"{out} holds the results of {before}, which those of {path} would replace; choose another --out"
+            )
+        sources[id_of(path)] = os.path.abspath(path)
+    write_json(record, sources)
+
+
+def is_other(before: Path, path: Path) -> bool:
+    """Return whether two paths of one id are of two files; the one before may have been moved or changed since."""
+    try:
+        return before.suffix != path.suffix or not (before.samefile(path) or filecmp.cmp(before, path, shallow=False))
+    except OSError:  # one of them is gone
+        return False
+
+
 def predict_all(
     run: Path,
     files: list[Path],
@@ -120,10 +160,10 @@ def predict_all(
     depth: float | None,
     nodata: float | None,
 ) -> int:
-    """Predict the files that are not done yet, and write the table of all masks; returns how many failed."""
+    """Predict the files that are not done yet, and write the table of all masks; return how many failed."""
     from salt.data import rle
     from salt.data.amplitudes import Scaling, outlier_advice
-    from salt.inference.files import read, write
+    from salt.inference.files import check_name, read, write
     from salt.scoring.metrics import is_salt
 
     masks = read_table(out)
@@ -136,27 +176,28 @@ def predict_all(
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         assert model is not None
         try:
+            check_name(path, out)
             scaling = model.scaling if nodata is None else Scaling(model.scaling.amplitudes, nodata)
             grey = scaling(read(path))
             if grey.outlier is not None:
-                tqdm.write(f"{path}: {outlier_advice(grey.outlier, '--nodata')}", file=sys.stderr)
+                tqdm.write(f"{shown(path)}: {outlier_advice(grey.outlier, '--nodata')}", file=sys.stderr)
             probability = model.predict_grey([grey], depth, progress=True)[0]
             mask = is_salt(probability, model.threshold)
             write(path, out, grey.levels, probability, mask)
             done[path] = rle.encode(mask)
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             failed += 1
-            masks.pop(path.stem, None)
-            tqdm.write(f"{path}: {error}", file=sys.stderr)
-    masks |= {path.stem: runs for path, runs in done.items()}
+            masks.pop(id_of(path), None)
+            tqdm.write(f"{shown(path)}: {first_line(error)}", file=sys.stderr)
+    masks |= {id_of(path): runs for path, runs in done.items()}
     table = pd.DataFrame({"id": sorted(masks), "rle_mask": [masks[name] for name in sorted(masks)]})
     write_text(out / TABLE, table.to_csv(index=False, lineterminator="\n"))
-    print(f"{out}: {len(masks)} predictions, and {TABLE} with their masks as run lengths")
+    print(f"{shown(out)}: {len(masks)} predictions, and {TABLE} with their masks as run lengths")
     return failed
 
 
 def read_table(out: Path) -> dict[str, str]:
-    """The run lengths in the folder's table, by id; of results that were deleted they are left out."""
+    """Return the run lengths in the folder's table, by id, without those of results that were deleted."""
     if not (out / TABLE).is_file():
         return {}
     try:
@@ -164,23 +205,21 @@ def read_table(out: Path) -> dict[str, str]:
         masks = dict(zip(table["id"], table["rle_mask"], strict=True))
     except (ValueError, KeyError) as error:
         raise ValueError(f"{out / TABLE} is damaged: {error}; delete it and predict all files again") from None
-    there = {path.stem.removesuffix("_mask") for path in out.iterdir()}
+    there = {id_of(path).removesuffix("_mask") for path in out.iterdir()}
     return {name: mask for name, mask in masks.items() if name in there}
 
 
 def done_mask(path: Path, out: Path) -> NDArray[np.generic] | None:
-    """The mask of a file whose results are all there, readable, and not older than the file; None for another."""
-    from salt.inference.files import outputs, read
+    """Return the mask of a file whose results are all there, readable, and not older than the file, else None."""
+    from salt.inference.files import check_name, outputs, read
 
     places = outputs(path, out)
-    if not path.exists():
-        return None
-    newest = path.stat().st_mtime
-    if not all(place.exists() and place.stat().st_mtime >= newest for place in places.values()):
-        return None
     try:
-        return read(places["mask"])
-    except ValueError:  # damaged: it is made anew
+        check_name(path, out)
+        newest = path.stat().st_mtime
+        done = all(place.stat().st_mtime >= newest for place in places.values())
+        return read(places["mask"]) if done else None
+    except (OSError, ValueError):  # one is missing or damaged: it is made again
         return None
 
 

@@ -13,7 +13,8 @@ from salt.data.amplitudes import Scaling
 from salt.data.archive import OUTER_ZIP, Folder, Source
 from salt.data.check_pixels import check_part
 from salt.data.checkup import Checkup, Part
-from salt.data.folder import test_folder
+from salt.data.folder import own_table, test_folder
+from salt.data.names import id_of, is_text, shown
 from salt.data.tgs import open_part, open_root, read_table
 
 BY_IMAGE = Amplitudes(per="image", percentiles=[1, 99], range=None)  # as configs/data/folder.yaml
@@ -46,7 +47,7 @@ def check(root: Path, nodata: float | None = None) -> Checkup:
 
 def own_parts(root: Path, found: Checkup) -> list[Part]:
     """The train and test images of one's own folder."""
-    table = read_if_there(Folder(root), "train.csv", ["id", "rle_mask"], found, required=False)
+    table = read_if_there(Folder(root), "train.csv", ["id", "rle_mask"], found, own=True)
     train = Part("train", {}, {}, {}, table)
     list_folder(root / "images", "images", train.images, train.extensions, found)
     assert train.masks is not None
@@ -64,12 +65,12 @@ def own_parts(root: Path, found: Checkup) -> list[Part]:
 
 def check_tables(root: Path, train: Part, test: Part, found: Checkup) -> None:
     """Note images that depths.csv or folds.csv of one's own folder do not know, where these are there."""
-    depths = read_if_there(Folder(root), "depths.csv", ["id", "z"], found, required=False)
+    depths = read_if_there(Folder(root), "depths.csv", ["id", "z"], found, own=True)
     if depths is not None:
         missing = sorted((train.images.keys() | test.images.keys()) - set(depths.index))
         if missing:
             found.add("error", "images without a depth in depths.csv", "add them, or remove depths.csv", *missing)
-    folds = read_if_there(Folder(root), "folds.csv", ["id", "fold"], found, required=False)
+    folds = read_if_there(Folder(root), "folds.csv", ["id", "fold"], found, own=True)
     if folds is not None:
         odd = sorted(train.images.keys() ^ set(folds.index))
         if odd:
@@ -81,15 +82,18 @@ def list_folder(
 ) -> None:
     """Add the image files of a folder by id."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        name = id_of(path)
         if path.name.startswith("."):
             continue
         if path.suffix.lower() not in image.FORMATS:
             known = ", ".join(image.FORMATS)
-            found.add("error", "unknown extension", f"convert to one of {known}, or move the file away", str(path))
-        elif path.stem in files:
-            found.add("error", "two files of one name", "keep one of them", str(path))
+            found.add("error", "unknown extension", f"convert to one of {known}, or move the file away", shown(path))
+        elif not is_text(name):
+            found.add("error", "file names that are not UTF-8", "rename them", shown(path))
+        elif name in files:
+            found.add("error", "two files of one name", "keep one of them", shown(path))
         else:
-            files[path.stem], extensions[f"{kind}/{path.stem}"] = path.read_bytes, path.suffix
+            files[name], extensions[f"{kind}/{name}"] = path.read_bytes, path.suffix
 
 
 def kaggle_parts(root: Path, found: Checkup) -> list[Part]:
@@ -122,13 +126,13 @@ def files_of(source: Source, folder: str) -> dict[str, Callable[[], bytes]]:
 
 
 def read_if_there(
-    source: Source, name: str, columns: list[str], found: Checkup, required: bool = True
+    source: Source, name: str, columns: list[str], found: Checkup, own: bool = False
 ) -> pd.DataFrame | None:
-    """A table, or None, with its problem noted."""
-    if name not in source.names and not required:
+    """Return a table, or None, with its problem noted; those of one's own folder are optional."""
+    if name not in source.names and own:
         return None
     try:
-        return read_table(source, name, columns)
+        return own_table(source, name, columns) if own else read_table(source, name, columns)
     except ValueError as error:
         found.add("error", str(error), "mend the table, or download it again")
         return None

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from salt.data import image, rle
 from salt.data.amplitudes import Grey, Scaling, find_range, outlier_advice
-from salt.data.archive import WANTED, Folder
+from salt.data.archive import WANTED, Folder, Source
+from salt.data.names import by_composed_id, id_of, is_text, shown
 from salt.data.png import salt_value, several_values, to_mask
 from salt.data.tgs import SHOWN, depths_of, read_table
 from salt.data.tiles import Dataset, Tiles
@@ -39,7 +40,7 @@ def read_folder(root: Path, scaling: Scaling) -> Dataset:
     check_partners(root, images, masks)
     test = list_files(test_folder(root)) if test_folder(root).is_dir() else {}
     source = Folder(root)
-    truth = read_table(source, "train.csv", ["id", "rle_mask"]) if "train.csv" in source.names else None
+    truth = own_table(source, "train.csv", ["id", "rle_mask"]) if "train.csv" in source.names else None
     ids = list(images) if truth is None else in_order_of(truth, images, root)
 
     scaling = with_survey_range(scaling, [*images.values(), *test.values()])
@@ -95,10 +96,10 @@ def test_folder(root: Path) -> Path:
 
 
 def list_files(folder: Path) -> Files:
-    """The image files of a folder by id, in the order of their names; hidden files do not count.
+    """Return the image files of a folder by id, in the order of their names; hidden files do not count.
 
     Raises:
-        ValueError: there is no folder or no file, or one is not an image, or two have one name.
+        ValueError: there is no folder or no file, or one is not an image, two have one name, or a name is not UTF-8.
     """
     if not folder.is_dir():
         raise ValueError(f"data.root: there is no folder {folder}; {WANTED}")
@@ -108,9 +109,12 @@ def list_files(folder: Path) -> Files:
             continue
         if path.suffix.lower() not in image.FORMATS:
             raise ValueError(f"{path}: has an unknown extension, expected one of {', '.join(image.FORMATS)}")
-        if path.stem in files:
-            raise ValueError(f"{path}: another file has the same name, {files[path.stem].name}; keep one of them")
-        files[path.stem] = path
+        name = id_of(path)
+        if not is_text(name):
+            raise ValueError(f"{shown(path)}: its name is not UTF-8; rename it")
+        if name in files:
+            raise ValueError(f"{path}: another file has the same name, {files[name].name}; keep one of them")
+        files[name] = path
     if not files:
         raise ValueError(f"{folder}: holds no image; {WANTED}")
     return files
@@ -211,4 +215,13 @@ def read_depths(source: Folder, ids: list[str]) -> Any:
     """Survey depths (N, feet) of depths.csv; NaN where there is none."""
     if "depths.csv" not in source.names or not ids:
         return np.full(len(ids), np.nan)
-    return depths_of(read_table(source, "depths.csv", ["id", "z"]), pd.Index(ids), source.label)
+    return depths_of(own_table(source, "depths.csv", ["id", "z"]), pd.Index(ids), source.label)
+
+
+def own_table(source: Source, name: str, columns: list[str]) -> pd.DataFrame:
+    """Read a table as `read_table`, with ids in the spelling of `list_files`.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    return by_composed_id(read_table(source, name, columns), f"{source.label}/{name}")

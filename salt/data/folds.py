@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from salt.config import RunConfig
+from salt.data.names import composed
 from salt.data.places import known_sections, mosaic_file
 from salt.data.tiles import Tiles
 from salt.runs.files import check_file, write_text
@@ -55,7 +56,7 @@ def n_split(sections: NDArray[np.int64], folds: NDArray[np.int64]) -> int:
 
 
 def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
-    """Read a folds.csv (columns id, fold) for the tiles `ids`, in their order.
+    """Read a folds.csv (columns id, fold) for the tiles `ids`, in their order; the spelling of accents may differ.
 
     Raises:
         ValueError: the file does not give each of the ids exactly one fold of 0 ... n_folds-1, each used.
@@ -67,6 +68,7 @@ def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
         raise ValueError(f"{path}: cannot be read as a CSV: {str(error).strip()}") from None
     if not {"id", "fold"} <= set(table.columns):
         raise ValueError(f"{path}: expected the columns id,fold, found {','.join(table.columns)}")
+    table["id"], ids = table["id"].map(composed), [composed(name) for name in ids]
     if table["id"].duplicated().any():
         raise ValueError(f"{path}: id {table['id'][table['id'].duplicated()].iloc[0]} occurs twice")
     odd = sorted(set(ids) ^ set(table["id"]))

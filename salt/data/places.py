@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salt.config import Data
+from salt.data.names import composed
 from salt.runs.files import check_file
 
 MOSAIC = "mosaic.csv"
@@ -29,6 +30,7 @@ def read_mosaic(file: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(file, dtype={"id": str, "mosaic": str}, keep_default_na=False).set_index("id")
+        table.index = table.index.map(composed)
         table = table[["mosaic", "row", "column"]].astype({"row": int, "column": int})
     except (ValueError, KeyError) as error:
         raise ValueError(f"{file} is damaged, expected the columns id,mosaic,row,column: {error}") from None
@@ -65,7 +67,7 @@ def sections_of(file: Path, ids: Sequence[str]) -> NDArray[np.int64]:
     Raises:
         ValueError: the file is damaged, or knows none of the tiles.
     """
-    found = read_mosaic(file)["mosaic"].reindex(list(ids))
+    found = read_mosaic(file)["mosaic"].reindex([composed(name) for name in ids])
     alone = found.isna().to_numpy()
     if alone.all():
         raise ValueError(f"{file} has none of the {len(ids)} training tiles; expected a table of this data")

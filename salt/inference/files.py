@@ -1,5 +1,6 @@
 """Seismic images in files: read as amplitudes, and what a network says of them written in the same format."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,26 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salt.data import image
+from salt.data.names import id_of, is_text
 from salt.inference import segy
 from salt.runs.files import write_atomic
 
 OUTLINE = (0, 140, 255)  # orange, in OpenCV's order of colours
 FORMATS = (*image.FORMATS, *segy.SUFFIXES)
+SPARE = 20  # bytes by which the name of a temporary file is longer
 
 Array = NDArray[Any]
 
 
 def read(path: Path) -> Array:
-    """The amplitudes (H W) of an image file or a 2-D SEG-Y line: samples down, traces to the right.
+    """Return the amplitudes (H W) of an image file or a 2-D SEG-Y line: samples down, traces to the right.
 
     Raises:
         ValueError: it cannot be read; the message does not name the file.
     """
-    if path.suffix.lower() in segy.SUFFIXES:
-        return segy.read(path)
-    if path.suffix.lower() not in image.FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise ValueError(f"has an unknown extension, expected one of {', '.join(FORMATS)}")
     try:
+        if path.suffix.lower() in segy.SUFFIXES:
+            return segy.read(path)
         return image.decode(path.name, path.read_bytes(), smallest=1)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
@@ -42,6 +45,21 @@ def outputs(path: Path, folder: Path) -> dict[str, Path]:
         "mask": folder / f"{path.stem}_mask{suffix}",
         "overlay": folder / f"{path.stem}_overlay.png",
     }
+
+
+def check_name(path: Path, folder: Path) -> None:
+    """Check that the results of a file can have its name.
+
+    Raises:
+        ValueError: the name cannot be written into a table, or is too long; the message does not name the file.
+    """
+    if not is_text(id_of(path)):
+        raise ValueError("its name is not UTF-8; rename it")
+    if "\r" in path.name:
+        raise ValueError("its name holds a carriage return; rename it")
+    length = max(len(os.fsencode(place.name)) for place in outputs(path, folder).values()) + SPARE
+    if length > (limit := os.pathconf(folder, "PC_NAME_MAX")):
+        raise ValueError(f"its name is {length - limit} bytes too long for the names of the results; shorten it")
 
 
 def write(path: Path, folder: Path, grey: Array, probability: Array, mask: Array) -> None:
