@@ -23,6 +23,7 @@ import salt
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers, quiet_pipe
 from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
+from salt.paths import as_text
 from salt.runs.sweep import Sweep, run_directory
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def messages(path: Path) -> Iterator[None]:
             place = Path(HydraConfig.get().runtime.output_dir)  # of a dry run: a temporary folder
             if not (place / "config.yaml").exists():  # refused before it began: this is its only trace
                 with suppress(OSError):  # the disk itself may be what failed
-                    (place / "error.txt").write_text(traceback.format_exc())
+                    text = traceback.format_exc()
+                    (place / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
         forget_variables(error)
         raise CompactHydraException(str(error)) from error
     except Exception as error:
@@ -233,8 +235,12 @@ class RunLog(logging.FileHandler):
     """Writes train.log. Records are kept in memory until the run directory exists, so that a refused run makes none."""
 
     def __init__(self, file: Path):
-        super().__init__(file, delay=True)
+        super().__init__(file, delay=True, encoding="utf-8", errors="backslashreplace")
         self.waiting: list[logging.LogRecord] = []
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line with its paths in UTF-8, as the other files have them."""
+        return as_text(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, and those kept before it, if the directory exists."""

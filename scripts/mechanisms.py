@@ -74,13 +74,13 @@ def main() -> None:
             print(lines[-1])
     text = TEXT.format(machine=machine(), rounds=ROUNDS, parameters=count([]) / 1e6, seconds=statistics.median(seconds))
     out.parent.mkdir(exist_ok=True)
-    out.write_text(text + "\n".join(lines) + "\n")
+    out.write_text(text + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def header(file: Path) -> dict[str, str]:
     """The lines "# Key: text" above the settings; the first sentence has no key."""
     about: dict[str, str] = {}
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         text = line.removeprefix("#").strip()
@@ -173,7 +173,7 @@ def machine() -> str:
     name = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.machine()
     info = Path("/proc/cpuinfo")
     if runtime.device.type == "cpu":
-        lines = info.read_text().splitlines() if info.is_file() else []
+        lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
         names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
         name = f"{names[0] if names else name} ({torch.backends.cpu.get_cpu_capability()})"
     dtype = str(runtime.dtype).removeprefix("torch.")

@@ -211,8 +211,10 @@ def test_points_side_by_side_stop_with_their_command(overrides, tmp_path, by):
     while not all(file.exists() for file in checkpoints):
         assert time.monotonic() < deadline and started.process.poll() is None, started.errors
         time.sleep(0.05)
-    children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text().split()
-    workers = [pid for pid in children if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text()]
+    children = (
+        Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text(encoding="utf-8").split()
+    )
+    workers = [pid for pid in children if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")]
     assert len(workers) == 2
     if by == "Ctrl-C":
         os.killpg(started.process.pid, signal.SIGINT)  # as a terminal sends it: to all processes of the command
@@ -264,7 +266,9 @@ def test_torchrun_that_is_stopped_saves_and_goes_on(longer_together, tmp_path, t
     started = Started(command, tmp_path)
     started.wait_for("epoch 2,")
     launcher = started.process.pid
-    ranks = [int(word) for word in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+    ranks = [
+        int(word) for word in Path(f"/proc/{launcher}/task/{launcher}/children").read_text(encoding="utf-8").split()
+    ]
     main = [pid for pid in ranks if b"\0RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()]
     assert len(ranks) == 2 and len(main) == 1
     number = signal.SIGUSR2 if "not know" in to else signal.SIGTERM

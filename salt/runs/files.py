@@ -17,6 +17,7 @@ import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
 from salt.machine.distributed import is_main
+from salt.paths import as_text
 
 # What reading a damaged archive may raise, an .npz or a checkpoint among them.
 BROKEN = (
@@ -86,14 +87,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
 
     def write(temporary: Path) -> None:
-        temporary.write_bytes(text.encode())
+        temporary.write_bytes(as_text(text).encode("utf-8", "backslashreplace"))  # a path may be no UTF-8
 
     write_atomic(path, write)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
@@ -118,7 +119,7 @@ def read_json(file: Path, *keys: str) -> dict[str, Any]:
         ValueError: it is missing or damaged.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from None
     if not isinstance(content, dict) or not content.keys() >= set(keys):
@@ -160,7 +161,7 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
     owner = owner_file(folder, name)
     lock = acquire(folder, name, wait)
     try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
@@ -188,7 +189,7 @@ def acquire(folder: Path, name: str, wait: float = 0.0) -> BaseFileLock:
     try:
         lock.acquire(timeout=wait or (TAKE_OVER if is_dead(owner) else 0))
     except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another process"
+        who = owner.read_text(encoding="utf-8", errors="replace").strip() if owner.exists() else "another process"
         raise ValueError(f"{folder} is in use by {who}; wait for its end, or stop it first") from None
     return lock
 
@@ -201,7 +202,7 @@ def owner_file(folder: Path, name: str) -> Path:
 def is_dead(owner: Path) -> bool:
     """Whether the process that an owner file names ran on this machine and is gone."""
     try:
-        _, number, _, host = owner.read_text().split()
+        _, number, _, host = owner.read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return False
     return host == socket.gethostname() and is_gone(number)

@@ -27,7 +27,7 @@ def test_a_signal_to_all_processes_is_answered_once_and_loader_workers_do_not_st
         os.killpg(started.process.pid, number)
     else:  # as systemd, pkill and some batch systems do
         pid = started.process.pid
-        workers = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        workers = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
         assert len(workers) >= 2
         for process in (*workers, pid):
             os.kill(process, number)
