@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, PlainSerializer
@@ -39,8 +40,15 @@ def on_disk(text: str, folder: str = "") -> str:
         os.fsencode(text)
     except UnicodeError:  # it has letters that the locale lacks, so a file in UTF-8 named it
         return written
-    here, there = (os.path.lexists(os.path.join(folder, name)) for name in (text, written))
-    return written if there and not here else text
+    for here, there in zip(with_parents(Path(folder, text)), with_parents(Path(folder, written)), strict=True):
+        if os.path.lexists(here) != os.path.lexists(there):
+            return text if os.path.lexists(here) else written
+    return text
+
+
+def with_parents(path: Path) -> list[Path]:
+    """Return a path and the folders it lies in, the innermost first."""
+    return [path, *path.parents]
 
 
 # A path among the settings. Few shells replace the ~ in key=~/path.

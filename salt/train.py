@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import salt
 from salt.machine import distributed, interrupt
-from salt.machine.pipes import outlive_readers, quiet_pipe
+from salt.machine.pipes import make_steady, outlive_readers, steady_output
 from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
 from salt.paths import as_text
 from salt.runs.sweep import Sweep, run_directory
@@ -37,18 +37,27 @@ log = logging.getLogger("salt")
 
 def main() -> None:
     """One run or a sweep, as the command line says; a sweep ends with the table of its points."""
-    with quiet_pipe():
+    with steady_output("salt-train"):
         if "--version" in sys.argv[1:]:
             print(f"salt-train {salt.__version__}")
             return
         words = get_args_parser().parse_args().overrides
-        if os.getcwd() not in sys.path:  # own losses may lie in the current folder, as with python -m
-            sys.path.append(os.getcwd())
+        folder = current_folder()
+        if folder not in sys.path:  # own losses may lie in the current folder, as with python -m
+            sys.path.append(folder)
         try:
             run_all(words)
         except KeyboardInterrupt:  # before a run or between two, where nothing is to be saved
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
+
+
+def current_folder() -> str:
+    """Return the current folder; ends the process with one message if it is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        sys.exit(f"salt-train: the current folder {os.environ.get('PWD', '')} is gone: go to another one with cd")
 
 
 def run_all(words: list[str]) -> None:
@@ -92,11 +101,12 @@ def print_table(sweep: Sweep) -> None:
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
 def run(cfg: DictConfig) -> float | None:
     """One run, or one point of a sweep; returns the out-of-fold score."""
+    make_steady("salt-train")  # of a process that a launcher started
     path = run_directory()
     with messages(path):
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        if distributed.world_size() > 1 and in_sweep:
-            raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
+        if not in_sweep:
+            distributed.take_part()
         config = typed(cfg)
         if distributed.world_size() > 1 or (in_sweep and Sweep.running is None):  # started by torchrun or a launcher
             interrupt.follow_parent()
