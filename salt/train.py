@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import salt
 from salt.machine import distributed, interrupt
-from salt.machine.pipes import make_steady, outlive_readers, steady_output
+from salt.machine.pipes import current_folder, make_steady, outlive_readers, steady_output
 from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
 from salt.paths import as_text
 from salt.runs.sweep import Sweep, run_directory
@@ -42,7 +42,7 @@ def main() -> None:
             print(f"salt-train {salt.__version__}")
             return
         words = get_args_parser().parse_args().overrides
-        folder = current_folder()
+        folder = current_folder("salt-train")
         if folder not in sys.path:  # own losses may lie in the current folder, as with python -m
             sys.path.append(folder)
         try:
@@ -50,14 +50,6 @@ def main() -> None:
         except KeyboardInterrupt:  # before a run or between two, where nothing is to be saved
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
-
-
-def current_folder() -> str:
-    """Return the current folder; ends the process with one message if it is gone."""
-    try:
-        return os.getcwd()
-    except OSError:
-        sys.exit(f"salt-train: the current folder {os.environ.get('PWD', '')} is gone: go to another one with cd")
 
 
 def run_all(words: list[str]) -> None:

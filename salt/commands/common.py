@@ -1,6 +1,5 @@
 """Shared by the commands: one message instead of a traceback, `--version`, a quiet end if the output is closed."""
 
-import os
 import signal
 import sys
 from argparse import ArgumentParser
@@ -8,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import salt
-from salt.machine.pipes import is_written, steady_output
+from salt.machine.pipes import current_folder, is_written, steady_output
 
 
 def make_parser(name: str, description: str) -> ArgumentParser:
@@ -22,21 +21,13 @@ def make_parser(name: str, description: str) -> ArgumentParser:
 def messages(name: str) -> Iterator[None]:
     """Within this context what a user can cause ends the command `name` with one message and exit code 1."""
     with steady_output(name):
+        current_folder(name)
         try:
             yield
         except (ValueError, OSError) as error:
-            sys.exit(f"{name}: {error}{without_folder()}")
+            sys.exit(f"{name}: {error}")
         except KeyboardInterrupt:
             print(f"{name}: stopped by Ctrl-C; the same command begins again", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
     if not is_written():
         sys.exit(1)
-
-
-def without_folder() -> str:
-    """Return what to add to a message if the current folder is gone, so that no relative path leads anywhere."""
-    try:
-        os.getcwd()
-    except OSError:
-        return f"; the current folder {os.environ.get('PWD', '')} is gone: go to another one with cd"
-    return ""

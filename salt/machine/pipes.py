@@ -1,4 +1,4 @@
-"""What a command does when its output cannot be written: closed by the shell, a pipe that nobody reads, a full disk."""
+"""What a command does when its shell is odd: output that is closed, full or read by nobody; a folder that is gone."""
 
 import io
 import os
@@ -27,7 +27,10 @@ class Steady(io.FileIO):
             raise
         except OSError as error:
             if not self.failed and self.fileno() == 1:
-                print(f"{self.command}: standard output cannot be written: {error.strerror}", file=sys.stderr)
+                print(
+                    f"{self.command}: standard output cannot be written: {error.strerror}; send it elsewhere",
+                    file=sys.stderr,
+                )
             self.failed = True
             return len(data)
 
@@ -61,6 +64,17 @@ def steady(stream: TextIO | None, number: int, command: str) -> TextIO:
         errors="backslashreplace",
         line_buffering=at_once,
     )
+
+
+def current_folder(command: str) -> str:
+    """Return the current folder, or end the process with one message if it is gone.
+
+    No relative path leads anywhere then, and Intel's MKL, of which torch is made, ends the process.
+    """
+    try:
+        return os.getcwd()
+    except OSError:
+        sys.exit(f"{command}: the current folder {os.environ.get('PWD', '')} is gone: go to another one with cd")
 
 
 def is_written() -> bool:

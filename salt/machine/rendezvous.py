@@ -14,7 +14,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-SOON = 15.0  # seconds, after which it is said who is missing
+SOON = 10.0  # seconds, after which it is said who is missing
 LONGEST = 1800.0  # seconds; torchrun starts all processes together, but a cold disk may take minutes to load torch
 ANSWER = timedelta(seconds=5)  # for an address to answer
 
@@ -26,7 +26,7 @@ class Opening(Thread):
         super().__init__(daemon=True)
         self.rank, self.size = rank, size
         self.store: Any = None
-        self.reason = "it does not answer"
+        self.reason = "so far"
 
     def run(self) -> None:
         """Open the store; of a process that torchrun's own agent does not do this for, rank 0 is the host."""
@@ -66,7 +66,7 @@ def meet(rank: int, size: int, remedy: str) -> Any:
             return store
         waited = time.monotonic() - began
         if waited > (LONGEST if said else SOON):
-            text = f"{describe(store, opening.reason, rank, size)}; {remedy}"
+            text = f"{describe(store, opening.reason, size)}; {remedy}"
             if said:
                 raise ValueError(f"after {LONGEST / 60:.0f} minutes: {text}")
             if store is None or all(not store.check([here(number)]) for number in range(rank)):  # else another says it
@@ -75,11 +75,11 @@ def meet(rank: int, size: int, remedy: str) -> Any:
         time.sleep(0.1)
 
 
-def describe(store: Any, reason: str, rank: int, size: int) -> str:
+def describe(store: Any, reason: str, size: int) -> str:
     """Return in words where this process waits and for which others."""
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     if store is None:
-        return f"rank {rank} waits for {size - 1} other processes at {place} ({reason})"
+        return f"waiting for the other {size - 1} of {size} processes: {place} does not answer ({reason})"
     missing = [number for number in range(size) if not store.check([here(number)])]
     some = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
     return f"waiting for {len(missing)} of {size} processes at {place} (rank {some})"
