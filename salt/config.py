@@ -2,10 +2,11 @@
 
 import difflib
 import math
-from os.path import expanduser
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from salt.paths import Place
 
 
 def check_ascending(pair: list[float]) -> list[float]:
@@ -18,7 +19,6 @@ def check_ascending(pair: list[float]) -> list[float]:
 Stages = Literal["all"] | list[int]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
 Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(check_ascending)]
-Place = Annotated[str, AfterValidator(expanduser)]  # a path; few shells replace the ~ in key=~/path
 
 # Old places of classes: runs of earlier versions and a user's YAML files may name them there.
 MOVED = {

@@ -21,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 import salt
 from salt.machine import distributed, interrupt
-from salt.machine.pipes import outlive_readers, quiet_pipe
+from salt.machine.pipes import current_folder, make_steady, outlive_readers, steady_output
 from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
+from salt.paths import as_text
 from salt.runs.sweep import Sweep, run_directory
 
 if TYPE_CHECKING:
@@ -36,13 +37,14 @@ log = logging.getLogger("salt")
 
 def main() -> None:
     """One run or a sweep, as the command line says; a sweep ends with the table of its points."""
-    with quiet_pipe():
+    with steady_output("salt-train"):
         if "--version" in sys.argv[1:]:
             print(f"salt-train {salt.__version__}")
             return
         words = get_args_parser().parse_args().overrides
-        if os.getcwd() not in sys.path:  # own losses may lie in the current folder, as with python -m
-            sys.path.append(os.getcwd())
+        folder = current_folder("salt-train")
+        if folder not in sys.path:  # own losses may lie in the current folder, as with python -m
+            sys.path.append(folder)
         try:
             run_all(words)
         except KeyboardInterrupt:  # before a run or between two, where nothing is to be saved
@@ -91,11 +93,12 @@ def print_table(sweep: Sweep) -> None:
 @hydra.main(config_path=str(CONFIGS), config_name="train", version_base="1.3")
 def run(cfg: DictConfig) -> float | None:
     """One run, or one point of a sweep; returns the out-of-fold score."""
+    make_steady("salt-train")  # of a process that a launcher started
     path = run_directory()
     with messages(path):
         in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        if distributed.world_size() > 1 and in_sweep:
-            raise ValueError("a sweep cannot run under torchrun, each process would run all of it; one point at a time")
+        if not in_sweep:
+            distributed.take_part()
         config = typed(cfg)
         if distributed.world_size() > 1 or (in_sweep and Sweep.running is None):  # started by torchrun or a launcher
             interrupt.follow_parent()
@@ -212,7 +215,8 @@ def messages(path: Path) -> Iterator[None]:
             place = Path(HydraConfig.get().runtime.output_dir)  # of a dry run: a temporary folder
             if not (place / "config.yaml").exists():  # refused before it began: this is its only trace
                 with suppress(OSError):  # the disk itself may be what failed
-                    (place / "error.txt").write_text(traceback.format_exc())
+                    text = traceback.format_exc()
+                    (place / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
         forget_variables(error)
         raise CompactHydraException(str(error)) from error
     except Exception as error:
@@ -233,8 +237,12 @@ class RunLog(logging.FileHandler):
     """Writes train.log. Records are kept in memory until the run directory exists, so that a refused run makes none."""
 
     def __init__(self, file: Path):
-        super().__init__(file, delay=True)
+        super().__init__(file, delay=True, encoding="utf-8", errors="backslashreplace")
         self.waiting: list[logging.LogRecord] = []
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line with its paths in UTF-8, as the other files have them."""
+        return as_text(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, and those kept before it, if the directory exists."""

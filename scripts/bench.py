@@ -41,7 +41,7 @@ ROWS: dict[str, Callable[[Bench], dict[str, Row]]] = {
 def machine(runtime: Runtime) -> Row:
     """The hardware and torch, without names of people or paths."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     on_gpu = runtime.device.type == "cuda"
     return {
@@ -77,15 +77,15 @@ def main() -> None:
         grown=(900, 1800, 3600),
     )
     file = arguments.out / "benchmarks.json"
-    content = json.loads(file.read_text()) if file.exists() else {"rows": {}}
+    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": {}}
     content["machine"] = machine(choose_runtime(composed(bench.network).trainer))
     content["tiles"] = ("generated" if arguments.data is None else "TGS", len(bench.data.train.ids))
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
         print(f"{name} ...", flush=True)
         content["rows"] |= ROWS[name](bench)
-        file.write_text(json.dumps(content, indent=1) + "\n")
-        (arguments.out / "benchmarks.md").write_text(page(content))
+        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (arguments.out / "benchmarks.md").write_text(page(content), encoding="utf-8")
     missed = [name for name, row in content["rows"].items() if row.get("met") is False]
     print(f"wrote {file} and {file.with_suffix('.md')}; targets missed: {', '.join(missed) or 'none'}")
 

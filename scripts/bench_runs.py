@@ -30,7 +30,7 @@ def watched(command: list[str], folder: Path) -> Row:
     """
     began = time.perf_counter()
     result = subprocess.run(
-        [sys.executable, "-c", WATCH, *command], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", WATCH, *command], cwd=folder, capture_output=True, encoding="utf-8", check=False
     )
     seconds = time.perf_counter() - began
     if result.returncode:

@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--keep-times", action="store_true", help="measure only the steps that --out does not have yet")
     arguments = parser.parse_args()
     out: Path = arguments.out
-    times = Times(out.read_text() if arguments.keep_times else "")
+    times = Times(out.read_text(encoding="utf-8") if arguments.keep_times else "")
     lines = []
     for group in (*NETWORK, *TRAINING):
         lines += [f"\n## {group}\n", "| option | what it is | formula | paper | parameters | multiply-adds | step |"]
@@ -140,7 +140,7 @@ def main() -> None:
         lines.append(f"| {name} | {costs([*RECIPE, *overrides], 2)} | {step} |")
         print(lines[-1])
     out.parent.mkdir(exist_ok=True)
-    out.write_text(times.text(lines) + "\n".join(lines) + "\n")
+    out.write_text(times.text(lines) + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def row_of_option(group: str, file: Path, times: Times) -> str:
@@ -160,7 +160,7 @@ def row_of_option(group: str, file: Path, times: Times) -> str:
 def header(file: Path) -> dict[str, str]:
     """The lines "# Key: text" above the settings; the first sentence has no key."""
     about: dict[str, str] = {}
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
         text = line.removeprefix("#").strip()
@@ -269,7 +269,7 @@ def machine() -> str:
     name = torch.cuda.get_device_name() if runtime.device.type == "cuda" else platform.machine()
     info = Path("/proc/cpuinfo")
     if runtime.device.type == "cpu":
-        lines = info.read_text().splitlines() if info.is_file() else []
+        lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
         names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
         name = f"{names[0] if names else name} ({torch.backends.cpu.get_cpu_capability()})"
     dtype = str(runtime.dtype).removeprefix("torch.")

@@ -123,16 +123,14 @@ def test_a_dry_run_over_processes_prints_its_plan_once(overrides, tmp_path):
     assert "destroy_process_group" not in result.stderr and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("rank", "hidden"), [(None, None), ("0", None), ("1", True)])
+@pytest.mark.parametrize(("rank", "hidden"), [(0, None), (1, True)])
 def test_only_rank_0_draws_bars(monkeypatch, rank, hidden):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    if rank is not None:
-        monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(distributed, "_group", distributed.Group(rank, 2))
     assert distributed.hides_bars() is hidden
 
 
 def test_a_sweep_under_torchrun_is_refused(overrides, tmp_path):
-    environment = ENVIRONMENT | {"RANK": "0", "WORLD_SIZE": "2"}
+    environment = ENVIRONMENT | {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     command = [sys.executable, "-m", "salt.train", "-m", *overrides, "loss=bce,lovasz"]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "a sweep cannot run under torchrun" in result.stderr
@@ -170,9 +168,7 @@ def test_without_a_gpu_that_torch_can_use_points_share_the_cpu(monkeypatch, tmp_
     assert sweep.default_jobs() == sweep.MOST_ON_CPU
 
 
-def test_alone_there_is_nothing_to_share(monkeypatch):
-    monkeypatch.setenv("RANK", "3")  # of some other launcher
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+def test_alone_there_is_nothing_to_share():
     assert (
         distributed.is_main()
         and distributed.rank() == 0
@@ -211,8 +207,10 @@ def test_points_side_by_side_stop_with_their_command(overrides, tmp_path, by):
     while not all(file.exists() for file in checkpoints):
         assert time.monotonic() < deadline and started.process.poll() is None, started.errors
         time.sleep(0.05)
-    children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text().split()
-    workers = [pid for pid in children if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text()]
+    children = (
+        Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children").read_text(encoding="utf-8").split()
+    )
+    workers = [pid for pid in children if "LokyProcess" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")]
     assert len(workers) == 2
     if by == "Ctrl-C":
         os.killpg(started.process.pid, signal.SIGINT)  # as a terminal sends it: to all processes of the command
@@ -264,7 +262,9 @@ def test_torchrun_that_is_stopped_saves_and_goes_on(longer_together, tmp_path, t
     started = Started(command, tmp_path)
     started.wait_for("epoch 2,")
     launcher = started.process.pid
-    ranks = [int(word) for word in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()]
+    ranks = [
+        int(word) for word in Path(f"/proc/{launcher}/task/{launcher}/children").read_text(encoding="utf-8").split()
+    ]
     main = [pid for pid in ranks if b"\0RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()]
     assert len(ranks) == 2 and len(main) == 1
     number = signal.SIGUSR2 if "not know" in to else signal.SIGTERM

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import salt
-from salt.machine.pipes import quiet_pipe
+from salt.machine.pipes import current_folder, is_written, steady_output
 
 
 def make_parser(name: str, description: str) -> ArgumentParser:
@@ -20,7 +20,8 @@ def make_parser(name: str, description: str) -> ArgumentParser:
 @contextmanager
 def messages(name: str) -> Iterator[None]:
     """Within this context what a user can cause ends the command `name` with one message and exit code 1."""
-    with quiet_pipe():
+    with steady_output(name):
+        current_folder(name)
         try:
             yield
         except (ValueError, OSError) as error:
@@ -28,3 +29,5 @@ def messages(name: str) -> Iterator[None]:
         except KeyboardInterrupt:
             print(f"{name}: stopped by Ctrl-C; the same command begins again", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
+    if not is_written():
+        sys.exit(1)

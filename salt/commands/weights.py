@@ -34,7 +34,9 @@ def save(encoder: str, file: Path) -> str:
         raise ValueError(f"--to {file}: there is no folder {file.parent}")
     option = CONFIGS / "encoder" / f"{encoder}.yaml"
     name = (
-        yaml.safe_load(option.read_text())["name"] if option.is_file() and encoder not in ("any", "none") else encoder
+        yaml.safe_load(option.read_text(encoding="utf-8"))["name"]
+        if option.is_file() and encoder not in ("any", "none")
+        else encoder
     )
     body = load_body(name, "imagenet", 3)
     save_weights(body, file)

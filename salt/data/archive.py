@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
+from salt.paths import as_text
 from salt.runs.files import BROKEN
 
 COMPETITION = "tgs-salt-identification-challenge"
@@ -66,14 +67,14 @@ class Folder:
 
     def __init__(self, path: Path):
         self.label = str(path)
-        self._path = path
         # not rglob: a user may name a folder that holds much else
         files = [p for p in (*path.glob("*"), *path.glob("train/*/*"), *path.glob("test/*/*")) if p.is_file()]
-        self.names = {p.relative_to(path).as_posix() for p in files}
+        self._files = {as_text(p.relative_to(path).as_posix()): p for p in files}
+        self.names = set(self._files)
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
-        path = self._path / name
+        path = self._files[name]
         try:
             if name.endswith(".png") and path.stat().st_size > LARGE:
                 raise ValueError(f"{path}: has {path.stat().st_size} bytes, too many for a tile")
@@ -83,12 +84,12 @@ class Folder:
 
     def stamp(self, name: str) -> str:
         """What changes when a file does: its size and time."""
-        status = (self._path / name).stat()
+        status = self._files[name].stat()
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def open_zip(self, name: str) -> "Zip":
         """A zip archive that lies in the folder."""
-        return Zip(self._path / name, f"{self.label}/{name}")
+        return Zip(self._files[name], f"{self.label}/{name}")
 
 
 class Zip:

@@ -69,7 +69,7 @@ def cached_arrays(
 def find(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | None:
     """The arrays in a folder, or None if they are of other files or damaged."""
     try:
-        record = json.loads((folder / "cache.json").read_text())
+        record = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
         if record["source"] != source:
             log.info("%s: the files have changed since they were decoded", folder)
             return None

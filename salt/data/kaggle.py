@@ -51,7 +51,7 @@ def call(*words: str) -> str:
             "the command kaggle is missing: pip install 'salt-segmentation[kaggle]', and put a token from "
             f"{TOKEN} where it says"
         )
-    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([program, *words], capture_output=True, encoding="utf-8", errors="replace", check=False)
     text = f"{done.stderr}\n{done.stdout}"  # warnings go to the first, most reasons to the second
     if done.returncode == 0 and not any(failure in text for failure in FAILURES):
         return done.stdout

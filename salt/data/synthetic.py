@@ -43,7 +43,8 @@ def ensure_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     write_synthetic(temporary, n_train, n_test, seed)
-    (temporary / MARKER).write_text(json.dumps({"n_train": n_train, "n_test": n_test, "seed": seed}))
+    marker = json.dumps({"n_train": n_train, "n_test": n_test, "seed": seed})
+    (temporary / MARKER).write_text(marker, encoding="utf-8")
     if root.exists():
         root.rmdir()
     temporary.rename(root)  # whole or not there
@@ -57,7 +58,7 @@ def holds_synthetic(root: Path, n_train: int, n_test: int, seed: int) -> bool:
     """
     wanted = {"n_train": n_train, "n_test": n_test, "seed": seed}
     marker = root / MARKER
-    if marker.is_file() and json.loads(marker.read_text()) == wanted:
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == wanted:
         return True
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(

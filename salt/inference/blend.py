@@ -15,6 +15,7 @@ from salt.data.amplitudes import Grey, Scaling
 from salt.data.tiles import Tiles
 from salt.inference.model import Model
 from salt.inference.submission import origin_of
+from salt.paths import on_disk
 from salt.runs.files import read_json
 from salt.runs.rundir import BLEND, RunDir
 from salt.runs.stacks import Stack, empty_stack, load_stack, sizes_of
@@ -158,7 +159,7 @@ class Blend:
         self.threshold = float(directory.read_score(self.config.data.n_folds)["threshold"])
         self.members: list[tuple[float, Model]] = []
         for part in read_json(path / BLEND, "runs")["runs"]:
-            member = RunDir(path / part["run"])
+            member = RunDir(path / on_disk(part["run"], str(path)))
             score = member.read_score(member.read_config().data.n_folds)
             if origin_of(member, score)["weights_sha256"] != part["weights_sha256"]:
                 raise ValueError(f"{member.path} has other weights than when {path} was blended; run salt-blend again")

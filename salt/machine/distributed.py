@@ -1,8 +1,9 @@
 """The processes that train one fold together, started by torchrun; everything here is trivial in a single process."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,14 +12,67 @@ PATIENCE = timedelta(days=1)  # the first process may decode or score for longer
 # torch is imported within functions: rundir uses this file, and the command starts without torch
 
 
+@dataclass(frozen=True)
+class Group:
+    """How many processes train together, and the numbers of this one: among all, and on its machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+
+_group = Group()
+
+
+def take_part() -> None:
+    """Make this process one of those that torchrun started, if its variables say so.
+
+    A run of salt-train calls it. All else works alone, whatever variables a shell, a job or an image has left over.
+
+    Raises:
+        ValueError: the variables are incomplete or no numbers.
+    """
+    global _group
+    _group = read_group(os.environ)
+
+
+def read_group(variables: Mapping[str, str]) -> Group:
+    """Return what torchrun's variables say; a single process if RANK or WORLD_SIZE is missing, or this is 1.
+
+    Raises:
+        ValueError: the variables are incomplete or no numbers.
+    """
+    size, rank = variables.get("WORLD_SIZE", "").strip(), variables.get("RANK", "").strip()
+    if not rank or size in ("", "1"):
+        return Group()
+    given = {key: variables.get(key, "").strip() for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
+    missing = [key for key, value in given.items() if not value]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} must be set, since RANK={rank} and WORLD_SIZE={size}; {remedy()}")
+    try:
+        group = Group(int(rank), int(size), int(variables.get("LOCAL_RANK", "0")))
+        right = 0 <= group.rank < group.world_size and group.local_rank >= 0 and 0 < int(given["MASTER_PORT"]) < 2**16
+    except ValueError:
+        right = False
+    if not right:
+        found = " ".join(f"{key}={variables[key]}" for key in (*given, "LOCAL_RANK") if key in variables)
+        raise ValueError(f"{found} name no process of torchrun, expected RANK from 0 to WORLD_SIZE-1; {remedy()}")
+    return group
+
+
+def remedy() -> str:
+    """Return what to do about variables that no torchrun has set."""
+    return "if no torchrun started this, these variables are left over: unset RANK WORLD_SIZE"
+
+
 def world_size() -> int:
     """Number of processes."""
-    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+    return _group.world_size
 
 
 def rank() -> int:
     """Rank of this process, from 0."""
-    return int(os.environ["RANK"]) if world_size() > 1 else 0
+    return _group.rank
 
 
 def is_main() -> bool:
@@ -33,15 +87,24 @@ def hides_bars() -> bool | None:
 
 def local_rank() -> int:
     """Number of this process on its machine, which is that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0
+    return _group.local_rank
 
 
 def join(on_gpu: bool) -> None:
-    """Set up the process group of torch.distributed, if it is not there yet."""
+    """Set up the process group of torch.distributed, if it is not there yet.
+
+    Raises:
+        ValueError: other processes do not come.
+    """
     import torch.distributed as dist
 
     if world_size() > 1 and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        from salt.machine.rendezvous import meet
+
+        store = meet(rank(), world_size(), remedy())
+        store.set_timeout(PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank(), world_size=world_size())
 
 
 def leave() -> None:

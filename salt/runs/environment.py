@@ -15,7 +15,7 @@ RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "
 def cpu_name() -> str:
     """What the system calls its processor."""
     with suppress(OSError):  # Linux has this file
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -1,5 +1,6 @@
 """Atomic writes, file locks, and readers that report damaged files."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,18 +12,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import yaml
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from salt.machine.distributed import is_main
+from salt.paths import as_text
 
 # What reading a damaged archive may raise, an .npz or a checkpoint among them.
 BROKEN = (
     *(zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, struct.error),
     OverflowError,  # an archive in memory whose offsets are damaged
 )
+# What a file system says of a call that it does not know, such as NFS without its lock service, Lustre without flock
+NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 TAKE_OVER = 15.0  # seconds that a dead process's loader workers may live on and hold its lock
 
 
@@ -78,6 +83,9 @@ def sync_folder(path: Path) -> None:
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
     finally:
         os.close(folder)
 
@@ -86,14 +94,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
 
     def write(temporary: Path) -> None:
-        temporary.write_bytes(text.encode())
+        temporary.write_bytes(as_text(text).encode("utf-8", "backslashreplace"))  # a path may be no UTF-8
 
     write_atomic(path, write)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -103,7 +111,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is damaged: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
@@ -118,7 +126,7 @@ def read_json(file: Path, *keys: str) -> dict[str, Any]:
         ValueError: it is missing or damaged.
     """
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from None
     if not isinstance(content, dict) or not content.keys() >= set(keys):
@@ -160,7 +168,7 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
     owner = owner_file(folder, name)
     lock = acquire(folder, name, wait)
     try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):
@@ -182,15 +190,38 @@ def check_free(folder: Path, name: str) -> None:
 
 
 def acquire(folder: Path, name: str, wait: float = 0.0) -> BaseFileLock:
-    """The lock of a folder, held."""
+    """Return the lock of a folder, held.
+
+    Without the system's locks a file that exists is the lock. It outlives a process that is killed: on the same machine
+    the next one sees that and takes over, for another machine's the user has to say so. To go on without any lock would
+    spare that, but two jobs on one folder would write into each other's results.
+    """
     owner = owner_file(folder, name)
-    lock = FileLock(folder / f".{name}.lock")
+    by_system = has_locks(folder)
+    lock = FileLock(folder / f".{name}.lock") if by_system else SoftFileLock(folder / f".{name}.held")
     try:
         lock.acquire(timeout=wait or (TAKE_OVER if is_dead(owner) else 0))
     except Timeout:
-        who = owner.read_text().strip() if owner.exists() else "another process"
-        raise ValueError(f"{folder} is in use by {who}; wait for its end, or stop it first") from None
+        gone = "" if by_system else f"; this file system has no locks: if it has ended, delete {lock.lock_file}"
+        who = owner.read_text(encoding="utf-8", errors="replace").strip() if owner.exists() else "another process"
+        raise ValueError(f"{folder} is in use by {who}; wait for its end, or stop it first{gone}") from None
     return lock
+
+
+def has_locks(folder: Path) -> bool:
+    """Return whether the file system of a folder has locks, by one on a file that no other process knows."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has locks of its own
+        return True
+    with TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in NOT_SUPPORTED:
+                return False
+            raise
+    return True
 
 
 def owner_file(folder: Path, name: str) -> Path:
@@ -201,7 +232,7 @@ def owner_file(folder: Path, name: str) -> Path:
 def is_dead(owner: Path) -> bool:
     """Whether the process that an owner file names ran on this machine and is gone."""
     try:
-        _, number, _, host = owner.read_text().split()
+        _, number, _, host = owner.read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return False
     return host == socket.gethostname() and is_gone(number)

@@ -103,8 +103,9 @@ class RunDir:
         try:
             yield
         except Exception:
-            with suppress(OSError), (self.path / "error.txt").open("x") as file:  # the disk may be what failed
-                file.write(traceback.format_exc())
+            file = self.path / "error.txt"
+            with suppress(OSError), file.open("x", encoding="utf-8", errors="backslashreplace") as lines:
+                lines.write(traceback.format_exc())  # the disk may be what failed
             raise
 
     def is_begun(self) -> bool:
@@ -234,7 +235,7 @@ def weight_files(fold: Path) -> list[Path]:
         ValueError: `done` is empty, or a file that it names is missing.
     """
     done = fold / "done"
-    names = done.read_text().split()
+    names = done.read_text(encoding="utf-8").split()
     if not names:
         raise ValueError(f"{done} is damaged: it names no weights. {how_to_remake(done)}")
     files = [fold / name for name in names]

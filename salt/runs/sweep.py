@@ -1,6 +1,7 @@
 """Sweeps: short names for their points, and a table that compares them at the end."""
 
 import atexit
+import os
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from salt.machine import distributed
 from salt.machine.pipes import outlive_readers
 from salt.overrides import check_overrides, in_quotes, parse
 from salt.runs.files import folder_name, locked
@@ -57,6 +59,11 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check what holds for all points, and leave shared settings out of their names."""
         with one_message():
+            if distributed.read_group(os.environ).world_size > 1:
+                raise ValueError(
+                    "a sweep cannot run under torchrun, each process would run all of it; one point at a time, or "
+                    f"{distributed.remedy()}"
+                )
             task = parse(config.hydra.overrides.task)
             overrides = [*parse(f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()), *task]
             check_overrides(overrides)

@@ -78,7 +78,7 @@ def read_table(file: Path) -> list[Row]:
         ValueError: it is damaged.
     """
     try:
-        with file.open(newline="") as lines:
+        with file.open(encoding="utf-8", newline="") as lines:
             return [
                 {key: int(text) if key == "epoch" else float(text) if text else None for key, text in row.items()}
                 for row in csv.DictReader(lines)

@@ -68,7 +68,7 @@ def first(root: Path, part: str = "train", kind: str = "images") -> Path:
 
 
 def rewrite(path: Path, change) -> None:
-    path.write_text(change(path.read_text()))
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def with_depth(z: str):

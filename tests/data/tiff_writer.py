@@ -112,7 +112,7 @@ def page(array, at, order="<", big=False, rows=None, tile=None, compression="non
     return pixels, tags, at + len(pixels)
 
 
-def tiff(*arrays, order="<", big=False, pages=({},), **options):
+def tiff(*arrays, order="<", big=False, pages=(), **options):
     """A TIFF of one page for each array (H W) or (H W C); what is said of the others in `pages` goes beyond options."""
     start = 16 if big else 8
     body, links, at = b"", [], start

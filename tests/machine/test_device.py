@@ -9,6 +9,7 @@ import torch
 from conftest import raw_config
 
 from salt.config import Trainer
+from salt.machine import distributed
 from salt.machine.device import choose_runtime
 
 ONE_STEP = """
@@ -48,8 +49,7 @@ def test_a_point_uses_its_own_gpu_unless_another_is_named(two_gpus, setting, exp
 
 
 def test_processes_take_the_gpu_of_their_number_and_predict_their_share(two_gpus, monkeypatch):
-    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_group", distributed.Group(1, 2, 1))
     settings = ["trainer.workers=0", "trainer.batch_size=32"]
 
     def chosen(*overrides):

@@ -8,8 +8,7 @@ from salt.machine import distributed
 
 @pytest.mark.parametrize(("rank", "calls"), [(0, 1), (1, 0)])
 def test_rank_0_alone_calls_the_function_and_every_rank_has_its_result(monkeypatch, rank, calls):
-    monkeypatch.setenv("RANK", str(rank))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "_group", distributed.Group(rank, 2))
     called = []
 
     def broadcast(objects, source):

@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY
 from test_faults import Started
 
-from salt.machine import interrupt
+from salt.machine import distributed, interrupt
 
 
 @pytest.mark.parametrize("to", ["group", "each"])
@@ -27,7 +27,7 @@ def test_a_signal_to_all_processes_is_answered_once_and_loader_workers_do_not_st
         os.killpg(started.process.pid, number)
     else:  # as systemd, pkill and some batch systems do
         pid = started.process.pid
-        workers = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        workers = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
         assert len(workers) >= 2
         for process in (*workers, pid):
             os.kill(process, number)
@@ -42,8 +42,7 @@ def test_a_signal_to_all_processes_is_answered_once_and_loader_workers_do_not_st
 @pytest.mark.parametrize("torchrun", [False, True])
 def test_a_second_signal_stops_at_once_but_not_under_torchrun_which_hands_it_on(monkeypatch, torchrun, capsys):
     if torchrun:
-        monkeypatch.setenv("RANK", "0")
-        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(distributed, "_group", distributed.Group(0, 2))
     steps = []
     with pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled(), interrupt.deferred():
         signal.raise_signal(signal.SIGTERM)

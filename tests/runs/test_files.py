@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import pytest
 from filelock import FileLock
 
+from salt.machine import distributed
 from salt.runs.files import check_free, folder_name, locked, write_atomic, write_json
 
 
@@ -28,6 +29,7 @@ def test_a_write_removes_what_killed_processes_left_of_the_same_file(tmp_path):
     code = """
 import os, signal
 from pathlib import Path
+from salt.machine import distributed
 from salt.runs.files import write_atomic
 def die(path):
     path.write_text("half")
@@ -63,8 +65,7 @@ def test_a_folder_is_named_by_any_text_and_no_two_texts_share_a_name():
 
 def test_ranks_of_torchrun_do_not_find_each_other_while_they_look_at_a_lock(tmp_path, monkeypatch):
     (tmp_path / ".fold.owner").write_text("process 4242 on another-node\n")
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "_group", distributed.Group(1, 2))
     with FileLock(tmp_path / ".fold.lock"):  # as rank 0 holds it for a moment
         check_free(tmp_path, "fold")
 
