@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from salt.config import RunConfig
 from salt.data.tiles import Tiles
 from salt.inference.model import Model
+from salt.inference.settings import PredictionSettings, made_with
 from salt.inference.submission import origin_of
 from salt.runs.files import read_json
 from salt.runs.rundir import BLEND, RunDir
@@ -150,7 +151,7 @@ def describe(path: Path, members: Sequence[Member], weights: NDArray[np.float64]
 class Blend:
     """The networks of several runs: as `Model`, with their weights."""
 
-    def __init__(self, run: str | Path, device: str = "auto", batch_size: int | None = None):
+    def __init__(self, run: str | Path, settings: PredictionSettings):
         path = Path(run).expanduser()
         directory = RunDir(path)
         self.config = directory.read_config()
@@ -162,7 +163,7 @@ class Blend:
             if origin_of(member, score)["weights_sha256"] != part["weights_sha256"]:
                 raise ValueError(f"{member.path} has other weights than when {path} was blended; run salt-blend again")
             if part["weight"] > 0:
-                self.members.append((part["weight"], Model(member.path, device, batch_size)))
+                self.members.append((part["weight"], Model(member.path, settings)))
 
     def predict(self, images: ArrayLike, depth: float | None = None, progress: bool = False) -> NDArray[np.float32]:
         """Probability of salt for each pixel: see `Model.predict`."""
@@ -172,6 +173,11 @@ class Blend:
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
         """Where there is salt: where `predict` is above `threshold`."""
         return is_salt(self.predict(images, depth), self.threshold)
+
+    @property
+    def made_with(self) -> dict[str, str]:
+        """Return the device and precision of its runs."""
+        return made_with(*(model.runtime for _, model in self.members))
 
     def grey(self, array: NDArray[Any]) -> NDArray[np.uint8]:
         """Grey levels 0-255 of images (N H W), as the first run's data."""
@@ -183,7 +189,7 @@ class Blend:
         return sum(parts[1:], parts[0])
 
 
-def load_run(run: str | Path, device: str = "auto", batch_size: int | None = None) -> Model | Blend:
-    """The networks of a run, or of the runs that it blends."""
+def load_run(run: str | Path, settings: PredictionSettings) -> Model | Blend:
+    """Return the networks of a run, or of the runs that it blends."""
     kind = Blend if (Path(run).expanduser() / BLEND).is_file() else Model
-    return kind(run, device, batch_size)
+    return kind(run, settings)

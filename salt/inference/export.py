@@ -1,6 +1,7 @@
 """A run's networks as one file that other programs run without Salt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 import salt
 from salt import build
@@ -60,9 +62,12 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
     facts = describe(run, config, folds, any_size)
     images = [trial(config, n, any_size) for n in (2, 1, 3)]
     form = FORMATS[kind]
-    with in_one_line(any_size):
+    with in_one_line(any_size), steps(file.name) as step:
+        step("convert")
         content = form.convert(model, images[0], any_size)
+        step("compare with torch")
         facts["largest_difference"] = difference = largest_difference(model, form.load(content), images)
+        step("describe")
         content = form.describe(content, {key: str(value) for key, value in facts.items()})
         if not largest_difference(model, form.load(content), images) == difference <= CLOSE:
             raise ValueError(
@@ -70,6 +75,18 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
             )
     write_atomic(file, lambda partial: partial.write_bytes(content))
     return facts
+
+
+@contextmanager
+def steps(title: str) -> Iterator[Callable[[str], None]]:
+    """Within this context a bar on the terminal names each step, of three, as it begins."""
+    with tqdm(total=3, desc=title, unit="step", disable=None, leave=False) as bar:
+
+        def begin(step: str) -> None:
+            bar.update(bool(bar.postfix))
+            bar.set_postfix_str(step)
+
+        yield begin
 
 
 def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> Exported:
