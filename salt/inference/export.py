@@ -1,7 +1,7 @@
 """A run's networks as one file that other programs run without Salt."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,12 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
     facts = describe(run, config, folds, any_size)
     images = [trial(config, n, any_size) for n in (2, 1, 3)]
     form = FORMATS[kind]
-    with in_one_line(any_size), steps(file.name) as step:
-        step("convert")
+    with in_one_line(any_size), closing(announced(["convert", "compare with torch", "describe"], file.name)) as steps:
+        next(steps)
         content = form.convert(model, images[0], any_size)
-        step("compare with torch")
+        next(steps)
         facts["largest_difference"] = difference = largest_difference(model, form.load(content), images)
-        step("describe")
+        next(steps)
         content = form.describe(content, {key: str(value) for key, value in facts.items()})
         if not largest_difference(model, form.load(content), images) == difference <= CLOSE:
             raise ValueError(
@@ -77,16 +77,12 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
     return facts
 
 
-@contextmanager
-def steps(title: str) -> Iterator[Callable[[str], None]]:
-    """Within this context a bar on the terminal names each step, of three, as it begins."""
-    with tqdm(total=3, desc=title, unit="step", disable=None, leave=False) as bar:
-
-        def begin(step: str) -> None:
-            bar.update(bool(bar.postfix))
+def announced(steps: Sequence[str], title: str) -> Generator[str, None, None]:
+    """Yield each step as it begins, and name it in a bar on the terminal: the first may take a minute."""
+    with tqdm(steps, title, unit="step", disable=None, leave=False) as bar:
+        for step in bar:
             bar.set_postfix_str(step)
-
-        yield begin
+            yield step
 
 
 def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> Exported:
