@@ -11,14 +11,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(run: "str | Path", device: str = "auto", batch_size: int | None = None) -> "Model | Blend":
-    """The networks of a finished run, to predict images with: `model.predict`, `model.mask`, `model.threshold`.
+def load(
+    run: "str | Path",
+    device: str = "auto",
+    batch_size: int | None = None,
+    precision: str | None = None,
+    compile: bool = False,
+) -> "Model | Blend":
+    """Return the networks of a finished run, to predict images: `model.predict`, `model.mask`, `model.threshold`.
 
-    `device` is auto, cpu, cuda or cuda:N; `batch_size` the windows predicted at once (None: as the run did).
+    `device` is auto, cpu, cuda or cuda:N; `batch_size` the windows predicted at once; `precision` auto, fp32, bf16 or
+    fp16. None stands for the run's own setting. `compile` compiles the networks first.
 
     Raises:
-        ValueError: it is no run with finished folds and a score, or one of its files is damaged.
+        ValueError: it is no run with finished folds and a score, one of its files is damaged, or a setting is unknown.
     """
-    from salt.inference.blend import load_run  # imports torch, which takes seconds
+    from salt.inference.settings import PredictionSettings
 
-    return load_run(run, device, batch_size)
+    settings = PredictionSettings(device, batch_size, precision, compile)  # refused before torch is imported
+    from salt.inference.blend import load_run
+
+    return load_run(run, settings)

@@ -40,7 +40,12 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         model = model.to(runtime.device)
         if config.trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)
-    # a compiled network takes one batch size in training and one in prediction, so no code for all sizes is needed
+    return compiled(model, config)
+
+
+def compiled(model: Segmenter, config: RunConfig) -> Network:
+    """Return the network with its model as prediction calls it: compiled, if the config says so."""
+    # it takes one batch size in training and one in prediction, so no code for all sizes is needed
     return Network(model, torch.compile(model, dynamic=False) if config.trainer.compile else model)
 
 

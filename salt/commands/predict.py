@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import salt
 from salt.commands.common import make_parser, messages
 from salt.data.names import id_of, shown
+from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
 from salt.runs.files import first_line, locked, read_json, write_json, write_text
 from salt.runs.rundir import RunDir
 
@@ -37,11 +37,9 @@ def main() -> None:
             help="amplitude that marks missing pixels (default: as in the run's data)",
         )
         parser.add_argument("--depth", type=float, help="survey depth in feet, for a network that sees it")
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-        parser.add_argument("--batch-size", type=int, help="windows predicted at once (default: as in training)")
+        add_prediction_options(parser)
         arguments = parser.parse_args()
-        if arguments.batch_size is not None and arguments.batch_size < 1:
-            raise ValueError(f"--batch-size {arguments.batch_size}: expected 1 or more")
+        settings = settings_from(arguments)
         files = find_files(arguments.files)
         if arguments.out.resolve() in {path.resolve().parent for path in files}:
             raise ValueError(f"--out {arguments.out} holds the files to predict; choose another folder for the results")
@@ -52,15 +50,7 @@ def main() -> None:
         with locked(arguments.out, "predict"):
             claim(arguments.out, arguments.run)
             claim_names(arguments.out, files)
-            failed = predict_all(
-                arguments.run,
-                files,
-                arguments.out,
-                arguments.device,
-                arguments.batch_size,
-                arguments.depth,
-                arguments.nodata,
-            )
+            failed = predict_all(arguments.run, files, arguments.out, settings, arguments.depth, arguments.nodata)
         if failed:
             sys.exit(f"salt-predict: {failed} of {len(files)} files failed")
 
@@ -152,17 +142,12 @@ def is_other(before: Path, path: Path) -> bool:
 
 
 def predict_all(
-    run: Path,
-    files: list[Path],
-    out: Path,
-    device: str,
-    batch_size: int | None,
-    depth: float | None,
-    nodata: float | None,
+    run: Path, files: list[Path], out: Path, settings: PredictionSettings, depth: float | None, nodata: float | None
 ) -> int:
     """Predict the files that are not done yet, and write the table of all masks; return how many failed."""
     from salt.data import rle
     from salt.data.amplitudes import Scaling, outlier_advice
+    from salt.inference.blend import load_run
     from salt.inference.files import check_name, read, write
     from salt.scoring.metrics import is_salt
 
@@ -171,7 +156,7 @@ def predict_all(
     todo = [path for path in files if path not in done]
     if done:
         print(f"{len(done)} of {len(files)} files are done already")
-    model = salt.load(run, device, batch_size) if todo else None
+    model = load_run(run, settings) if todo else None
     failed = 0
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         assert model is not None

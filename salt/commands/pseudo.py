@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from salt.commands.common import make_parser, messages
 from salt.config import RunConfig, check_config
+from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
 from salt.runs.rundir import BLEND, RunDir
 
 if TYPE_CHECKING:  # at run time they are imported when they are needed: a wrong path is found at once
@@ -30,8 +31,7 @@ def main() -> None:
         parser.add_argument("--unlabelled", metavar="FOLDER", help="data whose test images are used (default: RUN's)")
         parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/pseudo.csv)")
         parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-        parser.add_argument("--batch-size", type=int, help="tiles predicted at once (default: as in training)")
+        add_prediction_options(parser)
         parser.add_argument(
             "--least",
             type=float,
@@ -41,21 +41,20 @@ def main() -> None:
         )
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        trainer = {"device": arguments.device, "predict_batch_size": arguments.batch_size, "compile": False}
         label(
             arguments.run,
             arguments.out or arguments.run / "pseudo.csv",
             arguments.root,
             arguments.unlabelled,
-            {key: value for key, value in trainer.items() if value is not None},
+            settings_from(arguments),
             arguments.least,
         )
 
 
 def label(
-    path: Path, out: Path, root: str | None, unlabelled: str | None, trainer: dict[str, object], least: float
+    path: Path, out: Path, root: str | None, unlabelled: str | None, settings: PredictionSettings, least: float
 ) -> None:
-    """Write the labels by the run in `path`, with the settings `trainer` in place of its own.
+    """Write the labels by the run in `path`, predicted with these settings.
 
     Prints how good those with a confidence of `least` or more are.
 
@@ -67,7 +66,7 @@ def label(
         raise ValueError(f"{path} is a blend, which has no networks of its own; name one of the runs in it")
     raw = directory.read_config().model_dump(by_alias=True)
     data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"]}
-    config = check_config(raw | {"trainer": raw["trainer"] | trainer, "data": data})
+    config = settings.applied(check_config(raw | {"data": data}))
     folder = out.absolute().parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"--out {out}: expected a file in a folder that is there and can be written in")

@@ -4,10 +4,9 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from salt.commands.common import make_parser, messages
-from salt.config import check_config
+from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
 from salt.runs.files import locked, read_json
 from salt.runs.rundir import RunDir
 
@@ -18,34 +17,30 @@ def main() -> None:
         parser = make_parser("salt-submit", "Write and check RUN/submission.csv from the folds of a run.")
         parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
         parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
-        parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-        parser.add_argument("--batch-size", type=int, help="tiles predicted at once (default: as in training)")
-        parser.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: as in training)")
+        add_prediction_options(parser)
         parser.add_argument("--upload", action="store_true", help="send it to Kaggle too, by the command kaggle")
         parser.add_argument("--message", help="what Kaggle shows beside an upload (default: run and score)")
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-        trainer = {
-            "device": arguments.device,
-            "predict_batch_size": arguments.batch_size,
-            "precision": arguments.precision,
-            "compile": False,  # which takes longer to start than it saves, and needs a compiler
-        }
-        submit(arguments.run, arguments.root, {key: value for key, value in trainer.items() if value is not None})
+        settings = settings_from(arguments)
+        if arguments.upload:
+            check_upload(arguments.run)
+        elif arguments.message is not None:
+            raise ValueError("--message is what Kaggle shows beside an upload; add --upload, or leave it out")
+        submit(arguments.run, arguments.root, settings)
         if arguments.upload:
             print(upload(arguments.run, arguments.message))
 
 
-def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
-    """Write the submission of the run in `path`, with the settings `trainer` in place of its own.
+def submit(path: Path, root: str | None, settings: PredictionSettings) -> None:
+    """Write the submission of the run in `path`, predicted with these settings.
 
     Raises:
         ValueError: it is no run with a finished fold, its score is of other folds, or the data is not what it was
             trained on.
     """
     directory = RunDir(path)
-    raw = directory.read_config().model_dump(by_alias=True)
-    config = check_config(raw | {"trainer": raw["trainer"] | trainer})
+    config = settings.applied(directory.read_config())
     with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
         score = directory.read_score(config.data.n_folds)
         from salt.data.load import load_data_of_run  # no torch yet: a wrong --root is found at once
@@ -62,22 +57,33 @@ def submit(path: Path, root: str | None, trainer: dict[str, Any]) -> None:
             return
         from salt.inference.blend import Blend
 
-        blend = Blend(path, config.trainer.device, config.trainer.predict_batch_size)
+        blend = Blend(path, settings)
         predict = partial(blend.predict_tiles, data.test)
-        submission.write_predictions(config, directory, origin, data.test, predict)
+        submission.write_predictions(config, directory, origin, data.test, predict, blend.made_with)
 
 
-def upload(run: Path, message: str | None) -> str:
-    """Send a run's submission to Kaggle; returns its answer.
+def check_upload(run: Path) -> None:
+    """Check what an upload needs before anything is predicted: the competition's data and the command kaggle.
 
     Raises:
-        ValueError: it cannot be sent, or is of other data.
+        ValueError: the run is of other data, or the command is missing.
     """
     from salt.data import kaggle
 
     data = RunDir(run).read_config().data
     if data.layout != "kaggle" or data.synthetic is not None:
         raise ValueError(f"--upload: {run} was trained on other data than the competition's, so Kaggle would refuse it")
+    kaggle.program()
+
+
+def upload(run: Path, message: str | None) -> str:
+    """Send a run's submission to Kaggle and return its answer.
+
+    Raises:
+        ValueError: it cannot be sent.
+    """
+    from salt.data import kaggle
+
     score = read_json(run / "score.json", "map")
     return kaggle.upload(run / "submission.csv", message or f"{run.resolve().name}, out-of-fold map {score['map']:.4f}")
 

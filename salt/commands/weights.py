@@ -5,9 +5,8 @@ from pathlib import Path
 import yaml
 
 from salt.commands.common import make_parser, messages
-from salt.models.encoder import load_body
+from salt.models.hub import ask_ahead
 from salt.overrides import CONFIGS
-from salt.runs.weights import save_weights
 
 
 def main() -> None:
@@ -33,14 +32,15 @@ def save(encoder: str, file: Path) -> str:
     if not file.parent.is_dir():
         raise ValueError(f"--to {file}: there is no folder {file.parent}")
     option = CONFIGS / "encoder" / f"{encoder}.yaml"
-    name = (
-        yaml.safe_load(option.read_text(encoding="utf-8"))["name"]
-        if option.is_file() and encoder not in ("any", "none")
-        else encoder
-    )
+    is_option = option.is_file() and encoder not in ("any", "none")
+    name = yaml.safe_load(option.read_text(encoding="utf-8"))["name"] if is_option else encoder
+    ask_ahead(name)
+    from salt.models.encoder import load_body  # imports torch, which takes seconds
+    from salt.runs.weights import save_weights
+
     body = load_body(name, "imagenet", 3)
     save_weights(body, file)
-    choice = f"encoder={encoder}" if name != encoder or option.is_file() else f"encoder=any encoder.name={name}"
+    choice = f"encoder={encoder}" if is_option else f"encoder=any encoder.name={name}"
     n_parameters = sum(p.numel() for p in body.parameters())
     return f"{file}: {n_parameters / 1e6:.1f} M parameters; train with {choice} encoder.weights={file}"
 

@@ -38,20 +38,29 @@ def upload(submission: Path, message: str) -> str:
     return last_line(answer)
 
 
+def program() -> str:
+    """Return the path of the command.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    beside = str(Path(sys.executable).parent)  # of a virtual environment that is not activated
+    found = shutil.which("kaggle") or shutil.which("kaggle", path=beside)
+    if found is None:
+        raise ValueError(
+            "the command kaggle is missing: pip install 'salt-segmentation[kaggle]', and put a token from "
+            f"{TOKEN} where it says"
+        )
+    return found
+
+
 def call(*words: str) -> str:
     """Run the command and return what it printed.
 
     Raises:
         ValueError: it is missing, ends with an error, or reports one in its text alone.
     """
-    beside = str(Path(sys.executable).parent)  # of a virtual environment that is not activated
-    program = shutil.which("kaggle") or shutil.which("kaggle", path=beside)
-    if program is None:
-        raise ValueError(
-            "the command kaggle is missing: pip install 'salt-segmentation[kaggle]', and put a token from "
-            f"{TOKEN} where it says"
-        )
-    done = subprocess.run([program, *words], capture_output=True, encoding="utf-8", errors="replace", check=False)
+    done = subprocess.run([program(), *words], capture_output=True, encoding="utf-8", errors="replace", check=False)
     text = f"{done.stderr}\n{done.stdout}"  # warnings go to the first, most reasons to the second
     if done.returncode == 0 and not any(failure in text for failure in FAILURES):
         return done.stdout

@@ -14,6 +14,7 @@ from salt.config import RunConfig
 from salt.data.amplitudes import Grey, Scaling
 from salt.data.tiles import Tiles
 from salt.inference.model import Model
+from salt.inference.settings import PredictionSettings, made_with
 from salt.inference.submission import origin_of
 from salt.paths import on_disk
 from salt.runs.files import read_json
@@ -152,7 +153,7 @@ def describe(path: Path, members: Sequence[Member], weights: NDArray[np.float64]
 class Blend:
     """The networks of several runs: as `Model`, with their weights."""
 
-    def __init__(self, run: str | Path, device: str = "auto", batch_size: int | None = None):
+    def __init__(self, run: str | Path, settings: PredictionSettings):
         path = Path(run).expanduser()
         directory = RunDir(path)
         self.config = directory.read_config()
@@ -164,7 +165,7 @@ class Blend:
             if origin_of(member, score)["weights_sha256"] != part["weights_sha256"]:
                 raise ValueError(f"{member.path} has other weights than when {path} was blended; run salt-blend again")
             if part["weight"] > 0:
-                self.members.append((part["weight"], Model(member.path, device, batch_size)))
+                self.members.append((part["weight"], Model(member.path, settings)))
 
     def predict(self, images: ArrayLike, depth: float | None = None, progress: bool = False) -> NDArray[np.float32]:
         """Probability of salt for each pixel: see `Model.predict`."""
@@ -181,6 +182,11 @@ class Blend:
         return is_salt(self.predict(images, depth), self.threshold)
 
     @property
+    def made_with(self) -> dict[str, str]:
+        """Return the device and precision of its runs."""
+        return made_with(*(model.runtime for _, model in self.members))
+
+    @property
     def scaling(self) -> Scaling:
         """How amplitudes become grey values: as in the first run, whose data is that of all."""
         return self.members[0][1].scaling
@@ -191,7 +197,7 @@ class Blend:
         return sum(parts[1:], parts[0])
 
 
-def load_run(run: str | Path, device: str = "auto", batch_size: int | None = None) -> Model | Blend:
-    """The networks of a run, or of the runs that it blends."""
+def load_run(run: str | Path, settings: PredictionSettings) -> Model | Blend:
+    """Return the networks of a run, or of the runs that it blends."""
     kind = Blend if (Path(run).expanduser() / BLEND).is_file() else Model
-    return kind(run, device, batch_size)
+    return kind(run, settings)

@@ -1,6 +1,7 @@
 """A run's networks as one file that other programs run without Salt."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 import salt
 from salt import build
@@ -60,9 +62,12 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
     facts = describe(run, config, folds, any_size)
     images = [trial(config, n, any_size) for n in (2, 1, 3)]
     form = FORMATS[kind]
-    with in_one_line(any_size):
+    with in_one_line(any_size), closing(announced(["convert", "compare with torch", "describe"], file.name)) as steps:
+        next(steps)
         content = form.convert(model, images[0], any_size)
+        next(steps)
         facts["largest_difference"] = difference = largest_difference(model, form.load(content), images)
+        next(steps)
         content = form.describe(content, {key: str(value) for key, value in facts.items()})
         if not largest_difference(model, form.load(content), images) == difference <= CLOSE:
             raise ValueError(
@@ -70,6 +75,14 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
             )
     write_atomic(file, lambda partial: partial.write_bytes(content))
     return facts
+
+
+def announced(steps: Sequence[str], title: str) -> Generator[str, None, None]:
+    """Yield each step as it begins, and name it in a bar on the terminal: the first may take a minute."""
+    with tqdm(steps, title, unit="step", disable=None, leave=False) as bar:
+        for step in bar:
+            bar.set_postfix_str(step)
+            yield step
 
 
 def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> Exported:

@@ -5,18 +5,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from salt.config import RunConfig, check_config
 from salt.data.amplitudes import Grey, Scaling, outlier_advice
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import predict
+from salt.inference.settings import PredictionSettings
 from salt.machine.device import choose_runtime
-from salt.network import Network, build_network
+from salt.network import build_network, compiled
 from salt.runs.rundir import RunDir, weight_files
 from salt.runs.stacks import Stack, as_stack
 from salt.runs.weights import load_weights
@@ -32,9 +31,9 @@ class Model:
     down and traces to the right. They may be called from several threads at once.
     """
 
-    def __init__(self, run: str | Path, device: str = "auto", batch_size: int | None = None):
+    def __init__(self, run: str | Path, settings: PredictionSettings):
         directory = RunDir(Path(run).expanduser())
-        self.config = with_trainer(directory.read_config(), device, batch_size)
+        self.config = settings.applied(directory.read_config())
         score = directory.read_score(self.config.data.n_folds)
         self.threshold = float(score["threshold"])
         self.scaling = Scaling.of(self.config.data)
@@ -45,7 +44,7 @@ class Model:
             for file in weight_files(directory.fold(row["fold"])):
                 load_weights(network.model, file)
                 own = copy.deepcopy(network.model).eval()
-                self.networks.append(Network(own, own))
+                self.networks.append(compiled(own, self.config))
 
     def predict(self, images: ArrayLike, depth: float | None = None, progress: bool = False) -> NDArray[np.float32]:
         """Probability of salt for each pixel, in the shape of the images: the mean over folds, snapshots and mirroring.
@@ -96,9 +95,11 @@ class Model:
 
     def predict_tiles(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
         """Probabilities (N H W, or N arrays) of the tiles of a data set at N positions."""
-        n_windows = len(Windows(tiles.images, positions, self.config.data.size))
-        size = min(self.runtime.predict_batch_size, max(n_windows, 1))  # a batch that is not full is filled with copies
-        runtime = replace(self.runtime, predict_batch_size=size)
+        runtime = self.runtime
+        if not self.config.trainer.compile:  # else each size would be compiled
+            n_windows = len(Windows(tiles.images, positions, self.config.data.size))
+            size = min(runtime.predict_batch_size, max(n_windows, 1))  # what a batch lacks is filled with copies
+            runtime = replace(runtime, predict_batch_size=size)
         total = np.zeros((), dtype=np.float32)
         for i, network in enumerate(self.networks):
             title = f"network {i + 1} of {len(self.networks)}"
@@ -108,12 +109,3 @@ class Model:
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
         """Where there is salt: where `predict` is above `threshold`, of the run."""
         return is_salt(self.predict(images, depth), self.threshold)
-
-
-def with_trainer(config: RunConfig, device: str, batch_size: int | None) -> RunConfig:
-    """The run's config for prediction on this machine, which may compute fastest in another number format."""
-    raw = config.model_dump(by_alias=True)
-    trainer: dict[str, Any] = {"device": device, "compile": False, "precision": "auto"}
-    if batch_size is not None:
-        trainer["predict_batch_size"] = batch_size
-    return check_config(raw | {"trainer": raw["trainer"] | trainer})

@@ -65,7 +65,7 @@ def predict(
         raise ValueError(
             f"{title}: out of GPU memory while {runtime.predict_batch_size} tiles are predicted at once: "
             f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on "
-            "(salt-submit: --batch-size)."
+            "(commands that predict: --batch-size)."
         ) from error
     if distributed.world_size() > 1:
         parts = distributed.gather(probabilities)

@@ -14,6 +14,7 @@ from salt.config import RunConfig
 from salt.data import rle
 from salt.data.tiles import Tiles
 from salt.inference.ensemble import predict_mean
+from salt.inference.settings import made_with
 from salt.machine import distributed
 from salt.machine.device import Runtime
 from salt.network import Network, build_network
@@ -24,6 +25,7 @@ from salt.scoring.metrics import to_mask
 
 log = logging.getLogger(__name__)
 
+MADE = "made_with"  # in submission.json; runs of earlier versions lack it
 PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
 
 
@@ -45,7 +47,7 @@ def submit(
     def mean(positions: NDArray[np.int64]) -> Stack:
         return predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
 
-    write_predictions(config, directory, origin, tiles, mean)
+    write_predictions(config, directory, origin, tiles, mean, made_with(runtime))
 
 
 def write_predictions(
@@ -54,11 +56,12 @@ def write_predictions(
     origin: dict[str, Any],
     tiles: Tiles,
     predict: Callable[[NDArray[np.int64]], Stack],
+    made: dict[str, str],
 ) -> None:
     """Write submission.csv from what `predict` says of the test tiles at some positions.
 
-    submission.json tells from which weights and threshold it came; test.npz has the probabilities, 255 times as large
-    and rounded.
+    submission.json tells from which weights and threshold it came, and with which device and precision it was made;
+    test.npz has the probabilities, 255 times as large and rounded.
     """
     salt = empty_stack(sizes_of(tiles.images), np.bool_)
     shares = empty_stack(sizes_of(tiles.images), np.uint8)
@@ -76,7 +79,7 @@ def write_predictions(
     save_stack(directory.path / "test.npz", np.array(tiles.ids), probabilities=shares)
     file = directory.path / "submission.csv"
     write_submission(file, tiles.ids, salt)
-    write_json(directory.path / "submission.json", origin | {"sha256": sha256(file)})
+    write_json(directory.path / "submission.json", origin | {"sha256": sha256(file), MADE: made})
     empty = np.mean([not mask.any() for mask in salt])
     log.info("%s: %d test tiles, %.0f %% without salt", file, len(salt), 100 * empty)
 
@@ -101,7 +104,9 @@ def is_fresh(directory: RunDir, origin: dict[str, Any]) -> bool:
     if not (file.is_file() and record.is_file()):
         return False
     try:
-        return read_json(record) == origin | {"sha256": sha256(file)}
+        found = read_json(record)
+        found.pop(MADE, None)  # on another machine it is as good
+        return found == origin | {"sha256": sha256(file)}
     except (ValueError, OSError):  # damaged: it is made anew
         return False
 

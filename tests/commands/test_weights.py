@@ -39,8 +39,9 @@ def test_any_encoder_whose_weights_are_at_hand(tmp_path, monkeypatch):
     # the hub is replaced by random weights, because tests have no network
     torch.manual_seed(0)
     body = load_body("resnet18", None, 3)
+    monkeypatch.setattr(weights, "ask_ahead", lambda name: None)
     monkeypatch.setattr(
-        weights, "load_body", lambda *arguments: body if arguments == ("resnet18", "imagenet", 3) else 0
+        "salt.models.encoder.load_body", lambda *arguments: body if arguments == ("resnet18", "imagenet", 3) else 0
     )
     message = weights.save("resnet18", tmp_path / "w.safetensors")
     assert message.startswith(f"{tmp_path}/w.safetensors: 11.2 M parameters; train with encoder=resnet18 ")

@@ -112,9 +112,26 @@ def test_a_submission_for_other_data_is_not_sent(finished, stand_in, change):
     settings = yaml.safe_load((finished / "runs/a/config.yaml").read_text())
     run = shutil.copytree(finished / "runs/a", finished / f"runs/other{len(change)}")
     (run / "config.yaml").write_text(yaml.safe_dump(settings | {"data": settings["data"] | change}))
-    with pytest.raises(ValueError, match="was trained on other data than the competition's"):
-        submit_command.upload(run, None)
-    assert not calls.exists()
+    before = (run / "submission.csv").stat().st_mtime_ns
+    ended = salt(finished, run, "--upload", main=submit_command.main)
+    assert ended.returncode == 1 and "was trained on other data than the competition's" in ended.stderr
+    assert not calls.exists() and (run / "submission.csv").stat().st_mtime_ns == before  # nothing was predicted
+
+
+def test_what_an_upload_lacks_is_said_before_anything_is_predicted(finished, synthetic_root, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(kaggle.sys, "executable", str(tmp_path / "python"))
+    settings = yaml.safe_load((finished / "runs/a/config.yaml").read_text())
+    settings["data"]["synthetic"] = None  # as if it were the competition's
+    run = shutil.copytree(finished / "runs/a", finished / "runs/without_kaggle")
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    before = (run / "submission.csv").stat().st_mtime_ns
+    words = [run, "--root", synthetic_root, "--device", "cpu"]
+    ended = salt(finished, *words, "--upload", main=submit_command.main)
+    assert ended.returncode == 1 and ended.stderr.startswith("salt-submit: the command kaggle is missing")
+    ended = salt(finished, *words, "--message", "first try", main=submit_command.main)
+    assert ended.returncode == 1 and "--message is what Kaggle shows beside an upload; add --upload" in ended.stderr
+    assert (run / "submission.csv").stat().st_mtime_ns == before
 
 
 def test_salt_submit_uploads_what_it_wrote(finished, synthetic_root, stand_in):

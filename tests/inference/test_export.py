@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import TINY
 from conftest import salt as command
+from timm.layers import padding
 
 import salt
 from salt import build
@@ -17,8 +18,8 @@ from salt.commands.export import KINDS as OFFERED
 from salt.commands.export import main
 from salt.data.tgs import read_dataset
 from salt.inference import formats
-from salt.inference.export import Exported, largest_difference
-from salt.inference.formats import FORMATS
+from salt.inference.export import Exported, largest_difference, trial
+from salt.inference.formats import FORMATS, even_sides, program, without_gradients
 from salt.machine import device
 from salt.models.inputs import AnySize
 
@@ -87,6 +88,30 @@ def test_any_size_and_a_file_for_each_fold(finished, tmp_path, kind):
         with torch.no_grad():
             expected = Exported([model], tta=True, constant_is_empty=True)(image)
         np.testing.assert_allclose(loaded(image), expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5, 7])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_padding_of_sides_that_fit_the_stride_is_timms(kernel_size, dilation, stride):
+    expected = [padding.get_same_padding(side, kernel_size, stride, dilation) for side in range(4, 256, 4)]
+    with even_sides():
+        found = [padding.get_same_padding(side, kernel_size, stride, dilation) for side in range(4, 256, 4)]
+    assert found == expected
+    assert padding.get_same_padding(5, 3, 2, 1) == 2  # as before
+
+
+def test_networks_that_pad_as_tensorflow_have_no_sizes_to_compute(tiny):
+    # else the expressions grow with each layer, and EfficientNet-Lite0 takes minutes
+    config = tiny("encoder.name=tu-tf_mobilenetv3_small_minimal_100", "decoder=unet_small", "input=reflect_pad")
+    network = build.build_model(config)
+    assert any(type(part).__name__ == "Conv2dSame" for part in network.modules())
+    network.window = AnySize()
+    model = Exported([network], tta=True, constant_is_empty=False).eval()
+    made = program(model, trial(config, 2, any_size=True), any_size=True)
+    assert not [node for node in made.graph.nodes if "ceil" in str(node.target)]
+    images = [trial(config, n, any_size=True) for n in (1, 2, 3)]
+    assert largest_difference(model, without_gradients(made.module()), images) < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,149 @@
+"""Device, batch size, precision and compile: the same for every command and for salt.load, for runs and blends."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from conftest import salt as run
+
+import salt
+from salt.commands import blend, predict, pseudo, submit
+from salt.inference.settings import PredictionSettings, made_with
+from salt.machine.device import Runtime
+
+
+@pytest.fixture(scope="module")
+def runs(finished, synthetic_root):
+    ended = run(finished, *TINY, f"data.root={synthetic_root}", "name=b", "seed=1", "trainer.predict_batch_size=3")
+    assert ended.returncode == 0, ended.stderr
+    ended = run(finished, "runs/a", "runs/b", "--out", "runs/ab", "--root", synthetic_root, main=blend.main)
+    assert ended.returncode == 0, ended.stderr
+    return finished / "runs"
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """Number format and size of each batch that a network sees."""
+    seen = set()
+    original = torch.nn.Conv2d.forward
+
+    def forward(self, x):
+        y = original(self, x)
+        seen.add((y.dtype, len(x)))
+        return y
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", forward)
+    return seen
+
+
+def command(name, synthetic_root, tmp_path):
+    np.save(tmp_path / "line.npy", np.zeros((101, 101), np.uint8) + np.arange(101, dtype=np.uint8))
+    return {
+        "submit": (submit.main, ["--root", synthetic_root]),
+        "predict": (predict.main, [tmp_path / "line.npy", "--out", tmp_path / "out"]),
+        "pseudo": (pseudo.main, ["--root", synthetic_root, "--out", tmp_path / "pseudo.csv"]),
+    }[name]
+
+
+CASES = [("a", "submit"), ("ab", "submit"), ("a", "predict"), ("ab", "predict"), ("a", "pseudo")]
+
+
+@pytest.mark.parametrize(("name", "which"), CASES)
+def test_each_command_computes_as_it_is_told(runs, synthetic_root, tmp_path, forwards, name, which):
+    main, words = command(which, synthetic_root, tmp_path)
+    for precision, dtype in (("bf16", torch.bfloat16), (None, torch.float32)):  # the runs were trained in float32
+        forwards.clear()
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        more = ["--device", "cpu", "--batch-size", 2, *(("--precision", precision) if precision else ())]
+        ended = run(runs, name, *words, *more, main=main)
+        assert ended.returncode == 0, ended.stderr
+        assert forwards == {(dtype, 1 if which == "predict" else 2)}  # one window
+
+
+@pytest.mark.parametrize("name", ["a", "ab"])
+def test_a_submission_tells_what_it_was_made_with(runs, synthetic_root, name):
+    words = ["--root", synthetic_root, "--device", "cpu", "--precision", "bf16"]
+    assert run(runs, name, *words, main=submit.main).returncode == 0
+    record = json.loads((runs / name / "submission.json").read_text())
+    assert record["made_with"] == {"device": "cpu", "precision": "bfloat16"}
+    if name == "a":  # and it is as good as one in the run's own precision
+        before = (runs / "a/submission.csv").stat().st_mtime_ns
+        assert run(runs.parent, *TINY, f"data.root={synthetic_root}", "name=a").returncode == 0
+        assert (runs / "a/submission.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", ["a", "ab"])
+def test_load_takes_the_same_settings(runs, forwards, name):
+    images = np.zeros((5, 101, 101), np.uint8) + np.arange(101, dtype=np.uint8)
+    p = salt.load(runs / name, "cpu").predict(images)
+    assert {dtype for dtype, _ in forwards} == {torch.float32}
+    assert {size for _, size in forwards} == ({4} if name == "a" else {4, 3})  # each as in its training
+    forwards.clear()
+    q = salt.load(runs / name, device="cpu", batch_size=2, precision="bf16").predict(images)
+    assert forwards == {(torch.bfloat16, 2)}
+    assert not np.array_equal(p, q) and np.abs(p - q).max() < 0.05
+
+
+def test_a_compiled_network_predicts_the_same(runs, monkeypatch):
+    calls = set()
+
+    def compile(model, dynamic):
+        return lambda *batch: (calls.add((id(model), len(batch[0]))), model(*batch))[1]
+
+    monkeypatch.setattr(torch, "compile", compile)
+    images = np.zeros((5, 101, 101), np.uint8) + np.arange(101, dtype=np.uint8)
+    p = salt.load(runs / "a", "cpu", compile=True).predict(images)
+    assert len(calls) == 2 and {size for _, size in calls} == {4}  # of each fold; all batches have one size
+    np.testing.assert_array_equal(p, salt.load(runs / "a", "cpu").predict(images))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("main", [submit.main, predict.main, pseudo.main])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "gpu"], "--device gpu: expected auto, cpu, cuda or cuda:N"),
+        (["--batch-size", "0"], "--batch-size 0: expected a whole number, 1 or more"),
+        (["--batch-size", "many"], "--batch-size many: expected a whole number, 1 or more"),
+        (["--precision", "bf17"], "--precision bf17: expected auto, fp32, bf16 or fp16"),
+    ],
+)
+def test_a_wrong_value_is_one_line(runs, main, words, message):
+    rest = ["x.npy", "--out", "out"] if main == predict.main else []
+    ended = run(runs, "a", *rest, *words, main=main)
+    assert (ended.returncode, ended.stdout, ended.stderr.partition(": ")[2]) == (1, "", f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"device": "gpu"}, "device='gpu': expected auto, cpu, cuda or cuda:N"),
+        ({"device": None}, "device=None: expected auto, cpu"),
+        ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more"),
+        ({"batch_size": "4"}, "batch_size='4': expected"),
+        ({"batch_size": True}, "batch_size=True: expected"),
+        ({"precision": "half"}, "precision='half': expected auto, fp32, bf16 or fp16"),
+        ({"compile": 1}, "compile=1: expected True or False"),
+    ],
+)
+def test_a_wrong_value_in_python_is_one_line(settings, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        salt.load("no/such/run", **settings)
+
+
+def test_several_networks_have_been_computed_in_several_ways():
+    cpu, gpu = (Runtime(torch.device(name), torch.float32, 0, 4) for name in ("cpu", "cuda:1"))
+    assert made_with(cpu, cpu) == {"device": "cpu", "precision": "float32"}
+    assert made_with(cpu, gpu) == {"device": "cpu and cuda", "precision": "float32"}
+
+
+def test_settings_leave_the_rest_of_the_config_alone(tiny):
+    config = tiny("trainer.compile=true", "trainer.precision=bf16")
+    assert PredictionSettings().applied(config) == tiny(
+        "trainer.compile=false", "trainer.precision=bf16", "trainer.device=auto"
+    )
+    given = PredictionSettings("cpu", 7, "fp16", True).applied(config)
+    assert given == tiny("trainer.compile=true", "trainer.precision=fp16", "trainer.predict_batch_size=7")
