@@ -1,6 +1,7 @@
 """The settings typed on the command line: checked before Hydra composes them; Hydra's refusals in plain words."""
 
 import difflib
+import json
 import os
 import re
 import shlex
@@ -29,6 +30,18 @@ def parse(words: Iterable[str]) -> list[Override]:
 def in_quotes(value: str) -> str:
     """A value that Hydra's grammar takes as the text that it is."""
     return QuotedString(value, Quote.double).with_quotes()
+
+
+def as_word(key: str, value: Any) -> str:
+    """Return the word that sets a key to this value in Hydra's grammar, in quotes where text needs them."""
+    if not isinstance(value, str):
+        return f"{key}={json.dumps(value, ensure_ascii=False)}"
+    word = f"{key}={value}"
+    with suppress(HydraException):
+        if "$" not in value and OverridesParser.create().parse_override(word).value() == value:
+            return word
+    literal = value.replace("${", r"\${")
+    return f"{key}={in_quotes(literal)}"
 
 
 def check_words(words: list[str]) -> None:
