@@ -60,9 +60,7 @@ class Facts:
     problems: list[str] = field(default_factory=list)
     curves: dict[int, pd.DataFrame] = field(default_factory=dict)  # of each finished fold
     environment: dict[str, Any] = field(default_factory=dict)
-    private: dict[str, Any] = field(
-        default_factory=dict
-    )  # of the machine that made the run: the command with its paths
+    private: dict[str, Any] = field(default_factory=dict)  # what local.json has of the machine that made it
     settings: list[Setting] = field(default_factory=list)
     held_out: Predicted | None = None
     test: Predicted | None = None

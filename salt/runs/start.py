@@ -134,7 +134,8 @@ def import_roots(module: str) -> list[Path]:
         return []
     if spec is None:
         return []
-    places = spec.submodule_search_locations or ([spec.origin] if spec.origin else [])
+    file = [spec.origin] if spec.has_location and spec.origin else []  # some modules are built in
+    places = spec.submodule_search_locations or file
     return [Path(place).absolute().parent for place in places]
 
 

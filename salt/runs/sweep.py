@@ -51,6 +51,9 @@ class Sweep(Callback):
         """Keep the run directory from Hydra, which would make it before anything is checked."""
         with one_message():
             check_overrides(parse(config.hydra.overrides.task))
+            from salt.config import check_name  # takes a moment to import, and --help needs none of it
+
+            check_name(config.name)
             Sweep.running, Sweep.place = None, Path(config.hydra.run.dir).absolute()
             check_place(Path(config.hydra.run.dir), with_points=False)
             config.hydra.run.dir = "."
