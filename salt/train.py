@@ -23,7 +23,6 @@ import salt
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers, quiet_pipe
 from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
-from salt.runs.start import describe_start
 from salt.runs.sweep import Sweep, run_directory
 
 if TYPE_CHECKING:
@@ -104,6 +103,7 @@ def run(cfg: DictConfig) -> float | None:
         if not config.dry_run:
             outlive_readers()
         from salt import crossval  # torch is imported from here on
+        from salt.runs.start import describe_start
 
         with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
             log_choices()

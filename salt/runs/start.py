@@ -68,7 +68,7 @@ def from_variables(cfg: DictConfig) -> dict[str, Any]:
     """The settings that name an environment variable, with what it gave them."""
     values = flatten(plain(cfg))
     written = flatten(plain(cfg, resolve=False))
-    return {key: values[key] for key, text in written.items() if "${oc.env:" in str(text)}
+    return {key: values[key] for key, text in written.items() if "oc.env" in str(text)}
 
 
 def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
@@ -112,9 +112,10 @@ def config_flags(hydra: HydraConf) -> Iterator[str]:
             yield from ("--config-path", source.path)
     if hydra.job.config_name != "train":
         yield from ("--config-name", str(hydra.job.config_name))
-    searched = [f"{source.schema}://{source.path}" for source in sources if "hydra.searchpath" in source.provider]
-    if searched:
-        yield as_word("hydra.searchpath", searched)
+    searched = [source for source in sources if "hydra.searchpath" in source.provider]
+    places = [f"{s.schema}://{os.path.abspath(s.path) if s.schema == 'file' else s.path}" for s in searched]
+    if places:
+        yield as_word("hydra.searchpath", places)
 
 
 def python_path(cfg: DictConfig, folder: Path) -> dict[str, str]:
