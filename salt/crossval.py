@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from salt.reporting.curves import write_curves
 from salt.reporting.page import PAGE, write_page
 from salt.reporting.scores import write_scores
 from salt.reporting.words import duration
+from salt.runs.environment import BY_CODE, Start, conditions, note_changes
 from salt.runs.files import locked, read_json, remove, sha256, write_text
 from salt.runs.rundir import Digests, RunDir
 from salt.training.check import check_build
@@ -47,13 +48,13 @@ def run(
     device: str | None = None,
     in_parts: bool = False,
     points_left: int = 0,
-    command: Sequence[str] | None = None,
+    start: Start = BY_CODE,
 ) -> float | None:
     """Do or finish a run in the directory `path`; returns the out-of-fold score (None for a dry run).
 
     `device` stands for trainer.device=auto or cuda. A run that is done `in_parts` gets its submission when all folds
     are finished (one that is there is kept in step with the score). `points_left` of a sweep come after this one;
-    environment.json keeps the `command`.
+    the run directory tells of its `start`.
 
     Raises:
         ValueError: data, config or an existing run directory do not allow it.
@@ -84,12 +85,20 @@ def run(
 
     with locked(path, "claim", wait=CLAIM_SECONDS):
         # checked again: another process may have written it before the lock was taken
-        directory.claim(settings, digests, command)
+        claim(config, directory, digests, runtime, start)
         keep_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     with directory.errors_kept(), memory_given_back():
         score = complete_run(config, data, folds, directory, runtime, in_parts, points_left)
     distributed.leave()
     return score
+
+
+def claim(config: RunConfig, directory: RunDir, digests: Digests, runtime: Runtime, start: Start) -> None:
+    """Take the directory for this run, with a record of how it is computed; a run that goes on notes what changed."""
+    now = conditions(str(runtime.dtype).removeprefix("torch."), start)
+    directory.claim(config.model_dump(mode="json", by_alias=True), digests, now)
+    left = [fold for fold in config.fold_list if not is_complete(directory, fold, config.trainer.epochs)]
+    note_changes(directory.path, now, left)
 
 
 def with_unlabelled(config: RunConfig, data: Dataset, directory: RunDir) -> Dataset:

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import json
 import os
 import re
 import shlex
@@ -47,6 +48,18 @@ def point_names(words: Iterable[str]) -> list[str]:
 def in_quotes(value: str) -> str:
     """A value that Hydra's grammar takes as the text that it is."""
     return QuotedString(value, Quote.double).with_quotes()
+
+
+def as_word(key: str, value: Any) -> str:
+    """Return the word that sets a key to this value in Hydra's grammar, in quotes where text needs them."""
+    if not isinstance(value, str):
+        return f"{key}={json.dumps(value, ensure_ascii=False)}"
+    word = f"{key}={value}"
+    with suppress(HydraException):
+        if "$" not in value and OverridesParser.create().parse_override(word).value() == value:
+            return word
+    literal = value.replace("${", r"\${")
+    return f"{key}={in_quotes(literal)}"
 
 
 def check_words(words: list[str]) -> None:

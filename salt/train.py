@@ -29,7 +29,6 @@ from salt.runs.sweep import Sweep, run_directory
 if TYPE_CHECKING:
     from salt.config import RunConfig
 
-ONCE = ("folds", "dry_run", "accept")  # settings of one call, which a run's later calls need not have
 INTERRUPTED = [128 + number for number in interrupt.SIGNALS]  # exit codes
 
 log = logging.getLogger("salt")
@@ -107,11 +106,12 @@ def run(cfg: DictConfig) -> float | None:
         if not config.dry_run:
             outlive_readers()
         from salt import crossval  # torch is imported from here on
+        from salt.runs.start import describe_start
 
         with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
             log_choices()
             points_left = Sweep.points_left()
-            return crossval.run(config, path, device, in_sweep, points_left, command_words())
+            return crossval.run(config, path, device, in_sweep, points_left, describe_start(cfg))
 
 
 def log_choices() -> None:
@@ -165,12 +165,6 @@ def limit_threads() -> None:
     launcher = HydraConfig.get().launcher
     if HydraConfig.get().mode == RunMode.MULTIRUN and "cpus_per_task" in launcher:
         os.environ.setdefault("OMP_NUM_THREADS", str(launcher.cpus_per_task or 1))
-
-
-def command_words() -> list[str]:
-    """The command that makes this run, or this point of a sweep, less what is said of one process of it alone."""
-    words = [word for word in HydraConfig.get().overrides.task if word.partition("=")[0] not in ONCE]
-    return ["salt-train", *words]
 
 
 @contextmanager

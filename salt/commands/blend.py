@@ -65,7 +65,9 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
         write_json(out / BLEND, blend.describe(out, members, weights))
         config = first.config.model_dump(mode="json", by_alias=True) | {"name": out.resolve().name}
         write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        write_json(out / "environment.json", read_json(first.path / "environment.json", "data_sha256"))
+        begun = read_json(first.path / "environment.json", "data_sha256")
+        of_one = ("command", "changes", "resumed")  # of the first run alone
+        write_json(out / "environment.json", {key: value for key, value in begun.items() if key not in of_one})
         shutil.copyfile(first.path / "folds.csv", out / "folds.csv")
         write_results(out, np.array(first.ids), probabilities, result.table, score)
     return in_words(out, members, weights, score["map"])

@@ -15,6 +15,7 @@ from salt.data.load import load_data_of_run
 from salt.data.places import mosaic_file, read_mosaic
 from salt.data.tiles import Dataset, Tiles
 from salt.overrides import default_settings
+from salt.runs.environment import LOCAL
 from salt.runs.files import read_json
 from salt.runs.results import read_tiles
 from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir, flatten
@@ -59,6 +60,7 @@ class Facts:
     problems: list[str] = field(default_factory=list)
     curves: dict[int, pd.DataFrame] = field(default_factory=dict)  # of each finished fold
     environment: dict[str, Any] = field(default_factory=dict)
+    private: dict[str, Any] = field(default_factory=dict)  # what local.json has of the machine that made it
     settings: list[Setting] = field(default_factory=list)
     held_out: Predicted | None = None
     test: Predicted | None = None
@@ -86,6 +88,8 @@ def read_facts(directory: RunDir, root: str | None = None, data: Dataset | None 
     low, high = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy(), sections)[0]
     facts = Facts(directory.path, config, score, table, (float(low), float(high)))
     facts.environment = facts.attempt(read_json, directory.path / "environment.json") or {}
+    if (directory.path / LOCAL).exists():
+        facts.private = facts.attempt(read_json, directory.path / LOCAL) or {}
     facts.settings = facts.attempt(list_settings, config) or []
     if not (directory.path / BLEND).exists():  # a blend's folds lie in its runs
         for row in score["folds"]:

@@ -214,13 +214,14 @@ def by_probability(facts: Facts) -> dict[str, Any]:
 
 
 def command(facts: Facts) -> str | None:
-    """The command that makes the run again, where the run tells it."""
-    words = facts.environment.get("command")
-    if not isinstance(words, list):
+    """Return the command that makes the run again, where the run tells it; without local.json it lacks the paths."""
+    words = facts.private.get("command") or facts.environment.get("command")
+    if not words:
         return None
+    text = shlex.join(map(str, words)) if isinstance(words, list) else str(words)  # a list: of an earlier version
     if facts.score["partial"]:
-        words = [*words, f"folds=[{','.join(str(row['fold']) for row in facts.score['folds'])}]"]
-    return shlex.join(map(str, words))
+        text += " " + shlex.quote(f"folds=[{','.join(str(row['fold']) for row in facts.score['folds'])}]")
+    return text
 
 
 def columns(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from salt.reporting.facts import Facts
-from salt.reporting.page import PAGE, write_page
+from salt.reporting.page import PAGE, command, write_page
 from salt.reporting.sentences import no_better, partial
 from salt.reporting.words import plural
 from salt.runs.files import write_atomic
@@ -30,7 +30,8 @@ FILES = {
     "report.png": "tile, truth, probability and prediction of a few tiles",
     "folds.csv": "which tile is validated in which fold",
     "config.yaml": "all settings",
-    "environment.json": "versions and machine",
+    "environment.json": "commit, versions, machine, threads: what the bytes depend on",
+    "local.json": "paths and names of this machine, not to be shared",
     "train.log": "log",
 }
 N_SHOWN = 8  # tiles in the picture
@@ -48,6 +49,8 @@ def report(path: Path, root: str | None) -> None:
     print_scores(directory.read_score(directory.read_config().data.n_folds))
     try:
         facts = write_page(directory, root)
+        if command(facts):
+            print(f"\nthe command that makes this run again:\n  {command(facts)}")
         for problem in facts.problems:
             print(f"\n{PAGE} lacks a part: {problem}")
         if facts.held_out is not None:

@@ -1,15 +1,87 @@
-"""The machine and the versions that a run was begun with."""
+"""What a run's bytes depend on beside its settings and its data: code, machine, and how it was started."""
 
+import os
 import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import salt
+from salt.machine.distributed import world_size
+from salt.runs.files import read_json, write_json
 
-RECORDED = ("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core")
+LOCAL = "local.json"  # beside environment.json: what is not for others
+PACKAGES = (
+    *("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core"),
+    *("opencv-python-headless", "pillow", "scikit-learn", "scipy"),
+)
+# Variables that choose instructions, rounding or the device, where they are set.
+VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("DNNL_DEFAULT_FPMATH_MODE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+# Of those in environment.json, what may change while a run is interrupted, and its bytes with it.
+COMPARED = (
+    *("salt", "commit", "dirty", "python", "system", "cpu", "cpu_capability", "gpu"),
+    *("precision", "threads", "processes", "variables", "packages"),
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run, or a sweep's point, was started, and a command that makes it again; `shared` is without paths."""
+
+    launcher: str | None = None
+    command: str | None = None
+    shared: str | None = None
+    folder: str | None = None  # the current one
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a run is computed: what others may see (environment.json), and what they may not (local.json)."""
+
+    shared: dict[str, Any] = field(default_factory=dict)
+    private: dict[str, Any] = field(default_factory=dict)
+
+
+BY_CODE = Start()  # of a run without a command
+UNKNOWN = Conditions()
+
+
+def conditions(precision: str, start: Start) -> Conditions:
+    """Return how this process computes a run; `precision` is the number format, such as bfloat16."""
+    import torch
+    from joblib import cpu_count  # those that this process may use
+
+    shared = {
+        "salt": salt.__version__,
+        **code_version(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_count": cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "launcher": start.launcher,
+        "processes": world_size(),
+        "variables": set_variables(),
+        "packages": dict(installed(PACKAGES)),
+        "command": start.shared,
+    }
+    private = {"command": start.command, "folder": start.folder, "host": platform.node(), "python": sys.executable}
+    return Conditions(shared, private)
 
 
 def cpu_name() -> str:
@@ -21,19 +93,68 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine of a run, without names of people or paths."""
-    import torch
-    from joblib import cpu_count  # those that this process may use
+@cache
+def code_version() -> dict[str, Any]:
+    """Return the git commit of Salt's code, and whether the files differ from it; None where it is no checkout."""
+    root = Path(salt.__file__).resolve().parent.parent
+    try:
+        git(root, "ls-files", "--error-unmatch", "salt/__init__.py")  # site-packages may lie in another checkout
+        commit = git(root, "rev-parse", "HEAD").strip()
+        return {"commit": commit, "dirty": bool(git(root, "status", "--porcelain", "--", "salt", "configs"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "salt": salt.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "cpu": cpu_name(),
-        "cpu_count": cpu_count(),
-        "gpu": device,
-        "packages": {name: version(name) for name in RECORDED},
-    }
+
+def git(folder: Path, *words: str) -> str:
+    """Return what git says of a checkout.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it says nothing.
+    """
+    command = ["git", "--no-optional-locks", "-C", str(folder), *words]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a git hook
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=10)
+    return done.stdout.decode(errors="replace")
+
+
+def thread_variables() -> dict[str, str]:
+    """Return the variables that give another process as many threads as torch has in this one."""
+    import torch
+
+    names = ["OMP_NUM_THREADS", *(["MKL_NUM_THREADS"] if torch.backends.mkl.is_available() else [])]  # MKL's prevails
+    return dict.fromkeys(names, str(torch.get_num_threads()))
+
+
+def set_variables() -> dict[str, str]:
+    """Return those of `VARIABLES` that are set."""
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
+
+
+def installed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield packages with their versions, but for those that are installed under another name."""
+    for name in names:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
+
+
+def compared(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what is compared of a record, by key; of packages and variables each by its name."""
+    for key in COMPARED:
+        if isinstance(record.get(key), dict):
+            yield from ((f"{key}.{name}", value) for name, value in record[key].items())
+        elif key in record:
+            yield key, record[key]
+
+
+def note_changes(run: Path, now: Conditions, folds: list[int]) -> None:
+    """Note in environment.json what has changed since a run was begun, if folds are still to be computed."""
+    file = run / "environment.json"
+    begun = read_json(file, "data_sha256")
+    before, after = dict(compared(begun)), dict(compared(now.shared))
+    unknown = {key for key in after if key not in before and not key.startswith("variables.")}  # to earlier versions
+    changed = {key: after.get(key) for key in {**before, **after} if before.get(key) != after.get(key)}
+    changed = {key: value for key, value in changed.items() if key not in unknown}
+    entry = {"date": now.shared["date"], "folds": folds, **changed}
+    noted = begun.get("resumed", [])
+    if folds and changed and entry not in noted:
+        write_json(file, begun | {"resumed": [*noted, entry]})

@@ -2,7 +2,7 @@
 
 import shlex
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from salt.config import Data, RunConfig, check_config, with_new_places
 from salt.machine import distributed
-from salt.runs.environment import environment
+from salt.runs.environment import LOCAL, UNKNOWN, Conditions
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
@@ -183,11 +183,11 @@ class RunDir:
         for fold in [fold for fold in folds if not self.is_done(fold)][:1]:
             check_free(self.fold(fold), "fold")
 
-    def claim(self, config: dict[str, Any], digests: Digests, command: Sequence[str] | None = None) -> None:
+    def claim(self, config: dict[str, Any], digests: Digests, begun: Conditions = UNKNOWN) -> None:
         """Take the directory for this config, or make sure that it already belongs to it (see `check`).
 
-        A difference in a key that `accept` names is written into config.yaml, and noted in environment.json, which
-        also keeps the words of the command that began the run.
+        A new one keeps in environment.json and local.json how it is begun. A difference in a key that `accept` names
+        is written into config.yaml, and noted in environment.json.
         """
         file = self.path / "config.yaml"
         record = self.path / "environment.json"
@@ -200,7 +200,8 @@ class RunDir:
             return
         write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         known = {f"{key}_sha256": value for key, value in vars(digests).items()}
-        write_json(record, environment() | known | {"command": None if command is None else list(command)})
+        write_json(self.path / LOCAL, begun.private)
+        write_json(record, begun.shared | known)
 
 
 def read_settings(run: Path) -> dict[str, Any]:

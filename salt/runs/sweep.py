@@ -53,7 +53,11 @@ class Sweep(Callback):
         """Keep the run directory from Hydra, which would make it before anything is checked."""
         with one_message():
             check_overrides(parse(config.hydra.overrides.task))
+            from salt.config import check_name  # takes a moment to import, and --help needs none of it
+
+            check_name(config.name)
             Sweep.running, Sweep.place = None, Path(config.hydra.run.dir).absolute()
+            check_place(Path(config.hydra.run.dir), with_points=False)
             config.hydra.run.dir = "."
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -77,6 +81,7 @@ class Sweep(Callback):
             Sweep.running, Sweep.place = self, None
             self.n_points = prod(len(list(o.sweep_string_iterator())) for o in overrides if o.is_sweep_override())
             folder = Path(config.hydra.sweep.dir)
+            check_place(folder, with_points=any(o.key_or_group not in exclude for o in overrides))
             if config.dry_run:
                 Sweep.place, folder = folder.absolute(), temporary_folder()
                 config.hydra.launcher = {"_target_": IN_THIS_PROCESS}
@@ -130,6 +135,37 @@ class Failed(JobReturn):
             raise self._return_value
         assert self.hydra_cfg is not None
         Sweep.running.failed.append(Path(self.hydra_cfg.hydra.runtime.output_dir).name)
+
+
+def check_place(path: Path, with_points: bool) -> None:
+    """Make sure that a run, or a sweep with a folder for each of its points, begins in no folder of another one.
+
+    Raises:
+        ValueError: it would.
+    """
+    from salt.runs.results import find_points  # takes a moment to import
+    from salt.runs.rundir import RunDir
+
+    begun, points = RunDir(path).is_begun(), find_points(path) if path.is_dir() else []
+    if with_points and begun and not points:
+        raise ValueError(f"{path} is a run, where a sweep cannot have its points; choose another name=...")
+    if not with_points and not begun and (points or is_sweep(path)):
+        raise ValueError(f"{path} is a sweep's folder, where no other run can be; choose another name=...")
+    for above in [] if begun else path.parents:
+        if is_sweep(above) or RunDir(above).is_begun():
+            raise ValueError(f"{path} lies in {above.absolute()}, which is a run or a sweep; choose another folder")
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep was started in a folder whose points have folders of their own; all folds belong to one run."""
+    from salt.runs.files import read_yaml
+
+    with suppress(OSError, ValueError, KeyError, TypeError, HydraException):  # such as the file of another program
+        hydra = read_yaml(folder / "multirun.yaml")["hydra"]
+        varied = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()]
+        typed = parse([*varied, *hydra["overrides"]["task"]])
+        return "sweep" in hydra["callbacks"] and any(o.is_sweep_override() and o.key_or_group != "folds" for o in typed)
+    return False
 
 
 def default_jobs() -> int:

@@ -20,7 +20,6 @@ from salt.data.tgs import read_dataset
 from salt.data.tiles import Tiles
 from salt.reporting import gallery
 from salt.reporting.facts import read_facts
-from salt.reporting.page import command as command_of
 from salt.reporting.page import confusion, describe, render, write_page
 from salt.runs.rundir import RunDir
 from salt.runs.stacks import as_stack, load_stack
@@ -116,33 +115,6 @@ def test_settings_that_differ_from_the_default_run_are_marked(copy, synthetic_ro
         50,
     )
     assert not found["optimizer.lr"].differs and not found["data.tile"].differs
-
-
-def test_the_command_makes_the_run_again(copy, synthetic_root):
-    facts = read_facts(copy, str(synthetic_root))
-    words = [*TINY, f"data.root={synthetic_root}", "name=a"]
-    assert facts.environment["command"] == ["salt-train", *words]
-    facts.score.update(partial=True, folds=[{"fold": 1}])
-    assert command_of(facts).endswith("name=a 'folds=[1]'")
-    del facts.environment["command"]  # of an earlier version
-    assert command_of(facts) is None
-    assert "is not recorded" in (write_page(old_version(copy), str(synthetic_root)), read(copy))[1]
-
-
-def old_version(run):
-    """The same run without what earlier versions did not write."""
-    environment = json.loads((run.path / "environment.json").read_text())
-    del environment["command"]
-    (run.path / "environment.json").write_text(json.dumps(environment))
-    (run.path / "test.npz").unlink()
-    score = json.loads((run.path / "score.json").read_text())
-    for row in score["folds"]:
-        del row["memory_gb"]
-    (run.path / "score.json").write_text(json.dumps(score))
-    config = yaml.safe_load((run.path / "config.yaml").read_text())
-    del config["report"]
-    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
-    return run
 
 
 DAMAGE = ["fold_1/metrics.csv", "environment.json", "oof.npz", "test.npz", "submission.csv"]

@@ -1,5 +1,7 @@
 """What is checked, and named, before a sweep begins."""
 
+import shlex
+
 import pytest
 from conftest import TINY, salt
 
@@ -95,3 +97,74 @@ def test_a_dry_sweep_leaves_nothing_and_keeps_what_is_there(tmp_path, synthetic_
     result = salt(tmp_path, *arguments)
     assert result.returncode == 1 and f"{point} has folds but lacks config.yaml" in result.stderr
     assert everything(tmp_path) == before
+
+
+MULTIRUN = """
+hydra:
+  callbacks: {sweep: {_target_: salt.runs.sweep.Sweep}}
+  sweeper: {params: %s}
+  overrides: {task: [%s]}
+"""
+
+
+def make(folder, *files):
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
+
+
+def make_sweep(folder, task="'loss=bce,dice'", params="null"):
+    make(folder, "multirun.yaml")
+    (folder / "multirun.yaml").write_text(MULTIRUN % (params, task))
+
+
+def make_run(folder):
+    make(folder, "config.yaml", "environment.json", "fold_0/done")
+
+
+SWEPT = "is a sweep's folder, where no other run can be; choose another name="
+INSIDE = "which is a run or a sweep; choose another folder"
+ALL_FOLDS = "-m folds=[0],[1]"
+
+
+@pytest.mark.parametrize(
+    ("layout", "words", "message"),
+    [
+        ({"runs/s": make_sweep}, "name=s", SWEPT),  # none of its points has begun
+        ({"runs/s": lambda s: make_sweep(s, "name=s", "{loss: 'bce,dice'}")}, "name=s", SWEPT),  # an ablation
+        ({"runs/s/loss=bce": make_run}, "name=s", SWEPT),  # multirun.yaml is lost
+        ({"runs/s": make_sweep}, f"{ALL_FOLDS} name=s", SWEPT),
+        ({"runs/s": make_sweep}, "hydra.run.dir=runs/s/mine", INSIDE),
+        ({"runs/a": make_run}, "hydra.run.dir=runs/a/fold_0/mine", INSIDE),
+        ({"runs/a": make_run}, "-m name=a loss=bce,dice", "is a run, where a sweep cannot have its points; choose"),
+        ({"runs/s": make_sweep}, "-m hydra.sweep.dir=runs/s/more loss=bce,dice", INSIDE),
+    ],
+)
+@pytest.mark.parametrize("dry", ["false", "true"])
+def test_a_run_in_the_folder_of_another_is_refused(tmp_path, layout, words, message, dry):
+    for place, maker in layout.items():
+        maker(tmp_path / place)
+    before = everything(tmp_path)
+    result = salt(tmp_path, *words.split(), NO_DATA, f"dry_run={dry}")
+    assert result.returncode == 1 and message in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        ({"runs/s": make_sweep}, "-m name=s loss=bce,dice"),
+        ({"runs/s": make_sweep, "runs/s/loss=bce": make_run}, "-m name=s loss=bce,dice"),
+        ({"runs/s": make_sweep, "runs/s/loss=bce": make_run}, "'hydra.run.dir=\"runs/s/loss=bce\"'"),
+        ({"runs/s": make_sweep}, "name=t"),
+        ({"runs/a": lambda a: make_sweep(a, "'folds=[0],[1]'")}, "name=a"),
+        ({"runs/a": make_run}, f"{ALL_FOLDS} name=a"),
+        ({"runs/a": make_run}, "name=a"),
+        ({"": lambda here: make(here, "config.yaml", "multirun.yaml")}, "name=a"),  # of other programs
+    ],
+)
+def test_runs_and_points_go_on_in_their_own_folders(tmp_path, layout, words):
+    for place, maker in layout.items():
+        maker(tmp_path / place)
+    result = salt(tmp_path, *shlex.split(words), NO_DATA)
+    assert result.returncode == 1 and "there is no folder nowhere" in result.stderr, result.stderr
