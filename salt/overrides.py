@@ -94,20 +94,14 @@ def hydra_raises() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def explain(error: Exception, words: list[str]) -> str:
-    """What is wrong with the settings `words`, from Hydra's error.
-
-    Hydra itself advises to add an unknown key with a +, which no code would read, and lists the places where it looked.
-    """
+def explain(error: Exception) -> str:
+    """Say what Hydra or OmegaConf refuses, without the places where Hydra looked."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group == "hydra/launcher" and option in EXTRAS:
             return f"{group}={option} is not installed: pip install 'salt-segmentation[{EXTRAS[option]}]'"
         near = difflib.get_close_matches(option, error.options, n=1)
         return f"{group}={option}: unknown option{did_you_mean(near)}\nThe options: {', '.join(error.options)}"
-    unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
-    if unknown:
-        return f"{unknown[1]}: unknown key{did_you_mean(near_keys(unknown[1], words))}"
     return str(error)
 
 
@@ -116,18 +110,50 @@ def did_you_mean(near: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def near_keys(key: str, words: list[str]) -> list[str]:
-    """The known key nearest to an unknown one, among those of the options that the other words choose."""
-    others = [word for word in words if word.partition("=")[0].lstrip("+~") != key]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        try:
-            config = compose("train", others)
-        except HydraException:  # such as the words of a sweep
-            config = compose("train")
-    keys = list(all_keys(OmegaConf.to_container(config)))
-    last = key.rpartition(".")[2]
+def refused_key(error: Exception) -> str | None:
+    """The key that Hydra refuses, of which it says no more than how to add it; None for another error."""
+    unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
+    return unknown[1] if unknown else None
+
+
+def unknown_key(key: str, settings: dict[str, Any], chosen: dict[str, str]) -> str:
+    """What to say of a key that is not in `settings`, where `chosen` has the option of each group."""
+    *sections, last = key.split(".")
+    group = sections[0].replace("_", "-") if sections else ""
+    place, node = ".".join(sections), find_node(settings, sections)
+    option = f"{group}={chosen[group]}" if group in chosen else place
+    if sections and node is None:
+        return f"{key}: unknown key; {option} has no settings {place}"
+    if group in chosen and len(sections) == 1 and last in needed_keys(sections[0]):
+        return f"{key}: {option} lacks this key, which each option's YAML has; add it there, as {last}: ..."
+    if sections and isinstance(node, dict):
+        names = [str(name) for name in node if name != "_target_"]
+        near = [f"{place}.{name}" for name in difflib.get_close_matches(last, names, n=1)]
+        known = f"; {option if len(sections) == 1 else place} has {', '.join(names) or 'no settings'}"
+        return f"{key}: unknown key{did_you_mean(near) or known}"
+    keys = [known for known in all_keys(settings) if not known.startswith("hydra.")]
     same_end = [known for known in keys if known.rpartition(".")[2] == last]  # epochs for trainer.epochs
-    return same_end[:1] or difflib.get_close_matches(key, keys, n=1)
+    return f"{key}: unknown key{did_you_mean(same_end[:1] or difflib.get_close_matches(key, keys, n=1))}"
+
+
+def find_node(settings: Any, path: list[str]) -> Any:
+    """Return the settings at a path of keys and positions in lists; None if they are null, False if there are none."""
+    for part in path:
+        if isinstance(settings, list) and part.isdigit() and int(part) < len(settings):
+            settings = settings[int(part)]
+        elif isinstance(settings, dict) and part in settings:
+            settings = settings[part]
+        else:
+            return False
+    return settings
+
+
+def needed_keys(section: str) -> set[str]:
+    """The keys that each option of a group has."""
+    from salt.config import RunConfig  # takes a moment to import
+
+    field = RunConfig.model_fields.get(section)
+    return set(getattr(field.annotation, "model_fields", {})) if field else set()
 
 
 def default_settings() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The command `salt-train`: compose the config, check it, and hand over. Heavy imports wait until then."""
 
+import copy
 import logging
 import os
 import shlex
@@ -16,10 +17,11 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import salt
+from salt import recipes
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers, quiet_pipe
 from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
@@ -32,6 +34,7 @@ ONCE = ("folds", "dry_run", "accept")  # settings of one call, which a run's lat
 INTERRUPTED = [128 + number for number in interrupt.SIGNALS]  # exit codes
 
 log = logging.getLogger("salt")
+recipes.use_loader()
 
 
 def main() -> None:
@@ -40,7 +43,7 @@ def main() -> None:
         if "--version" in sys.argv[1:]:
             print(f"salt-train {salt.__version__}")
             return
-        words = get_args_parser().parse_args().overrides
+        words = options_first()
         if os.getcwd() not in sys.path:  # own losses may lie in the current folder, as with python -m
             sys.path.append(os.getcwd())
         try:
@@ -50,10 +53,20 @@ def main() -> None:
             sys.exit(128 + signal.SIGINT)
 
 
+def options_first() -> list[str]:
+    """Return the settings typed; put them behind the options (--cfg job, -m), which Hydra takes in one block alone."""
+    words: list[str] = get_args_parser().parse_intermixed_args().overrides
+    options = sys.argv[1:]
+    for word in words:
+        options.remove(word)
+    sys.argv[1:] = [*options, *words]
+    return words
+
+
 def run_all(words: list[str]) -> None:
     """Run what the command line asks for; ends the process with its exit code, or with one message."""
     code: Any = 0
-    Sweep.running = None
+    Sweep.running, Sweep.check_point = None, check_point
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         check_words(words)
@@ -64,7 +77,7 @@ def run_all(words: list[str]) -> None:
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        code = explain(error, words)
+        code = explain(error)
         if Sweep.running is not None:
             Sweep.running.remove_if_unused()
     sweep = Sweep.running
@@ -107,8 +120,8 @@ def run(cfg: DictConfig) -> float | None:
 
         with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
             log_choices()
-            points_left = Sweep.points_left()
-            return crossval.run(config, path, device, in_sweep, points_left, command_words())
+            points_left, in_parts = Sweep.points_left(), HydraConfig.get().callbacks["sweep"].in_parts
+            return crossval.run(config, path, device, in_parts, points_left, command_words())
 
 
 def log_choices() -> None:
@@ -119,6 +132,24 @@ def log_choices() -> None:
     words = [word for word in hydra_config.overrides.task if word.partition("=")[0].lstrip("+~") not in choices]
     if words:
         log.info("settings: %s", shlex.join(words))
+    for change in hydra_config.callbacks["sweep"].changes:
+        log.info(change)
+
+
+def check_point(cfg: DictConfig) -> None:
+    """Check what a point of a sweep can be told without data.
+
+    Raises:
+        ValueError: a setting is wrong, or a part cannot be built.
+    """
+    HydraConfig.instance().set_config(cfg)
+    settings = copy.copy(cfg)
+    with open_dict(settings):
+        del settings["hydra"]
+    config = typed(settings)
+    from salt.training.check import check_parts
+
+    check_parts(config)
 
 
 def check_start(config: "RunConfig", path: Path) -> None:
@@ -166,15 +197,32 @@ def command_words() -> list[str]:
     return ["salt-train", *words]
 
 
+def in_company() -> bool:
+    """Whether this process works on one of a sweep's points while others work on others, on one machine."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and "n_jobs" in HydraConfig.get().launcher
+
+
+def name_of_point() -> str:
+    """What begins a point's lines in the terminal, where points run side by side: the settings that are its own."""
+    if not in_company():
+        return ""
+    settings = HydraConfig.get()
+    shared = set(settings.job.config.override_dirname.exclude_keys)
+    if settings.callbacks["sweep"].in_parts:
+        shared.discard("folds")
+    words = [word for word in settings.overrides.task if word.partition("=")[0] not in shared]
+    return f"{' '.join(words).replace('%', '%%')}: " if words else ""
+
+
 @contextmanager
 def device_of_point() -> Iterator[str | None]:
     """A GPU that no other point of the sweep uses, if points run side by side and there is one; None elsewhere."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN or "n_jobs" not in hydra_config.launcher:
+    if not in_company():
         yield None
         return
     from salt.runs.sweep import free_device
 
+    hydra_config = HydraConfig.get()
     with free_device(Path(hydra_config.sweep.dir), int(hydra_config.job.num)) as device:
         yield device
 
@@ -201,7 +249,7 @@ def messages(path: Path) -> Iterator[None]:
         with interrupt.handled():
             yield
     except interrupt.Interrupted as stop:
-        print(f"{stop}; the same command goes on from where it was", file=sys.stderr)
+        print(f"{f'{path}: ' if in_sweep else ''}{stop}; the same command goes on from where it was", file=sys.stderr)
         if interrupt.is_orphan():  # joblib would keep this process and its GPU memory for no work
             os._exit(stop.exit_code)
         interrupt.hand_on(stop.signum)
@@ -253,10 +301,11 @@ def log_to(file: Path | None) -> Iterator[None]:
         yield
         return
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    handlers[0].setFormatter(logging.Formatter(f"%(asctime)s {name_of_point()}%(message)s", "%H:%M:%S"))
     if file is not None:
         handlers.append(RunLog(file))
+        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
