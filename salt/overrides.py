@@ -39,6 +39,8 @@ def check_words(words: list[str]) -> None:
     """
     parser = OverridesParser.create()
     for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise ValueError(f"{word}: expected a setting, {word}=VALUE; --help lists the options")
         try:
             parser.parse_overrides([word])
         except HydraException as error:

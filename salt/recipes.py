@@ -59,7 +59,7 @@ class Loader(ConfigLoaderImpl):
 
 def use_loader() -> None:
     """Let Hydra compose with `Loader`, for which it has no setting."""
-    hydra_internal.ConfigLoaderImpl = Loader  # type: ignore[misc]
+    hydra_internal.ConfigLoaderImpl = Loader  # type: ignore[attr-defined]
 
 
 class Composition:
@@ -130,8 +130,8 @@ class Composition:
 
 def split(path: str | None) -> tuple[str, str]:
     """Group and option of a file's path; a file outside the groups has the group ""."""
-    group, _, option = (path or "").rpartition("/")
-    return group, option
+    group, slash, option = (path or "").partition("/")
+    return (group, option) if slash else ("", group)
 
 
 def section(group: str) -> str:

@@ -44,8 +44,6 @@ def main() -> None:
             print(f"salt-train {salt.__version__}")
             return
         words = options_first()
-        if os.getcwd() not in sys.path:  # own losses may lie in the current folder, as with python -m
-            sys.path.append(os.getcwd())
         try:
             run_all(words)
         except KeyboardInterrupt:  # before a run or between two, where nothing is to be saved
