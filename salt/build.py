@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
@@ -109,7 +108,7 @@ def why_missing(target: str, error: Exception) -> str:
     if isinstance(cause, ModuleNotFoundError) and cause.name == first:
         return (
             f"no module {first} in the current folder or in those of PYTHONPATH. Run the command in the folder of "
-            f"{first}.py, or name that folder: PYTHONPATH=FOLDER {Path(sys.argv[0]).name} ..."
+            f"{first}.py, or name that folder in the variable: PYTHONPATH=FOLDER"
         )
     absent = isinstance(cause, AttributeError) or (isinstance(cause, ModuleNotFoundError) and cause.name == target)
     if absent and module in sys.modules:

@@ -14,7 +14,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
 EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # where Hydra's launchers come from
@@ -104,7 +106,15 @@ def explain(error: Exception) -> str:
             return f"{group}={option} is not installed: pip install 'salt-segmentation[{EXTRAS[option]}]'"
         near = difflib.get_close_matches(option, error.options, n=1)
         return f"{group}={option}: unknown option{did_you_mean(near)}\nThe options: {', '.join(error.options)}"
-    return str(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1} is no YAML: {error.problem}"
+    text = str(error)
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {text.splitlines()[0]}"
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return f"{text}: {error.__cause__}".removeprefix(": ").splitlines()[0]
+    return text
 
 
 def did_you_mean(near: list[str]) -> str:
@@ -175,6 +185,16 @@ def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
     for key, value in node.items() if isinstance(node, dict) else ():
         yield f"{prefix}{key}"
         yield from all_keys(value, f"{prefix}{key}.")
+
+
+def unresolved_key(config: DictConfig) -> str:
+    """Return the first key whose value refers to something that is not there."""
+    for key in all_keys(OmegaConf.to_container(config)):
+        try:
+            OmegaConf.select(config, key)
+        except OmegaConfBaseException:
+            return key
+    return "config"
 
 
 def missing_values(keys: set[str], choices: dict[str, Any]) -> str:

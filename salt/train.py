@@ -19,12 +19,14 @@ from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import salt
 from salt import recipes
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers, quiet_pipe
-from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
+from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values, unresolved_key
+from salt.runs.log import log_to
 from salt.runs.sweep import Sweep, run_directory
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def run_all(words: list[str]) -> None:
             run()
     except SystemExit as ended:
         code = ended.code
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
+    except (ValueError, HydraException, OmegaConfBaseException, YAMLError) as error:
         if wants_traceback:
             raise
         code = explain(error)
@@ -116,7 +118,7 @@ def run(cfg: DictConfig) -> float | None:
             outlive_readers()
         from salt import crossval  # torch is imported from here on
 
-        with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
+        with log_to(None if config.dry_run else path / "train.log", name_of_point()), device_of_point() as device:
             log_choices()
             points_left, in_parts = Sweep.points_left(), HydraConfig.get().callbacks["sweep"].in_parts
             return crossval.run(config, path, device, in_parts, points_left, command_words())
@@ -209,7 +211,7 @@ def name_of_point() -> str:
     if settings.callbacks["sweep"].in_parts:
         shared.discard("folds")
     words = [word for word in settings.overrides.task if word.partition("=")[0] not in shared]
-    return f"{' '.join(words).replace('%', '%%')}: " if words else ""
+    return f"{' '.join(words)}: " if words else ""
 
 
 @contextmanager
@@ -229,13 +231,13 @@ def typed(cfg: DictConfig) -> "RunConfig":
     """The composed config as typed, frozen settings."""
     from salt.config import check_config
 
-    missing = OmegaConf.missing_keys(cfg)
-    if missing:
-        raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
     try:
+        missing = OmegaConf.missing_keys(cfg)
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise ValueError(f"config: {error}") from None
+        raise ValueError(f"{unresolved_key(cfg)}: {error}") from None
+    if missing:
+        raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
     return check_config(raw)
 
 
@@ -273,47 +275,6 @@ def forget_variables(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-class RunLog(logging.FileHandler):
-    """Writes train.log. Records are kept in memory until the run directory exists, so that a refused run makes none."""
-
-    def __init__(self, file: Path):
-        super().__init__(file, delay=True)
-        self.waiting: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, and those kept before it, if the directory exists."""
-        self.waiting.append(record)
-        while self.waiting and Path(self.baseFilename).parent.is_dir():
-            super().emit(self.waiting.pop(0))
-
-
-@contextmanager
-def log_to(file: Path | None) -> Iterator[None]:
-    """Log to the terminal above the progress bars, and to the run's train.log."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    if not distributed.is_main():  # only rank 0 logs
-        log.setLevel(logging.ERROR)
-        yield
-        return
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
-    handlers[0].setFormatter(logging.Formatter(f"%(asctime)s {name_of_point()}%(message)s", "%H:%M:%S"))
-    if file is not None:
-        handlers.append(RunLog(file))
-        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    for handler in handlers:
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        with logging_redirect_tqdm([log]):
-            yield
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
+from yaml import YAMLError
 
 from salt.overrides import explain
 
@@ -30,12 +31,12 @@ def check_points(config: DictConfig, overrides: list[Override], check: Callable[
     for words in tqdm(points, "checking the points", unit="point", disable=None, leave=False, delay=SECONDS):
         try:
             check(loader.load_sweep_config(config, list(words)))
-        except (ValueError, HydraException, OmegaConfBaseException) as error:
+        except (ValueError, HydraException, OmegaConfBaseException, YAMLError) as error:
             problems[" ".join(word for word in words if word.partition("=")[0] in keys)] = explain(error)
     if len(problems) == len(points) and len(set(problems.values())) == 1:
         raise ValueError(next(iter(problems.values())))
     if problems:
-        lines = "\n".join(f"  {point}: {text}" for point, text in problems.items())
+        lines = "\n".join(f"  {point}: {text}".replace("\n", "\n  ") for point, text in problems.items())
         raise ValueError(
             f"{len(problems)} of the {len(points)} points cannot run, none was started:\n{lines}"
             f"{how_to_leave_out(varied, list(problems))}"

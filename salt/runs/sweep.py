@@ -21,9 +21,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from salt.machine.pipes import outlive_readers
-from salt.overrides import check_overrides, in_quotes, parse
+from salt.overrides import check_overrides, explain, in_quotes, parse
 from salt.runs.files import folder_name, locked
 from salt.runs.points import check_points
 
@@ -88,6 +89,8 @@ class Sweep(Callback):
                 config.hydra.launcher.n_jobs = default_jobs()
             if config.hydra.launcher.get("n_jobs", 1) > 1:
                 signal.signal(signal.SIGINT, leave_points)
+                quiet = (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker")  # at its end after Ctrl-C
+                os.environ["PYTHONWARNINGS"] = ",".join(filter(None, quiet))
             quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
             config.hydra.overrides.hydra += [  # each point is composed anew
                 f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]",
@@ -160,8 +163,8 @@ def one_message() -> Iterator[None]:
     """Within this context an error ends the command with one message; Hydra would warn and go on."""
     try:
         yield
-    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(str(error))
+    except (ValueError, OSError, HydraException, OmegaConfBaseException, YAMLError) as error:
+        sys.exit(explain(error))
 
 
 def check_length(overrides: list[Override]) -> None:
