@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
@@ -26,6 +26,12 @@ CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "con
 def parse(words: Iterable[str]) -> list[Override]:
     """Settings as typed (key=value), with what Hydra reads in them."""
     return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
+
+
+def typed_words(settings: Any) -> list[str]:
+    """Return the words of a command line from Hydra's own settings, as typed: with ${...}, which reading replaces."""
+    words: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    return words
 
 
 def in_quotes(value: str) -> str:
@@ -185,16 +191,6 @@ def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
     for key, value in node.items() if isinstance(node, dict) else ():
         yield f"{prefix}{key}"
         yield from all_keys(value, f"{prefix}{key}.")
-
-
-def unresolved_key(config: DictConfig) -> str:
-    """Return the first key whose value refers to something that is not there."""
-    for key in all_keys(OmegaConf.to_container(config)):
-        try:
-            OmegaConf.select(config, key)
-        except OmegaConfBaseException:
-            return key
-    return "config"
 
 
 def missing_values(keys: set[str], choices: dict[str, Any]) -> str:

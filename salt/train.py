@@ -25,7 +25,7 @@ import salt
 from salt import recipes
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers, quiet_pipe
-from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values, unresolved_key
+from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values, typed_words
 from salt.runs.log import log_to
 from salt.runs.sweep import Sweep, run_directory
 
@@ -129,7 +129,7 @@ def log_choices() -> None:
     hydra_config = HydraConfig.get()
     choices = {g: o for g, o in hydra_config.runtime.choices.items() if o != "null" and not g.startswith("hydra/")}
     log.info("options: %s", " ".join(f"{group}={option}" for group, option in choices.items() if option is not None))
-    words = [word for word in hydra_config.overrides.task if word.partition("=")[0].lstrip("+~") not in choices]
+    words = [word for word in typed_words(hydra_config) if word.partition("=")[0].lstrip("+~") not in choices]
     if words:
         log.info("settings: %s", shlex.join(words))
     for change in hydra_config.callbacks["sweep"].changes:
@@ -210,7 +210,7 @@ def name_of_point() -> str:
     shared = set(settings.job.config.override_dirname.exclude_keys)
     if settings.callbacks["sweep"].in_parts:
         shared.discard("folds")
-    words = [word for word in settings.overrides.task if word.partition("=")[0] not in shared]
+    words = [word for word in typed_words(settings) if word.partition("=")[0] not in shared]
     return f"{' '.join(words)}: " if words else ""
 
 
@@ -235,7 +235,7 @@ def typed(cfg: DictConfig) -> "RunConfig":
         missing = OmegaConf.missing_keys(cfg)
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{unresolved_key(cfg)}: {error}") from None
+        raise ValueError(explain(error)) from None
     if missing:
         raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
     return check_config(raw)

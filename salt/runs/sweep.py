@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from salt.machine.pipes import outlive_readers
-from salt.overrides import check_overrides, explain, in_quotes, parse
+from salt.overrides import check_overrides, explain, in_quotes, parse, typed_words
 from salt.runs.files import folder_name, locked
 from salt.runs.points import check_points
 
@@ -55,14 +55,14 @@ class Sweep(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Keep the run directory from Hydra, which would make it before anything is checked."""
         with one_message():
-            check_overrides(parse(config.hydra.overrides.task))
+            check_overrides(parse(typed_words(config.hydra)))
             Sweep.running, Sweep.place = None, Path(config.hydra.run.dir).absolute()
             config.hydra.run.dir = "."
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check what holds for all points, and leave shared settings out of their names."""
         with one_message():
-            task = parse(config.hydra.overrides.task)
+            task = parse(typed_words(config.hydra))
             overrides = [*parse(f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()), *task]
             check_overrides(overrides)
             from salt.config import check_name  # takes a moment to import, and --help needs none of it
