@@ -1,7 +1,12 @@
 """The only place where a node of the config becomes an object."""
 
 import inspect
+import logging
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
@@ -15,6 +20,8 @@ from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
 from salt.models.resolution import Full
 from salt.models.segmenter import Segmenter
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL + 1)  # get_object logs the error that it raises
 
 
 def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
@@ -32,8 +39,9 @@ def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
             cause = cause.__cause__
         text = f"{group}: cannot build {node['_target_']}: {type(cause).__name__}: {cause}"
         if isinstance(cause, TypeError):  # Python names the unknown or missing argument; name the others too
-            known = inspect.signature(get_target(group, node["_target_"])).parameters
-            text += f"; its settings: {', '.join(k for k in known if k not in runtime) or 'none'}"
+            known = inspect.signature(get_target(group, node["_target_"])).parameters.values()
+            names = [k.name for k in known if k.name not in runtime and k.kind not in (k.VAR_POSITIONAL, k.VAR_KEYWORD)]
+            text += f"; its settings: {', '.join(names) or 'none'}"
         raise ValueError(text) from error
 
 
@@ -79,11 +87,34 @@ def factory(group: str, component: Component, *without: str) -> Callable[[int], 
 
 
 def get_target(group: str, target: str) -> Any:
-    """The class or function of that name."""
+    """Return the class or function of that name, which may be a user's own, of the current folder.
+
+    Raises:
+        ValueError: there is none, or its module cannot be imported.
+    """
+    with suppress(OSError):  # the folder may have been deleted
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
     try:
         return get_object(target)
     except (ImportError, ValueError, HydraException) as error:
-        raise ValueError(f"{group}: there is no {target}: {error}") from error
+        raise ValueError(f"{group}: there is no {target}: {why_missing(target, error)}") from error
+
+
+def why_missing(target: str, error: Exception) -> str:
+    """Return in one line why a class cannot be had, and what to do if its module is not found."""
+    module, _, name = target.rpartition(".")
+    first, cause = target.partition(".")[0], error.__cause__
+    if isinstance(cause, ModuleNotFoundError) and cause.name == first:
+        return (
+            f"no module {first} in the current folder or in those of PYTHONPATH. Run the command in the folder of "
+            f"{first}.py, or name that folder in the variable: PYTHONPATH=FOLDER"
+        )
+    absent = isinstance(cause, AttributeError) or (isinstance(cause, ModuleNotFoundError) and cause.name == target)
+    if absent and module in sys.modules:
+        near = get_close_matches(name, vars(sys.modules[module]), n=1)
+        return f"{module} has no {name}{f'; did you mean {module}.{near[0]}?' if near else ''}"
+    return str(error).splitlines()[0] if cause is None else f"{type(cause).__name__}: {cause}"
 
 
 def build_model(config: RunConfig) -> Segmenter:

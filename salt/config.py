@@ -284,8 +284,8 @@ def describe(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{key}: unknown key{near_keys(detail['loc'])}"
     if detail["type"] == "missing":
-        generated = "; this experiment generates its tiles: with other data give data.synthetic=null too"
-        return f"{key}: is missing{generated if key.startswith('data.synthetic.') else ''}"
+        in_option = "; each option's YAML has it" if len(detail["loc"]) == 2 and isinstance(found, dict) else ""
+        return f"{key}: is missing{in_option}"
     if detail["type"] == "model_type" and isinstance(found, str) and len(detail["loc"]) == 1:
         return f"{key}={found}: {key} has the group's settings; choose an option with {key.replace('_', '-')}={found}"
     return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found!r}"

@@ -17,6 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
 EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # where Hydra's launchers come from
@@ -45,6 +47,12 @@ def point_names(words: Iterable[str]) -> list[str]:
     return [",".join(sorted(point)) for point in itertools.product(*values)] if values else []
 
 
+def typed_words(settings: Any) -> list[str]:
+    """Return the words of a command line from Hydra's own settings, as typed: with ${...}, which reading replaces."""
+    words: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    return words
+
+
 def in_quotes(value: str) -> str:
     """A value that Hydra's grammar takes as the text that it is."""
     return QuotedString(value, Quote.double).with_quotes()
@@ -70,6 +78,8 @@ def check_words(words: list[str]) -> None:
     """
     parser = OverridesParser.create()
     for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise ValueError(f"{word}: expected a setting, {word}=VALUE; --help lists the options")
         try:
             parser.parse_overrides([word])
         except HydraException as error:
@@ -125,21 +135,23 @@ def hydra_raises() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def explain(error: Exception, words: list[str]) -> str:
-    """What is wrong with the settings `words`, from Hydra's error.
-
-    Hydra itself advises to add an unknown key with a +, which no code would read, and lists the places where it looked.
-    """
+def explain(error: Exception) -> str:
+    """Say what Hydra or OmegaConf refuses, without the places where Hydra looked."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group == "hydra/launcher" and option in EXTRAS:
             return f"{group}={option} is not installed: pip install 'salt-segmentation[{EXTRAS[option]}]'"
         near = difflib.get_close_matches(option, error.options, n=1)
         return f"{group}={option}: unknown option{did_you_mean(near)}\nThe options: {', '.join(error.options)}"
-    unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
-    if unknown:
-        return f"{unknown[1]}: unknown key{did_you_mean(near_keys(unknown[1], words))}"
-    return str(error)
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1} is no YAML: {error.problem}"
+    text = str(error)
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {text.splitlines()[0]}"
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return f"{text}: {error.__cause__}".removeprefix(": ").splitlines()[0]
+    return text
 
 
 def did_you_mean(near: list[str]) -> str:
@@ -147,18 +159,50 @@ def did_you_mean(near: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def near_keys(key: str, words: list[str]) -> list[str]:
-    """The known key nearest to an unknown one, among those of the options that the other words choose."""
-    others = [word for word in words if word.partition("=")[0].lstrip("+~") != key]
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        try:
-            config = compose("train", others)
-        except HydraException:  # such as the words of a sweep
-            config = compose("train")
-    keys = list(all_keys(OmegaConf.to_container(config)))
-    last = key.rpartition(".")[2]
+def refused_key(error: Exception) -> str | None:
+    """The key that Hydra refuses, of which it says no more than how to add it; None for another error."""
+    unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
+    return unknown[1] if unknown else None
+
+
+def unknown_key(key: str, settings: dict[str, Any], chosen: dict[str, str]) -> str:
+    """What to say of a key that is not in `settings`, where `chosen` has the option of each group."""
+    *sections, last = key.split(".")
+    group = sections[0].replace("_", "-") if sections else ""
+    place, node = ".".join(sections), find_node(settings, sections)
+    option = f"{group}={chosen[group]}" if group in chosen else place
+    if sections and node is None:
+        return f"{key}: unknown key; {option} has no settings {place}"
+    if group in chosen and len(sections) == 1 and last in needed_keys(sections[0]):
+        return f"{key}: {option} lacks this key, which each option's YAML has; add it there, as {last}: ..."
+    if sections and isinstance(node, dict):
+        names = [str(name) for name in node if name != "_target_"]
+        near = [f"{place}.{name}" for name in difflib.get_close_matches(last, names, n=1)]
+        known = f"; {option if len(sections) == 1 else place} has {', '.join(names) or 'no settings'}"
+        return f"{key}: unknown key{did_you_mean(near) or known}"
+    keys = [known for known in all_keys(settings) if not known.startswith("hydra.")]
     same_end = [known for known in keys if known.rpartition(".")[2] == last]  # epochs for trainer.epochs
-    return same_end[:1] or difflib.get_close_matches(key, keys, n=1)
+    return f"{key}: unknown key{did_you_mean(same_end[:1] or difflib.get_close_matches(key, keys, n=1))}"
+
+
+def find_node(settings: Any, path: list[str]) -> Any:
+    """Return the settings at a path of keys and positions in lists; None if they are null, False if there are none."""
+    for part in path:
+        if isinstance(settings, list) and part.isdigit() and int(part) < len(settings):
+            settings = settings[int(part)]
+        elif isinstance(settings, dict) and part in settings:
+            settings = settings[part]
+        else:
+            return False
+    return settings
+
+
+def needed_keys(section: str) -> set[str]:
+    """The keys that each option of a group has."""
+    from salt.config import RunConfig  # takes a moment to import
+
+    field = RunConfig.model_fields.get(section)
+    return set(getattr(field.annotation, "model_fields", {})) if field else set()
 
 
 def default_settings() -> dict[str, Any]:

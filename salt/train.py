@@ -1,5 +1,6 @@
 """The command `salt-train`: compose the config, check it, and hand over. Heavy imports wait until then."""
 
+import copy
 import logging
 import os
 import shlex
@@ -16,14 +17,16 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import salt
+from salt import recipes
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import current_folder, make_steady, outlive_readers, steady_output
-from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values
-from salt.paths import as_text
+from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values, typed_words
+from salt.runs.log import log_to
 from salt.runs.sweep import Sweep, run_directory
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 INTERRUPTED = [128 + number for number in interrupt.SIGNALS]  # exit codes
 
 log = logging.getLogger("salt")
+recipes.use_loader()
 
 
 def main() -> None:
@@ -40,7 +44,7 @@ def main() -> None:
         if "--version" in sys.argv[1:]:
             print(f"salt-train {salt.__version__}")
             return
-        words = get_args_parser().parse_args().overrides
+        words = options_first()
         folder = current_folder("salt-train")
         if folder not in sys.path:  # own losses may lie in the current folder, as with python -m
             sys.path.append(folder)
@@ -51,10 +55,20 @@ def main() -> None:
             sys.exit(128 + signal.SIGINT)
 
 
+def options_first() -> list[str]:
+    """Return the settings typed; put them behind the options (--cfg job, -m), which Hydra takes in one block alone."""
+    words: list[str] = get_args_parser().parse_intermixed_args().overrides
+    options = sys.argv[1:]
+    for word in words:
+        options.remove(word)
+    sys.argv[1:] = [*options, *words]
+    return words
+
+
 def run_all(words: list[str]) -> None:
     """Run what the command line asks for; ends the process with its exit code, or with one message."""
     code: Any = 0
-    Sweep.running = None
+    Sweep.running, Sweep.check_point = None, check_point
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         check_words(words)
@@ -62,10 +76,10 @@ def run_all(words: list[str]) -> None:
             run()
     except SystemExit as ended:
         code = ended.code
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
+    except (ValueError, HydraException, OmegaConfBaseException, YAMLError) as error:
         if wants_traceback:
             raise
-        code = explain(error, words)
+        code = explain(error)
         if Sweep.running is not None:
             Sweep.running.remove_if_unused()
     sweep = Sweep.running
@@ -108,10 +122,10 @@ def run(cfg: DictConfig) -> float | None:
         from salt import crossval  # torch is imported from here on
         from salt.runs.start import describe_start
 
-        with log_to(None if config.dry_run else path / "train.log"), device_of_point() as device:
+        with log_to(None if config.dry_run else path / "train.log", name_of_point()), device_of_point() as device:
             log_choices()
-            points_left = Sweep.points_left()
-            return crossval.run(config, path, device, in_sweep, points_left, describe_start(cfg))
+            points_left, in_parts = Sweep.points_left(), HydraConfig.get().callbacks["sweep"].in_parts
+            return crossval.run(config, path, device, in_parts, points_left, describe_start(cfg))
 
 
 def log_choices() -> None:
@@ -119,9 +133,27 @@ def log_choices() -> None:
     hydra_config = HydraConfig.get()
     choices = {g: o for g, o in hydra_config.runtime.choices.items() if o != "null" and not g.startswith("hydra/")}
     log.info("options: %s", " ".join(f"{group}={option}" for group, option in choices.items() if option is not None))
-    words = [word for word in hydra_config.overrides.task if word.partition("=")[0].lstrip("+~") not in choices]
+    words = [word for word in typed_words(hydra_config) if word.partition("=")[0].lstrip("+~") not in choices]
     if words:
         log.info("settings: %s", shlex.join(words))
+    for change in hydra_config.callbacks["sweep"].changes:
+        log.info(change)
+
+
+def check_point(cfg: DictConfig) -> None:
+    """Check what a point of a sweep can be told without data.
+
+    Raises:
+        ValueError: a setting is wrong, or a part cannot be built.
+    """
+    HydraConfig.instance().set_config(cfg)
+    settings = copy.copy(cfg)
+    with open_dict(settings):
+        del settings["hydra"]
+    config = typed(settings)
+    from salt.training.check import check_parts
+
+    check_parts(config)
 
 
 def check_start(config: "RunConfig", path: Path) -> None:
@@ -167,15 +199,32 @@ def limit_threads() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(launcher.cpus_per_task or 1))
 
 
+def in_company() -> bool:
+    """Whether this process works on one of a sweep's points while others work on others, on one machine."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and "n_jobs" in HydraConfig.get().launcher
+
+
+def name_of_point() -> str:
+    """What begins a point's lines in the terminal, where points run side by side: the settings that are its own."""
+    if not in_company():
+        return ""
+    settings = HydraConfig.get()
+    shared = set(settings.job.config.override_dirname.exclude_keys)
+    if settings.callbacks["sweep"].in_parts:
+        shared.discard("folds")
+    words = [word for word in typed_words(settings) if word.partition("=")[0] not in shared]
+    return f"{' '.join(words)}: " if words else ""
+
+
 @contextmanager
 def device_of_point() -> Iterator[str | None]:
     """A GPU that no other point of the sweep uses, if points run side by side and there is one; None elsewhere."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN or "n_jobs" not in hydra_config.launcher:
+    if not in_company():
         yield None
         return
     from salt.runs.sweep import free_device
 
+    hydra_config = HydraConfig.get()
     with free_device(Path(hydra_config.sweep.dir), int(hydra_config.job.num)) as device:
         yield device
 
@@ -184,13 +233,13 @@ def typed(cfg: DictConfig) -> "RunConfig":
     """The composed config as typed, frozen settings."""
     from salt.config import check_config
 
-    missing = OmegaConf.missing_keys(cfg)
-    if missing:
-        raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
     try:
+        missing = OmegaConf.missing_keys(cfg)
         raw: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise ValueError(f"config: {error}") from None
+        raise ValueError(explain(error)) from None
+    if missing:
+        raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
     return check_config(raw)
 
 
@@ -202,7 +251,7 @@ def messages(path: Path) -> Iterator[None]:
         with interrupt.handled():
             yield
     except interrupt.Interrupted as stop:
-        print(f"{stop}; the same command goes on from where it was", file=sys.stderr)
+        print(f"{f'{path}: ' if in_sweep else ''}{stop}; the same command goes on from where it was", file=sys.stderr)
         if interrupt.is_orphan():  # joblib would keep this process and its GPU memory for no work
             os._exit(stop.exit_code)
         interrupt.hand_on(stop.signum)
@@ -229,50 +278,6 @@ def forget_variables(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-class RunLog(logging.FileHandler):
-    """Writes train.log. Records are kept in memory until the run directory exists, so that a refused run makes none."""
-
-    def __init__(self, file: Path):
-        super().__init__(file, delay=True, encoding="utf-8", errors="backslashreplace")
-        self.waiting: list[logging.LogRecord] = []
-
-    def format(self, record: logging.LogRecord) -> str:
-        """A line with its paths in UTF-8, as the other files have them."""
-        return as_text(super().format(record))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, and those kept before it, if the directory exists."""
-        self.waiting.append(record)
-        while self.waiting and Path(self.baseFilename).parent.is_dir():
-            super().emit(self.waiting.pop(0))
-
-
-@contextmanager
-def log_to(file: Path | None) -> Iterator[None]:
-    """Log to the terminal above the progress bars, and to the run's train.log."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    if not distributed.is_main():  # only rank 0 logs
-        log.setLevel(logging.ERROR)
-        yield
-        return
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
-    if file is not None:
-        handlers.append(RunLog(file))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        with logging_redirect_tqdm([log]):
-            yield
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from salt.data.tiles import Dataset, Tiles
 from salt.overrides import default_settings
 from salt.runs.environment import LOCAL
 from salt.runs.files import read_json
+from salt.runs.options import flatten
 from salt.runs.results import read_tiles
-from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir, flatten
+from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir
 from salt.runs.stacks import Stack, load_stack, sizes_of
 from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import to_mask

@@ -9,7 +9,8 @@ import pandas as pd
 
 from salt.overrides import point_names
 from salt.runs.files import folder_name, read_json, read_yaml, write_json, write_text
-from salt.runs.rundir import BLEND, DEFAULTS, flatten, is_free, read_settings
+from salt.runs.options import flatten
+from salt.runs.rundir import BLEND, DEFAULTS, is_free, read_settings
 from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv

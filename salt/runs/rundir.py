@@ -15,6 +15,7 @@ from salt.config import Data, RunConfig, check_config, with_new_places
 from salt.machine import distributed
 from salt.runs.environment import LOCAL, UNKNOWN, Conditions
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
+from salt.runs.options import describe_changes, flatten
 
 # May differ when a run goes on: they change where and how a run works, not what it computes.
 FREE_KEYS = (
@@ -247,16 +248,12 @@ def weight_files(fold: Path) -> list[Path]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Lines "key: old -> new" for every setting that differs and matters."""
+    """Return lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
     a = {key: value for key, value in DEFAULTS.items() if key in b} | a
     open_keys = [k for k in SETTLED_KEYS if b.get(k) is None]
     keys = [k for k in {**a, **b} if not is_free(k) and k not in open_keys]
-    return [
-        f"{k}: {a.get(k, '(none)')} -> {b.get(k, '(none)')}"
-        for k in keys
-        if a.get(k) != b.get(k) or (k in a) != (k in b)
-    ]
+    return describe_changes(a, b, [k for k in keys if a.get(k) != b.get(k) or (k in a) != (k in b)])
 
 
 def is_free(key: str) -> bool:
@@ -267,17 +264,6 @@ def is_free(key: str) -> bool:
 def plain(value: Any) -> Any:
     """A setting as config.yaml has it."""
     return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
-
-
-def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested dict as {dotted key: value}."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 # What a run of an earlier version did where its config.yaml lacks a setting.

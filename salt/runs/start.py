@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from salt.machine.distributed import world_size
 from salt.overrides import CONFIGS, as_word
 from salt.runs.environment import Start, set_variables, thread_variables
-from salt.runs.rundir import flatten
+from salt.runs.options import flatten
 
 ONCE = ("folds", "dry_run", "accept")  # settings of one call, which a run's later calls need not have
 PLACES: dict[str, tuple[str, ...]] = {  # settings that name a file or folder, and their values that do not

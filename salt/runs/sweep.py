@@ -5,11 +5,12 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from math import prod
 from pathlib import Path
 from tempfile import mkdtemp
+from types import FrameType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,11 +21,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from salt.machine import distributed
 from salt.machine.pipes import outlive_readers
-from salt.overrides import check_overrides, in_quotes, parse
+from salt.overrides import check_overrides, explain, in_quotes, parse, typed_words
 from salt.runs.files import folder_name, locked
+from salt.runs.points import check_points
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
 LONGEST_NAME = 255  # bytes, of most file systems
@@ -42,8 +45,9 @@ class Sweep(Callback):
 
     running: "Sweep | None" = None  # of this process
     place: Path | None = None  # where the run or the sweep belongs, if Hydra was given another folder
+    check_point: Callable[[DictConfig], None] | None = None  # raises a ValueError if a composed point cannot run
 
-    def __init__(self, baseline: str | None):
+    def __init__(self, baseline: str | None, **_: Any):
         self.baseline = baseline
         self.folder: Path | None = None
         self.failed: list[str] = []
@@ -52,7 +56,7 @@ class Sweep(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Keep the run directory from Hydra, which would make it before anything is checked."""
         with one_message():
-            check_overrides(parse(config.hydra.overrides.task))
+            check_overrides(parse(typed_words(config.hydra)))
             from salt.config import check_name  # takes a moment to import, and --help needs none of it
 
             check_name(config.name)
@@ -68,7 +72,7 @@ class Sweep(Callback):
                     "a sweep cannot run under torchrun, each process would run all of it; one point at a time, or "
                     f"{distributed.remedy()}"
                 )
-            task = parse(config.hydra.overrides.task)
+            task = parse(typed_words(config.hydra))
             overrides = [*parse(f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()), *task]
             check_overrides(overrides)
             from salt.config import check_name  # takes a moment to import, and --help needs none of it
@@ -78,6 +82,8 @@ class Sweep(Callback):
             exclude = [*config.hydra.job.config.override_dirname.exclude_keys, *(o.key_or_group for o in task)]
             exclude = [key for key in exclude if key not in swept or key == "folds"]  # all folds belong to one run
             check_length([o for o in overrides if o.key_or_group not in exclude])
+            if Sweep.check_point is not None:
+                check_points(config, overrides, Sweep.check_point)
             Sweep.running, Sweep.place = self, None
             self.n_points = prod(len(list(o.sweep_string_iterator())) for o in overrides if o.is_sweep_override())
             folder = Path(config.hydra.sweep.dir)
@@ -93,12 +99,14 @@ class Sweep(Callback):
             if config.hydra.launcher.get("n_jobs") == -1:
                 config.hydra.launcher.n_jobs = default_jobs()
             if config.hydra.launcher.get("n_jobs", 1) > 1:
-                # at Ctrl-C joblib would kill its processes at once; without their parent they save and stop
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, leave_points)
+                quiet = (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker")  # at its end after Ctrl-C
+                os.environ["PYTHONWARNINGS"] = ",".join(filter(None, quiet))
             quoted = ",".join(f"'{key}'" for key in dict.fromkeys(exclude))
             config.hydra.overrides.hydra += [  # each point is composed anew
                 f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]",
                 f"hydra.sweep.dir={in_quotes(str(folder))}",
+                f"hydra.callbacks.sweep.in_parts={'folds' in swept}".lower(),
             ]
 
     @classmethod
@@ -197,8 +205,8 @@ def one_message() -> Iterator[None]:
     """Within this context an error ends the command with one message; Hydra would warn and go on."""
     try:
         yield
-    except (ValueError, OSError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(str(error))
+    except (ValueError, OSError, HydraException, OmegaConfBaseException, YAMLError) as error:
+        sys.exit(explain(error))
 
 
 def check_length(overrides: list[Override]) -> None:
@@ -217,6 +225,13 @@ def check_length(overrides: list[Override]) -> None:
             f"a point of this sweep needs a folder with a name of {len(longest)} bytes, at most {LONGEST_NAME} are "
             f"possible: {longest[:60].decode(errors='ignore')}... Vary fewer settings, or name files by shorter paths."
         )
+
+
+def leave_points(signum: int, _: FrameType | None) -> None:
+    """End a sweep at Ctrl-C by the signal itself: joblib would kill its processes, without their parent they save."""
+    print("stopped by Ctrl-C; its points save their state and stop, the same command goes on", file=sys.stderr)
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
 
 
 @contextmanager

@@ -9,12 +9,45 @@ from torch import Tensor, nn
 from salt import build
 from salt.config import RunConfig
 from salt.losses.combine import set_progress, simple_losses
+from salt.models.resolution import Full
 from salt.models.segmenter import Segmenter
 from salt.training import setup
 
 
 def check_build(config: RunConfig) -> int:
     """Build every part and push one dummy batch through on the CPU; returns the number of parameters.
+
+    Raises:
+        ValueError: all parts that cannot be built, in one message.
+    """
+    model, loss, resolution = build_parts(config)
+    for progress in (0.0, 0.999):
+        set_progress(loss, progress)
+        model.scale = resolution.scale(progress)
+        check_dummy_batch(config, model, loss)
+    return sum(p.numel() for p in model.parameters())
+
+
+def check_parts(config: RunConfig) -> None:
+    """Check that every part can be built, in a moment: with random weights for which there is no memory, and no data.
+
+    Raises:
+        ValueError: all parts that cannot be built, in one message.
+    """
+    if config.encoder.name is not None:
+        config = build.without_weights(config)
+    if config.data.tile is None:  # any that the input takes
+        size = config.input.node().get("resize", config.input.node()["size"])
+        config = config.model_copy(update={"data": config.data.model_copy(update={"tile": [size, size]})})
+    try:
+        with torch.device("meta"):
+            build_parts(config)
+    except ValueError:  # some networks compute with numbers of their own when they are built
+        build_parts(config)
+
+
+def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module, Full]:
+    """Build every part; returns the network, the loss, and the size of its input over the epochs.
 
     Raises:
         ValueError: all parts that cannot be built, in one message.
@@ -39,11 +72,7 @@ def check_build(config: RunConfig) -> int:
         attempt(setup.build_schedule, optimizer, 10)
     if problems:
         raise ValueError("\n".join(problems))
-    for progress in (0.0, 0.999):
-        set_progress(loss, progress)
-        model.scale = resolution.scale(progress)
-        check_dummy_batch(config, model, loss)
-    return sum(p.numel() for p in model.parameters())
+    return model, loss, resolution
 
 
 def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> None:
