@@ -45,9 +45,7 @@ def main() -> None:
             print(f"salt-train {salt.__version__}")
             return
         words = options_first()
-        folder = current_folder("salt-train")
-        if folder not in sys.path:  # own losses may lie in the current folder, as with python -m
-            sys.path.append(folder)
+        current_folder("salt-train")
         try:
             run_all(words)
         except KeyboardInterrupt:  # before a run or between two, where nothing is to be saved
