@@ -193,7 +193,7 @@ def test_other_mistakes_are_left_to_hydra(tmp_path):
 )
 def test_a_launcher_that_is_not_installed_names_its_extra(launcher, extra):
     error = MissingConfigException("", f"hydra/launcher/{launcher}", ["basic"])
-    said = explain(error, [])
+    said = explain(error)
     assert said == f"hydra/launcher={launcher} is not installed: pip install 'salt-segmentation[{extra}]'"
     error = MissingConfigException("", "hydra/launcher/jobs", ["basic"])
-    assert explain(error, []) == "hydra/launcher=jobs: unknown option\nThe options: basic"
+    assert explain(error) == "hydra/launcher=jobs: unknown option\nThe options: basic"

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import TINY, salt
 
 import salt as package
@@ -135,41 +136,53 @@ def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("M parameters on cpu") == 2
     assert not list(tmp_path.iterdir())
-    result = salt(
-        tmp_path,
-        "-m",
-        *tiny,
-        f"data.root={synthetic_root}",
-        "name=s",
-        "folds=[0]",
-        "trainer.epochs=1",
-        "loss=bce,lovasz",
-        "optimizer.lr=-1,0.01",
-    )
-    assert result.returncode == 1 and "optimizer.lr" in result.stderr
-    scores = sorted((tmp_path / "runs" / "s").glob("*/score.json"))
-    assert len(scores) == 2 and all("optimizer.lr=0.01" in str(s) for s in scores)
-    assert len(list((tmp_path / "runs" / "s").glob("*optimizer.lr=-1*/error.txt"))) == 2
+    words = [f"data.root={synthetic_root}", "name=s", "folds=[0]", "trainer.epochs=1", "loss=bce,lovasz"]
+    result = salt(tmp_path, "-m", *tiny, *words, "optimizer.lr=-1,0.01")
+    assert result.returncode == 1 and "2 of the 4 points cannot run, none was started" in result.stderr
+    assert result.stderr.count("optimizer.lr: input should be greater than 0, found -1") == 2
+    assert not list(tmp_path.iterdir())
+    assert salt(tmp_path, "-m", *tiny, *words, "optimizer.lr=0.01,0.02").returncode == 0
+    assert len(list((tmp_path / "runs" / "s").glob("*/score.json"))) == 4
+
+
+FAILING = """
+import torch
+class Fails(torch.nn.Module):
+    def forward(self, logits, masks):
+        return torch.full((), float("nan")) * logits.mean()
+"""
 
 
 @pytest.mark.slow
 def test_an_ablation_goes_on_past_a_failed_point_resumes_and_ends_with_its_table(tmp_path, synthetic_root):
-    left_out = ("data=synthetic", "data.synthetic", "decoder.channels", "trainer.epochs")
+    left_out = ("data=synthetic", "data.synthetic", "trainer.epochs")
     tiny = [o for o in TINY if not o.startswith(left_out)]
-    arguments = ["ablation=architecture", *tiny, f"data.root={synthetic_root}", "trainer.epochs=1"]
-    arguments += ["hydra.sweeper.params.decoder='tiramisu,unet_small'"]  # with an encoder named, tiramisu is refused
-    folder = tmp_path / "runs" / "ablation_architecture"
+    (tmp_path / "own/loss").mkdir(parents=True)
+    (tmp_path / "own/loss/fails.yaml").write_text("_target_: failing.Fails\n")
+    (tmp_path / "failing.py").write_text(FAILING)
+    arguments = ["ablation=loss", *tiny, f"data.root={synthetic_root}", "trainer.epochs=1", "--config-dir=own"]
+    arguments += ["loss=fails,bce"]  # what only a batch can tell
+    folder = tmp_path / "runs" / "ablation_loss"
     for attempt in ("first", "again"):
         result = salt(tmp_path, *arguments)
-        assert result.returncode == 1 and result.stderr.count("decoder: cannot build") == 1, attempt
+        assert result.returncode == 1 and result.stderr.count("a dummy batch gives the loss nan") == 1, attempt
         assert "Error executing job" not in result.stderr and "HYDRA_FULL_ERROR" not in result.stderr
         assert "Traceback" not in result.stderr and "run the same command again to resume" in result.stderr
-        assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["decoder=tiramisu", "decoder=unet_small"]
-        assert "24 tiles" in result.stdout and "no score: decoder=tiramisu (ValueError: " in result.stdout
-        assert pd.read_csv(folder / "compare.csv").iloc[:, 0].tolist() == ["decoder=unet_small", "all empty"]
+        assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == ["loss=bce", "loss=fails"]
+        assert "24 tiles" in result.stdout and "no score: loss=fails (ValueError: " in result.stdout
+        assert pd.read_csv(folder / "compare.csv").iloc[:, 0].tolist() == ["loss=bce", "all empty"]
         assert ("fold 1 is finished already" in result.stdout) == (attempt == "again")
     other = salt(tmp_path, *arguments, "optimizer.lr=0.5")
     assert other.returncode == 1 and "optimizer.lr: 0.001 -> 0.5" in other.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["seed=1", "--cfg", "job", "loss=dice"], ["seed=1", "-c", "job", "loss=dice", "--resolve"]]
+)
+def test_options_may_stand_between_settings(tmp_path, words):
+    result = salt(tmp_path, *words)
+    shown = yaml.safe_load(result.stdout)
+    assert result.returncode == 0 and shown["seed"] == 1 and shown["loss"]["_target_"].endswith("Dice")
 
 
 def test_help_lists_the_groups_and_needs_no_torch(tmp_path):

@@ -60,7 +60,7 @@ class Tiramisu(nn.Module):
     ):
         super().__init__()
         if len(encoder_channels) > 1:
-            raise ValueError("it brings its own encoder; expected no encoder=... beside it")
+            raise ValueError("it brings its own encoder; expected encoder=none, another one was named")
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant}, expected one of {', '.join(map(str, VARIANTS))}")
         if not 0 <= dropout < 1:

@@ -1,5 +1,6 @@
 """The points of a sweep, checked before the first one starts."""
 
+import logging
 import shlex
 from collections.abc import Callable
 
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from yaml import YAMLError
 
 from salt.overrides import explain
+
+log = logging.getLogger(__name__)
 
 SECONDS = 3.0  # after which a bar shows how far the check is
 
@@ -33,6 +36,8 @@ def check_points(config: DictConfig, overrides: list[Override], check: Callable[
             check(loader.load_sweep_config(config, list(words)))
         except (ValueError, HydraException, OmegaConfBaseException, YAMLError) as error:
             problems[" ".join(word for word in words if word.partition("=")[0] in keys)] = explain(error)
+        except Exception as error:  # no user's mistake: the point itself keeps its traceback
+            log.debug("%s: %s", words, error)
     if len(problems) == len(points) and len(set(problems.values())) == 1:
         raise ValueError(next(iter(problems.values())))
     if problems:

@@ -42,7 +42,7 @@ def check_parts(config: RunConfig) -> None:
     try:
         with torch.device("meta"):
             build_parts(config)
-    except ValueError:  # some networks compute with numbers of their own when they are built
+    except Exception:  # of any kind: some networks compute with their numbers when they are built
         build_parts(config)
 
 

@@ -64,6 +64,7 @@ def test_points_of_experiments_with_names_of_their_own_lie_in_the_folder_too(tmp
         (["ablation=stem", "name=../x"], "name: string should match pattern"),
         ([f"name={'a' * 256}"], "name: string should have at most 255 characters"),
         (["-m", "name=../x", "seed=0,1", "dry_run=true"], "name: string should match pattern"),
+        (["seed=0,1", "-m", "trainer.epochs=3,-1"], "trainer.epochs=-1: the config has a problem"),
     ],
 )
 def test_refused_before_anything_is_made(tmp_path, arguments, message):
