@@ -159,6 +159,7 @@ def write_report(config: RunConfig, directory: RunDir, data: Dataset, in_parts: 
         return
     if in_parts and read_json(directory.path / "score.json", "partial")["partial"]:
         return
+    log.info("drawing %s ...", directory.path / PAGE)
     began = time.perf_counter()
     try:
         write_page(directory, data=data)
@@ -252,6 +253,8 @@ def log_estimate(
         for fold in config.fold_list
         if not is_complete(directory, fold, epochs)
     }
+    if todo:
+        log.info("timing a few steps ...")
     with memory_given_back(), out_of_memory_named(config):
         seconds = estimate_seconds(config, data, folds, todo, runtime)
     log.info(

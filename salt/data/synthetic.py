@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
+from tqdm import tqdm
 
 from salt.config import Amplitudes
 from salt.data import rle
@@ -123,7 +124,7 @@ def make_tiles(rng: np.random.Generator, n: int) -> tuple[NDArray[np.uint8], NDA
     n_constant = round(n * CONSTANT)
     n_empty = max(round(n * EMPTY), n_constant)
     kinds = rng.permutation(["constant"] * n_constant + ["layers"] * (n_empty - n_constant) + ["salt"] * (n - n_empty))
-    tiles = [make_tile(rng, kind) for kind in kinds]
+    tiles = [make_tile(rng, kind) for kind in tqdm(kinds, "generate", unit="tile", disable=None, leave=False)]
     return np.stack([image for image, _ in tiles]), np.stack([mask for _, mask in tiles])
 
 
@@ -162,7 +163,7 @@ def write_lines(folder: Path, n: int, size: Size, n_bodies: int, seed: int) -> N
         )
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
-    for i in range(n):
+    for i in tqdm(range(n), "generate", unit="line", disable=None, leave=False):
         image, mask = make_line(np.random.default_rng((seed, i)), size, n_bodies)
         (folder / "images" / f"line_{i}.tif").write_bytes(cv2.imencode(".tif", image)[1].tobytes())
         (folder / "masks" / f"line_{i}.png").write_bytes(png(mask * 255))
@@ -177,7 +178,7 @@ def cut_lines(
     """
     tiles, masks, places = [], [], []
     scaling = Scaling(Amplitudes(per="image", percentiles=list(STRETCH), range=None))
-    for line in range(n):
+    for line in tqdm(range(n), "generate", unit="line", disable=None, leave=False):
         amplitudes, mask = make_line(rng, (rows * TILE_SIZE, columns * TILE_SIZE), n_bodies=2)
         for row, column in itertools.product(range(rows), range(columns)):
             if rng.random() < held_back:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
+from tqdm import tqdm
 
 from salt.config import RunConfig
 from salt.data.amplitudes import Grey, Scaling
@@ -94,7 +95,7 @@ def blend(
     stacks = [member.probabilities for member in members]
     together = empty_stack(sizes_of(masks), np.float16)
     chosen = np.empty(len(masks), dtype=np.int64)
-    for fold in np.unique(folds):
+    for fold in tqdm(np.unique(folds), "weights", unit="fold", disable=None, leave=False):
         others, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         weights = choose_weights([stack[others] for stack in stacks], masks[others])
         chosen[here] = best_threshold(score_table(mean([stack[others] for stack in stacks], weights), masks[others]))
