@@ -25,8 +25,10 @@ HERE = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 @pytest.mark.parametrize(
     "variables",
-    [{}, {"RANK": "3"}, {"WORLD_SIZE": "4"}, {"RANK": "", "WORLD_SIZE": "4"}, {"RANK": "abc"}, {"WORLD_SIZE": "abc"}]
-    + [{"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "3", "WORLD_SIZE": "1"}, {"RANK": "3", "WORLD_SIZE": ""}],
+    [
+        *({}, {"RANK": "3"}, {"WORLD_SIZE": "4"}, {"RANK": "", "WORLD_SIZE": "4"}, {"RANK": "abc"}),
+        *({"WORLD_SIZE": "x"}, {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "3", "WORLD_SIZE": "1"}),
+    ],
 )
 def test_variables_that_name_no_other_process_mean_one(variables):
     assert distributed.read_group(variables) == distributed.Group(0, 1, 0)
