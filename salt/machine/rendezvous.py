@@ -17,6 +17,7 @@ import torch.distributed as dist
 SOON = 10.0  # seconds, after which it is said who is missing
 LONGEST = 1800.0  # seconds; torchrun starts all processes together, but a cold disk may take minutes to load torch
 ANSWER = timedelta(seconds=5)  # for an address to answer
+PAUSE = 30.0  # seconds, after what answers is no store, or the port is taken
 
 
 class Opening(Thread):
@@ -42,8 +43,11 @@ class Opening(Thread):
             found = dist.PrefixStore(f"salt/{attempt}", store)  # type: ignore[attr-defined]
             found.set(here(self.rank), "")
             self.store = found
-        except (OSError, RuntimeError) as error:
-            self.reason = str(error).partition("\n")[0].partition(". Exception")[0]
+        except OSError as error:
+            self.reason = str(error)
+        except RuntimeError as error:  # torch's own, with the places in its code; it has logged them as well
+            self.reason = str(error).splitlines()[0]
+            time.sleep(PAUSE)
 
 
 def meet(rank: int, size: int, remedy: str) -> Any:

@@ -1,14 +1,19 @@
+import errno
+import fcntl
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from urllib.parse import unquote
 
 import pytest
 from filelock import FileLock
 
 from salt.machine import distributed
-from salt.runs.files import check_free, folder_name, locked, write_atomic, write_json
+from salt.runs.files import check_free, folder_name, locked, sync_folder, write_atomic, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -79,3 +84,57 @@ def test_a_look_at_a_lock_takes_and_makes_nothing(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {".fold.lock", ".fold.owner"}
     with locked(tmp_path, "fold"), pytest.raises(ValueError, match=f"is in use by process {os.getpid()} on "):
         check_free(tmp_path, "fold")
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def without_locks(request, monkeypatch):
+    """The file system knows no locks."""
+
+    def fails(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+
+
+def test_without_locks_a_folder_is_held_by_a_file(tmp_path, without_locks):
+    (tmp_path / ".fold.lock").touch()  # of a time when there were locks
+    with locked(tmp_path, "fold"):
+        held = re.escape(str(tmp_path / ".fold.held"))
+        with pytest.raises(
+            ValueError, match=f"by process {os.getpid()} on .*no locks: if it has ended, delete {held}$"
+        ):
+            check_free(tmp_path, "fold")
+    assert [file.name for file in tmp_path.iterdir()] == [".fold.lock"]
+    check_free(tmp_path, "fold")
+
+
+def test_without_locks_a_killed_process_of_this_machine_is_succeeded_and_another_machine_s_is_not(
+    tmp_path, without_locks
+):
+    pid = os.fork()
+    if pid == 0:  # this process again, in which there are no locks either
+        with locked(tmp_path, "fold"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    held = tmp_path / ".fold.held"
+    assert (tmp_path / ".fold.owner").exists()
+    left = held.read_text(encoding="utf-8")
+    with locked(tmp_path, "fold"):
+        assert str(os.getpid()) in held.read_text(encoding="utf-8")
+    lines = left.splitlines()
+    held.write_text("\n".join([lines[0], "another-node", *lines[2:]]) + "\n", encoding="utf-8")
+    with (
+        pytest.raises(ValueError, match=r"another process.*delete .*\.fold\.held"),
+        locked(tmp_path, "fold"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_may_be_unable_to_sync_a_folder_but_not_fail_to(tmp_path, monkeypatch, number, passes):
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with nullcontext() if passes else pytest.raises(OSError):
+        sync_folder(tmp_path)
