@@ -176,7 +176,7 @@ def test_arrays_with_channels():
     amplitudes = BYTES / 7
     amplitudes[3, 4] = np.nan
     for n in (1, 2, 3, 4):
-        found = decode("a.npy", npy(np.dstack([amplitudes.astype(">f4")] * n)))
+        found = decode("a.npy", npy(np.dstack([amplitudes] * n).astype(">f4")))
         assert found.dtype == np.float32 and found.dtype.isnative
         np.testing.assert_array_equal(found, amplitudes.astype("f4"))
         with pytest.raises(ValueError, match=r"^its .* differ, expected a grey image$"):

@@ -66,7 +66,7 @@ PAGES[0].save(TWO_PAGES, "TIFF", save_all=True, append_images=PAGES[1:])
         ("a.bmp", b"", "unknown extension, expected one of .png"),
         ("a", b"", "unknown extension"),
         ("a.tif", pillow(BYTES, "TIFF")[:200], "does not decode as a TIFF"),
-        ("a.jpg", b"nothing", "does not decode as a JPEG"),
+        ("a.jpg", b"nothing", "does not decode as a JPEG: its beginning is damaged"),
         ("a.jpg", pillow(BYTES, "TIFF"), "does not decode as a JPEG"),
         ("a.npy", npy(BYTES)[:100], "does not decode as an NPY"),
         ("a.npy", npy(np.array(["a"])), "has the type <U1, expected real numbers"),

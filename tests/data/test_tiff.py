@@ -146,8 +146,9 @@ def test_a_nodata_value_that_the_type_cannot_hold_masks_nothing(code, tag):
 def test_only_infinite_pixels_that_are_not_missing_are_refused():
     image = BYTES.astype("f4")
     image[0, 0] = np.inf
-    with pytest.raises(ValueError, match="has 1 infinite pixels"):
-        decode("a.tif", tiff(image))
+    for tags in ({}, {42113: text("1e300")}):
+        with pytest.raises(ValueError, match="has 1 infinite pixels"):
+            decode("a.tif", tiff(image, tags=tags))
     assert decode("a.tif", tiff(image, tags={42113: text("inf")})).mask.sum() == 1
 
 
@@ -162,6 +163,8 @@ def test_previews_and_masks_are_no_images():
     check(decode_tiff(tiff(BYTES, pages=(REDUCED,))), BYTES)
     pages = ({}, inner, REDUCED, PREVIEW_OF_MASK)
     found = decode_tiff(tiff(BYTES, seen, BYTES[::2, ::2], BYTES[::2, ::2], pages=pages, tags={274: (SHORT, [3])}))
+    unmarked = decode_tiff(tiff(BYTES, seen, pages=({}, {"bits": 1, "tags": {262: (SHORT, [4])}})))
+    assert np.array_equal(unmarked.mask, seen == 0)
     assert np.array_equal(found.mask, seen[::-1, ::-1] == 0) and np.array_equal(found.data, BYTES[::-1, ::-1])
     for n in (2, 3):
         with pytest.raises(ValueError, match=f"has {n} pages, expected one image"):
