@@ -94,7 +94,7 @@ class Tiramisu(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 if bias == "none":
                     module.bias = None
-                elif bias == "zero":
+                elif bias == "zero" and module.bias is not None:  # all have one here
                     nn.init.zeros_(module.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
