@@ -171,7 +171,7 @@ def about_comparison(rows: Sequence[Row], results: pd.DataFrame) -> str:
     said.append("resolved: yes if it excludes 0, else no.")
     if not covered[compared].all():
         said.append(
-            f'It is "{TILES_ONLY}" if it excludes 0 but one of both rows has a single seed: then training may be the '
+            f'It is "{TILES_ONLY}" if it excludes 0, but of one row a single seed takes part: then training may be the '
             "reason. Runs of one setting differed by up to 0.007 (docs/recipes.md); smaller effects need several seeds."
         )
     if not sections:
