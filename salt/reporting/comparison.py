@@ -24,6 +24,7 @@ from salt.scoring.comparison import (
     compare_rows,
     folds_differ,
     read_rows,
+    without_seed,
 )
 
 WIDTH = 110  # of the text below the table
@@ -75,7 +76,8 @@ def compare_sweep(
     missing = [f"- no score: {point.name}{reason(point)}" for point in points if point not in scored]
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
-    rows, first = read_rows(scored, across_folds), order[0] if order else None
+    rows = read_rows(scored, across_folds)
+    first = without_seed(folder / order[0]) if order else None
     return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder), first), missing, folder, out, root)
 
 

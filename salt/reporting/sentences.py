@@ -171,7 +171,7 @@ def about_comparison(rows: Sequence[Row], results: pd.DataFrame) -> str:
     said.append("resolved: yes if it excludes 0, else no.")
     if not covered[compared].all():
         said.append(
-            f'It is "{TILES_ONLY}" if it excludes 0 but one of both rows has a single seed: then training may be the '
+            f'It is "{TILES_ONLY}" if it excludes 0, but of one row a single seed takes part: then training may be the '
             "reason. Runs of one setting differed by up to 0.007 (docs/recipes.md); smaller effects need several seeds."
         )
     if not sections:
@@ -181,6 +181,7 @@ def about_comparison(rows: Sequence[Row], results: pd.DataFrame) -> str:
             "In brackets behind several seeds: the standard deviation of their scores. A score is the mean of all "
             "seeds, a difference that over the seeds that both rows have, or over all if they share none."
         )
-    said.append("Of 20 rows that do not truly differ about one excludes 0 by chance.")
+    chance = "about one" if covered[compared].all() else "more than one"
+    said.append(f"Of 20 rows that do not truly differ {chance} excludes 0 by chance.")
     said.append("A lucky baseline shifts all rows at once.")
     return " ".join(said)

@@ -59,6 +59,15 @@ def test_seeds_of_the_first_setting_are_one_row(tmp_path):
     (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": hydra}))
     text = compare_sweep(tmp_path, None)
     assert "are to center=conv (the first point)" in text and list(rows_of(text)) == ["center=conv", "center=aspp"]
+    (tmp_path / "center=conv,seed=1/score.json").unlink()  # another seed of it is there
+    assert "are to center=conv,seed=0 (the first point)" in compare_sweep(tmp_path, None)
+
+
+def test_a_sweep_over_seeds_alone_has_one_row(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / f"seed={seed}", seed=seed)
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": ["seed=1,0"]}}}))
+    assert f"are to {tmp_path.name} (the first point)" in compare_sweep(tmp_path, None)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """The figures of the pages: what is named in them."""
 
+import re
+
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from salt.reporting.figures import cost_and_score, unbeaten
+from salt.reporting.figures import cost_and_score, draw_forest, unbeaten
 
 
 def results(*rows):
@@ -33,3 +37,20 @@ def test_only_they_and_the_baseline_are_named(seconds, unit):
 
 def test_without_times_there_is_no_figure():
     assert cost_and_score(results(("a", None, 0.5))) is None
+
+
+def test_times_that_are_nearly_equal_look_so_and_have_round_numbers():
+    drawn = str(cost_and_score(results(("a", 2.83, 0.51), ("b", 2.87, 0.5125))))
+    ticks = {axis: re.findall(rf'-{axis}tick_\d+">.*?<text[^>]*>([^<]*)</text>', drawn, re.DOTALL) for axis in "xy"}
+    assert ticks["x"] == ["0.0", "0.5", "1.0", "1.5", "2.0", "2.5", "3.0", "3.5"]
+    steps = np.diff([float(tick) for tick in ticks["y"]])
+    assert min(abs(steps[0] / 10.0**power - n) for power in range(-5, 1) for n in (1, 2, 5)) < 1e-6
+
+
+def test_the_marks_of_differences_tell_verdicts_apart():
+    rows = [("base", ""), ("seeds", "yes"), ("one seed", "tiles only"), ("none", "no")]
+    table = pd.DataFrame(rows, columns=["run", "resolved"]).assign(difference=0.1, low=0.05, high=0.2)
+    axes = Figure().add_subplot()
+    draw_forest(axes, table, "black", "blue")
+    assert [line.get_fillstyle() for line in axes.lines if line.get_marker() == "o"] == ["full", "left", "none"]
+    assert "half: only that of tiles" in axes.get_xlabel()

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from salt.scoring.threshold import best_threshold, cross_fit
+from salt.scoring.metrics import THRESHOLDS
+from salt.scoring.threshold import around_best, best_threshold, cross_fit
 
 
 def test_best_threshold_breaks_ties_towards_half():
@@ -30,3 +31,12 @@ def test_two_groups_choose_for_each_other():
 def test_cross_fit_needs_two_groups():
     with pytest.raises(ValueError, match="two or more groups"):
         cross_fit(np.zeros((3, 31)), np.zeros(3))
+
+
+def test_the_range_around_the_best_ends_where_a_worse_one_begins():
+    means = np.zeros(len(THRESHOLDS))
+    assert around_best(means, 0.01) == (THRESHOLDS[0], THRESHOLDS[-1])
+    means[[3, 4, 6, 7]] = 0.5, 0.495, 0.495, 0.49  # 6 is as good, but 5 lies between
+    assert around_best(means, 0.006) == (THRESHOLDS[3], THRESHOLDS[4])
+    assert around_best(means, 0.001) == (THRESHOLDS[3], THRESHOLDS[3])
+    assert around_best(np.arange(len(THRESHOLDS)), 1.5) == (THRESHOLDS[-2], THRESHOLDS[-1])
