@@ -53,6 +53,7 @@ def test_names_that_cannot_be_fail_alone(finished, folder, tmp_path):
         (folder / name).write_bytes(PNG)
     Path(os.fsdecode(os.fsencode(folder) + b"/l\xednea.png")).write_bytes(PNG)
     beyond = folder / ("m" * 300 + ".png")
+    assert "there is no file" in predict(finished, beyond, "--out", tmp_path / "out").stderr
     for _ in range(2):
         ended = predict(finished, folder, beyond, "--out", tmp_path / "out")
         assert ended.returncode == 1 and ended.stderr.endswith("salt-predict: 4 of 6 files failed\n")
@@ -89,7 +90,9 @@ def test_two_spellings_of_one_name(finished, folder, tmp_path):
     ended = predict(finished, folder, "--out", tmp_path / "out")
     assert ended.returncode == 1 and "have one name; predict them into two folders" in ended.stderr
     assert predict(finished, other, "--out", tmp_path / "out").returncode == 0
-    assert ids(tmp_path / "out") == ["línea"]
+    (folder / "later.png").write_bytes(PNG)
+    assert predict(finished, folder / "later.png", "--out", tmp_path / "out").returncode == 0
+    assert ids(tmp_path / "out") == ["later", "línea"]
 
 
 @pytest.fixture
@@ -114,6 +117,8 @@ def test_results_of_another_file_are_not_replaced(finished, folder, once, tmp_pa
         ended = predict(finished, file, "--out", once)
         assert ended.returncode == 1 and content(once) == before
         assert f"out holds the results of {folder}/line.png, which those of {file} would replace" in ended.stderr
+    (folder / "line.png").unlink()  # its results are still there
+    assert predict(finished, folder / "line.npy", "--out", once).returncode == 1 and content(once) == before
     for file in once.glob("line_*"):
         file.unlink()
     assert predict(finished, folder / "line.npy", "--out", once).returncode == 0
@@ -125,6 +130,7 @@ def test_the_same_file_is_predicted_again(finished, folder, once, tmp_path):
     assert "1 of 1 files are done already" in predict(finished, folder / "line.png", "--out", once).stdout
     copy = shutil.copytree(folder, tmp_path / "copy")  # as old as the file
     assert "1 of 1 files are done already" in predict(finished, copy, "--out", once).stdout
+    shutil.rmtree(copy)
     moved = shutil.move(folder, tmp_path / "moved")
     assert "1 of 1 files are done already" in predict(finished, moved, "--out", once).stdout
     (Path(moved) / "line.png").write_bytes(cv2.imencode(".png", GREY[::-1])[1].tobytes())
