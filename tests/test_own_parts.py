@@ -1,6 +1,7 @@
 """Networks, weights and losses of a user that do not fit: named before anything is written."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 from salt import crossval
+from salt.build import get_target
 from salt.losses.combine import StepChange, WeightedSum
 from salt.losses.pixel import BCE
 from salt.runs.files import sha256
@@ -106,6 +108,32 @@ def test_an_own_loss_that_is_none_is_named_before_anything_is_written(tiny, tmp_
     with pytest.raises(ValueError, match=rf"^loss: {found}"):
         crossval.run(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        ("nowhere.Mine", "no module nowhere in the current folder or in those of PYTHONPATH. Run the command in the f"),
+        ("own_module.Mine", "ModuleNotFoundError: No module named 'nothing_there'"),
+        ("salt.losses.pixel.BCEE", "salt.losses.pixel has no BCEE; did you mean salt.losses.pixel.BCE?"),
+        ("salt.losses.pixel.BCE.x", "AttributeError: type object 'BCE' has no attribute 'x'"),
+        ("..x", "Error loading '..x': invalid dotstring."),
+    ],
+)
+def test_a_class_that_is_not_there_is_one_line_and_nothing_beside_it(tmp_path, monkeypatch, caplog, target, why):
+    (tmp_path / "own_module.py").write_text("import nothing_there\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(ValueError, match=re.escape(f"loss: there is no {target}: {why}")) as caught:
+        get_target("loss", target)
+    assert "\n" not in str(caught.value) and not caplog.records
+
+
+def test_a_class_of_the_current_folder_is_found_by_every_command(tmp_path, monkeypatch):
+    (tmp_path / "module_of_here.py").write_text("class Mine: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    assert get_target("center", "module_of_here.Mine").__name__ == "Mine"
 
 
 @pytest.mark.slow

@@ -32,6 +32,10 @@ from salt.runs.files import locked
         (["deep_supervision=multiscale"], "choose an option with deep-supervision=multiscale"),
         (["encoder=any"], "encoder=any needs encoder.name=...\n"),
         (["~loss"], "loss: is missing"),
+        (["seed"], "seed: expected a setting, seed=VALUE"),
+        (["trainer.epochs=${nothing}"], "trainer.epochs: Interpolation key 'nothing' not found\n"),
+        (["data.root=${oc.env:NOTHING}"], "data.root: KeyError raised while resolving interpolation"),
+        (["hydra.mode=FOO"], "hydra.mode=FOO: Invalid value 'FOO', expected one of"),
         (["folds=[2]"], "found [2]; for more folds set data.n_folds=3"),
         (["-m", "trainer.epoch=1,2"], "trainer.epoch: unknown key; did you mean trainer.epochs?\n"),
         (["-m", "loss=bce,dicee"], "loss=dicee: unknown option; did you mean dice?"),
@@ -180,6 +184,13 @@ def test_a_value_that_needs_quotes_is_shown_with_them(tmp_path, typed, value):
     key = typed.partition("=")[0]
     override = OverridesParser.create().parse_override(word)
     assert (override.key_or_group, override.value()) == (key, value)
+
+
+def test_a_file_that_is_no_yaml_is_named_with_its_line(tmp_path):
+    (tmp_path / "own/loss").mkdir(parents=True)
+    (tmp_path / "own/loss/bad.yaml").write_text("a: [1\n")
+    result = salt(tmp_path, "--config-dir", "own", "loss=bad")
+    assert result.returncode == 1 and result.stderr.startswith(f"{tmp_path / 'own/loss/bad.yaml'}, line 2 is no YAML: ")
 
 
 def test_other_mistakes_are_left_to_hydra(tmp_path):
