@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from salt.machine.distributed import world_size
-from salt.overrides import CONFIGS, as_word
+from salt.overrides import CONFIGS, as_word, typed_words
 from salt.runs.environment import Start, set_variables, thread_variables
 from salt.runs.options import flatten
 
@@ -41,7 +41,7 @@ def describe_start(cfg: DictConfig) -> Start:
     settled = from_variables(cfg) | absolute_places(cfg, folder)
     program = ["torchrun", "--standalone", f"--nproc-per-node={n}", "-m", "salt.train"] if n > 1 else ["salt-train"]
     variables = thread_variables() | set_variables() | python_path(cfg, folder)
-    words = [*program, *config_flags(hydra), *settle(hydra.overrides.task, settled | outside_sweep(cfg, hydra))]
+    words = [*program, *config_flags(hydra), *settle(typed_words(hydra), settled | outside_sweep(cfg, hydra))]
     return Start(
         launcher="torchrun" if n > 1 else str(hydra.runtime.choices["hydra/launcher"]),
         command=in_shell(variables, words),

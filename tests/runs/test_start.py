@@ -35,14 +35,25 @@ class Mine(torch.nn.Module):
     def forward(self, logits, masks):
         return self.scale * square(logits - masks)
 """
+ABLATION = """# @package _global_
+defaults:
+  - override /loss: mine
+
+name: ablation_mine
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      optimizer.lr: "0.01,0.02"
+"""
 CASES = {
     "alone": (SALT_TRAIN, ["name=a"], "runs/a"),
     "own": (SALT_TRAIN, ["--config-dir", "my options", "name=a", "loss=mine", "data.folds=my folds.csv"], "runs/a"),
     "point": (SALT_TRAIN, ["-m", "loss=bce,dice", "optimizer.lr=0.01"], "runs/baseline/loss=dice"),
     "ablation": (
         SALT_TRAIN,
-        ["ablation=placement", "hydra.sweeper.params={attention.decoder: all}", "attention.encoder=[],[2]"],
-        "runs/ablation_placement/attention.encoder=[2]",
+        ["--config-dir", "my options", "ablation=mine"],
+        "runs/ablation_mine/optimizer.lr=0.02",
     ),
     "joblib": (
         SALT_TRAIN,
@@ -70,6 +81,8 @@ def prepare(folder, synthetic_root):
     (folder / "my options/loss/mine.yaml").write_text(
         "_target_: mylosses.Mine\nscale: ${oc.decode:${oc.env:MY_SCALE}}\n"
     )
+    (folder / "my options/ablation").mkdir()
+    (folder / "my options/ablation/mine.yaml").write_text(ABLATION)
     (folder / "mylosses.py").write_text(OWN)
     (folder / "helpers.py").write_text("def square(x):\n    return (x * x).mean()\n")
     (folder / "data (1)").symlink_to(synthetic_root)
@@ -125,6 +138,15 @@ def test_paths_are_absolute_in_the_command_and_hidden_from_others(monkeypatch):
         f"salt-train name=a 'data.root={root}' init=/home/somebody/other '+loss.file='\"'\"'/x/y'\"'\"''"
     )
     assert found.shared.endswith("salt-train name=a data.root=... init=... +loss.file=...")
+
+
+def test_settings_from_variables_and_other_settings_keep_their_values(monkeypatch):
+    monkeypatch.setenv("MY_RATE", "0.5")
+    words = ["data.root=/d", "data.cache=${data.root}/${name}", "optimizer.lr='${oc.decode:${oc.env:MY_RATE}}'"]
+    found = describe_start(composed(monkeypatch, *words, "input.size=${data.tile.0}"))
+    assert found.command.endswith(
+        "salt-train data.root=/d data.cache=/d/baseline optimizer.lr=0.5 'input.size=${data.tile.0}'"
+    )
 
 
 def test_numbers_of_threads_and_set_variables_come_first(monkeypatch):
