@@ -20,7 +20,7 @@ from salt.runs.files import read_json, write_json, write_text
 
 FOLDER = "données_línea/серия"  # letters of Latin-1, and others
 LATIN_1 = "en_US.ISO-8859-1"
-COMMANDS = """
+BEGIN = """
 import locale, shutil, sys
 assert locale.getpreferredencoding(False) == "ISO-8859-1" and sys.getfilesystemencoding() == "iso8859-1"
 from hydra.core.global_hydra import GlobalHydra
@@ -37,6 +37,8 @@ def call(main, *words):
 folder, *settings = sys.argv[1:]
 settings.append(f'data.root="{folder}"')
 call(train, *settings, "name=a", "folds=[0]")
+"""
+ALL = """
 call(train, *settings, "name=a", "report=true")  # goes on with the other fold
 call(train, *settings, "name=b", "seed=1", "report=false")
 call(report.main, "runs/a")
@@ -61,41 +63,52 @@ def latin_1(tmp_path_factory) -> dict[str, str]:
     return given | {"LOCPATH": str(folder), "LC_ALL": LATIN_1}
 
 
-@pytest.fixture(scope="module")
-def finished_there(latin_1, tmp_path_factory) -> tuple[Path, str]:
-    """A folder where all commands have worked in a Latin-1 locale, and what they said."""
-    place = tmp_path_factory.mktemp("latin")
-    sizes = {name: (64, 64) for name in "abcdef"}
-    write_folder(place / FOLDER, sizes)
+def run_there(place: Path, code: str, variables: dict[str, str]) -> str:
+    """Run commands on a folder with accents in a locale; returns what they said."""
+    write_folder(place / FOLDER, {name: (64, 64) for name in "abcdef"})
     settings = [
         o for o in TINY if not o.startswith(("data", "input.size", "trainer.epochs", "trainer.batch", "report"))
     ]
-    settings += [
-        "data=folder",
-        "data.n_folds=2",
-        "data.tile=[64,64]",
-        "input.size=64",
-        "trainer.epochs=1",
-        "trainer.batch_size=2",
-    ]
-    command = [sys.executable, "-c", COMMANDS, FOLDER, *settings]
-    done = subprocess.run(command, cwd=place, env=latin_1, capture_output=True, check=False)
+    settings += ["data=folder", "data.n_folds=2", "data.tile=[64,64]", "input.size=64", "trainer.epochs=1"]
+    command = [sys.executable, "-c", code, FOLDER, *settings, "trainer.batch_size=2"]
+    done = subprocess.run(command, cwd=place, env=variables, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return place, done.stdout.decode()  # the bytes of a name are printed as they are on the disk
+    return done.stdout.decode()  # the bytes of a name are printed as they are on the disk
 
 
-def test_every_command_works_on_a_folder_with_accents_in_a_latin_1_locale(finished_there):
-    place, said = finished_there
-    assert f"{FOLDER}: 6 train tiles" in said and f"{FOLDER}/predicted: 6 predictions" in said
-    assert sorted(os.listdir(place)) == ["blend", "données_línea", "runs"]  # nothing beside it by another spelling
-    assert sorted(os.listdir(place / "données_línea")) == ["серия"]
-    assert len(list((place / FOLDER / "predicted").glob("*_mask.png"))) == 6
+def check_run(place: Path, said: str) -> None:
+    assert f"{FOLDER}: 6 train tiles" in said
+    assert sorted(os.listdir(place / "données_línea")) == ["серия"]  # nothing beside it by another spelling
     text = (place / "runs/a/config.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["data"]["root"] == FOLDER
     for file in ("train.log", "report.html"):
         assert FOLDER in (place / "runs/a" / file).read_text(encoding="utf-8")
 
 
+def test_a_run_of_a_folder_with_accents_in_a_latin_1_locale(latin_1, tmp_path):
+    said = run_there(tmp_path, BEGIN.replace('"folds=[0]"', '"folds=[0]", "report=true"'), latin_1)
+    check_run(tmp_path, said)
+    ended = salt(tmp_path, "runs/a", main=submit)  # here, in UTF-8
+    assert ended.returncode == 0 and "6 test tiles" in ended.stdout, ended.stderr
+
+
+@pytest.fixture(scope="module")
+def finished_there(latin_1, tmp_path_factory) -> tuple[Path, str]:
+    """A folder where all commands have worked in a Latin-1 locale, and what they said."""
+    place = tmp_path_factory.mktemp("latin")
+    return place, run_there(place, BEGIN + ALL, latin_1)
+
+
+@pytest.mark.slow
+def test_every_command_works_on_a_folder_with_accents_in_a_latin_1_locale(finished_there):
+    place, said = finished_there
+    check_run(place, said)
+    assert sorted(os.listdir(place)) == ["blend", "données_línea", "runs"]
+    assert f"{FOLDER}/predicted: 6 predictions" in said
+    assert len(list((place / FOLDER / "predicted").glob("*_mask.png"))) == 6
+
+
+@pytest.mark.slow
 def test_what_was_made_in_a_latin_1_locale_is_used_in_a_utf_8_locale(finished_there):
     place, _ = finished_there
     assert sys.getfilesystemencoding() == "utf-8"

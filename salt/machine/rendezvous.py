@@ -16,8 +16,7 @@ import torch.distributed as dist
 
 SOON = 10.0  # seconds, after which it is said who is missing
 LONGEST = 1800.0  # seconds; torchrun starts all processes together, but a cold disk may take minutes to load torch
-ANSWER = timedelta(seconds=5)  # for an address to answer
-PAUSE = 30.0  # seconds, after what answers is no store, or the port is taken
+ANSWER = timedelta(seconds=30)  # for what listens at the address to answer
 
 
 class Opening(Thread):
@@ -27,10 +26,11 @@ class Opening(Thread):
         super().__init__(daemon=True)
         self.rank, self.size = rank, size
         self.store: Any = None
-        self.reason = "so far"
+        self.silence = "so far"  # why nobody has answered
+        self.error: str | None = None  # why it is of no use to try again
 
     def run(self) -> None:
-        """Open the store; of a process that torchrun's own agent does not do this for, rank 0 is the host."""
+        """Open the store; where torchrun's own agent is not its host, rank 0 is."""
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         hosts = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
         try:
@@ -44,49 +44,54 @@ class Opening(Thread):
             found.set(here(self.rank), "")
             self.store = found
         except OSError as error:
-            self.reason = str(error)
-        except RuntimeError as error:  # torch's own, with the places in its code; it has logged them as well
-            self.reason = str(error).splitlines()[0]
-            time.sleep(PAUSE)
+            self.silence = str(error)
+        except RuntimeError as error:  # torch's own, with the places in its code below
+            self.error = str(error).splitlines()[0]
 
 
 def meet(rank: int, size: int, remedy: str) -> Any:
     """Return the store that all processes have opened, as soon as they have.
 
     Raises:
-        ValueError: not all of them come within half an hour.
+        ValueError: the address cannot be used, or not all of them come within half an hour.
     """
     began, said = time.monotonic(), False
-    store, opening = None, Opening(rank, size)
+    opening = Opening(rank, size)
     opening.start()
     while True:
-        if store is None and not opening.is_alive():
-            store, reason = opening.store, opening.reason
-            if store is None:
-                opening = Opening(rank, size)
-                opening.reason = reason
-                opening.start()
+        store = opening.store
         if store is not None and store.check([here(number) for number in range(size)]):
             return store
+        if opening.error is not None:
+            raise ValueError(f"the processes cannot meet at {place()}: {opening.error}; {remedy}")
         waited = time.monotonic() - began
-        if waited > (LONGEST if said else SOON):
-            text = f"{describe(store, opening.reason, size)}; {remedy}"
-            if said:
-                raise ValueError(f"after {LONGEST / 60:.0f} minutes: {text}")
-            if store is None or all(not store.check([here(number)]) for number in range(rank)):  # else another says it
-                print(f"{text} (waiting {LONGEST / 60:.0f} minutes at most)", file=sys.stderr, flush=True)
+        if waited > LONGEST:
+            raise ValueError(f"after {LONGEST / 60:.0f} minutes: {who_is_missing(opening)}; {remedy}")
+        if waited > SOON and not said:
             said = True
+            if store is None or not any(store.check([here(number)]) for number in range(rank)):  # else that one says it
+                text = f"{who_is_missing(opening)}; {remedy} (waiting {LONGEST / 60:.0f} minutes at most)"
+                print(text, file=sys.stderr, flush=True)
+        if store is None and not opening.is_alive():
+            again = Opening(rank, size)
+            again.silence, opening = opening.silence, again
+            opening.start()
         time.sleep(0.1)
 
 
-def describe(store: Any, reason: str, size: int) -> str:
-    """Return in words where this process waits and for which others."""
-    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+def who_is_missing(opening: Opening) -> str:
+    """Return in words for whom this process waits."""
+    size, store = opening.size, opening.store
     if store is None:
-        return f"waiting for the other {size - 1} of {size} processes: {place} does not answer ({reason})"
+        return f"waiting for the other {size - 1} of {size} processes: {place()} does not answer ({opening.silence})"
     missing = [number for number in range(size) if not store.check([here(number)])]
     some = ", ".join(map(str, missing[:8])) + (" ..." if len(missing) > 8 else "")
-    return f"waiting for {len(missing)} of {size} processes at {place} (rank {some})"
+    return f"waiting for {len(missing)} of {size} processes at {place()} (rank {some})"
+
+
+def place() -> str:
+    """Return where the processes meet."""
+    return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 def here(rank: int) -> str:

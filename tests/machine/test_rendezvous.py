@@ -31,8 +31,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def start(rank: int, size: int, port: int, soon: float = 0.0, address: str = "127.0.0.1") -> subprocess.Popen[str]:
-    given = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": address, "MASTER_PORT": str(port)}
+def start(rank: int, size: int, port: int, soon: float) -> subprocess.Popen[str]:
+    given = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return subprocess.Popen(
         [sys.executable, "-u", "-c", WAITS, str(soon)],
         env=os.environ | given,
@@ -44,7 +44,7 @@ def start(rank: int, size: int, port: int, soon: float = 0.0, address: str = "12
 
 def test_processes_say_who_is_missing_end_at_a_signal_and_meet_when_all_are_there():
     port = free_port()
-    host, stopped = start(0, 3, port), start(2, 3, free_port())
+    host, stopped = start(0, 3, port, soon=2.0), start(2, 3, free_port(), soon=2.0)
     assert f"waiting for 2 of 3 processes at 127.0.0.1:{port} (rank 1, 2); " in said(host)
     line = said(stopped)
     assert line.startswith("waiting for the other 2 of 3 processes: 127.0.0.1:") and "Connection refused" in line
@@ -75,12 +75,11 @@ def test_whoever_waits_too_long_ends_with_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_program_that_is_no_store_is_not_taken_for_one(monkeypatch):
-    monkeypatch.setattr(rendezvous, "SOON", 0.0)
-    monkeypatch.setattr(rendezvous, "LONGEST", 0.3)
+def test_what_listens_at_the_address_and_is_no_store_is_named(monkeypatch):
     monkeypatch.setattr(rendezvous, "ANSWER", timedelta(seconds=0.2))
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # answers, and says nothing
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:  # says nothing
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", str(listener.getsockname()[1]))
-        with pytest.raises(ValueError, match="does not answer"):
-            meet(1, 2, "")
+        for rank in (0, 1):  # one that is to be the host, and one that is not
+            with pytest.raises(ValueError, match=r"^the processes cannot meet at 127\.0\.0\.1:\d+: .*; unset X$"):
+                meet(rank, 2, "unset X")
