@@ -48,7 +48,8 @@ call(blend.main, "runs/a", f"{folder}/b", "--out", "blend")
 call(submit.main, "blend")
 call(export.main, "runs/a", "--to", "torchscript", "--out", f"{folder}/model.pt")
 call(pseudo.main, "runs/a", "--out", f"{folder}/pseudo.csv")
-call(predict.main, "runs/a", f"{folder}/test", "--out", f"{folder}/predicted")
+for _ in range(2):  # the second time all are done
+    call(predict.main, "runs/a", f"{folder}/test", "--out", f"{folder}/predicted")
 """
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from salt.commands.common import make_parser, messages
 from salt.data.names import id_of, shown
 from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
+from salt.paths import on_disk
 from salt.runs.files import first_line, locked, read_json, write_json, write_text
 from salt.runs.rundir import RunDir
 
@@ -124,7 +125,7 @@ def claim_names(out: Path, files: list[Path]) -> None:
             check_name(path, out)
         except ValueError:  # it fails alone, when its turn comes
             continue
-        before = Path(sources.get(id_of(path), path))
+        before = Path(on_disk(sources.get(id_of(path), str(path))))
         if is_other(before, path) and outputs(path.with_suffix(before.suffix), out)["mask"].exists():
             raise ValueError(
                 f"{out} holds the results of {before}, which those of {path} would replace; choose another --out"

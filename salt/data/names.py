@@ -1,23 +1,19 @@
 """File names as ids, with one spelling for one name, whatever system wrote it."""
 
-import os
 import unicodedata
 from pathlib import Path
 
 import pandas as pd
 
+from salt.paths import as_text
+
 
 def id_of(path: Path) -> str:
     """Return the name of a file without its extension, composed (Unicode's NFC: macOS decomposes accents).
 
-    Names are UTF-8 almost everywhere, also if the locale is another one. A name that is neither UTF-8 nor of the
-    locale keeps Python's surrogates, see `is_text`.
+    A name that is neither UTF-8 nor of the locale keeps Python's surrogates, see `is_text`.
     """
-    try:
-        name = os.fsencode(path.stem).decode()
-    except UnicodeDecodeError:
-        name = path.stem
-    return composed(name)
+    return composed(as_text(path.stem))
 
 
 def composed(name: str) -> str:
