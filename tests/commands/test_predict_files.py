@@ -171,3 +171,12 @@ def test_a_missing_package_is_named(finished, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "segyio", None)
     ended = predict(finished, folder / "e.sgy", "--out", tmp_path / "out")
     assert ended.returncode == 1 and "pip install 'salt-segmentation[segy]'" in ended.stderr
+
+
+def test_a_depth_that_the_network_needs_is_asked_for_as_it_is_typed(finished, folder, tmp_path):
+    deep = shutil.copytree(finished / "runs/a", tmp_path / "deep")
+    config = deep / "config.yaml"
+    config.write_text(config.read_text("utf-8").replace("channels: image", "channels: depth_z"), "utf-8")
+    ended = run(tmp_path, deep, folder, "--out", tmp_path / "out", main=command.main)
+    assert ended.returncode == 1 and ended.stderr.endswith("give it in feet, with --depth FEET\n")
+    assert not (tmp_path / "out").exists()
