@@ -85,13 +85,16 @@ def find_files(given: list[Path]) -> list[Path]:
 
 
 def check_depth(run: Path, depth: float | None) -> None:
-    """Make sure that a depth is given to a network that sees it alone.
+    """Make sure that a depth is given to a network that sees it, and to no other.
 
     Raises:
-        ValueError: it is given to another one.
+        ValueError: it is missing, or given to another one.
     """
-    if depth is not None and RunDir(run.expanduser()).read_config().input.channels != "depth_z":
+    sees_depth = RunDir(run.expanduser()).read_config().input.channels == "depth_z"
+    if depth is not None and not sees_depth:
         raise ValueError(f"--depth {depth:g}: the network of {run} does not see the depth; leave it out")
+    if depth is None and sees_depth:
+        raise ValueError(f"the network of {run} sees the depth in the survey: give it in feet, with --depth FEET")
 
 
 def claim(out: Path, run: Path) -> None:

@@ -165,3 +165,12 @@ def test_refused_before_anything_is_predicted(finished, folder, tmp_path):
     assert "have one name; predict them into two folders" in refused(folder, tmp_path / "a.png")
     assert "--batch-size 0: expected 1 or more" in refused(folder, "--batch-size", "0")
     assert "no run directory" in run(tmp_path, "in", folder, "--out", "out", main=command.main).stderr
+
+
+def test_a_depth_that_the_network_needs_is_asked_for_as_it_is_typed(finished, folder, tmp_path):
+    deep = shutil.copytree(finished / "runs/a", tmp_path / "deep")
+    config = deep / "config.yaml"
+    config.write_text(config.read_text("utf-8").replace("channels: image", "channels: depth_z"), "utf-8")
+    ended = run(tmp_path, deep, folder, "--out", tmp_path / "out", main=command.main)
+    assert ended.returncode == 1 and ended.stderr.endswith("give it in feet, with --depth FEET\n")
+    assert not (tmp_path / "out").exists()
