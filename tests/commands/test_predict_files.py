@@ -163,7 +163,7 @@ def test_refused_before_anything_is_predicted(finished, folder, tmp_path):
     assert "holds no image or line, expected files that end in .png" in refused(tmp_path / "empty")
     shutil.copy(folder / "a.png", tmp_path / "a.png")
     assert "have one name; predict them into two folders" in refused(folder, tmp_path / "a.png")
-    assert "--batch-size 0: expected 1 or more" in refused(folder, "--batch-size", "0")
+    assert "--batch-size 0: expected a whole number, 1 or more" in refused(folder, "--batch-size", "0")
     assert "no run directory" in run(tmp_path, "in", folder, "--out", "out", main=command.main).stderr
 
 
