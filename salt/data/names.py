@@ -32,7 +32,8 @@ def is_text(name: str) -> bool:
 
 def shown(name: Path | str) -> str:
     """Return a name as a message shows it: on one line, in characters that every stream takes."""
-    return str(name) if str(name).isprintable() else repr(str(name))[1:-1]
+    text = str(name)
+    return text if as_text(text).isprintable() else repr(text)[1:-1]
 
 
 def by_composed_id(table: pd.DataFrame, label: str) -> pd.DataFrame:
