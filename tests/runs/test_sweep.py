@@ -1,5 +1,9 @@
 """What is checked, and named, before a sweep begins."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 from conftest import TINY, salt
 
@@ -96,3 +100,11 @@ def test_a_dry_sweep_leaves_nothing_and_keeps_what_is_there(tmp_path, synthetic_
     result = salt(tmp_path, *arguments)
     assert result.returncode == 1 and f"{point} has folds but lacks config.yaml" in result.stderr
     assert everything(tmp_path) == before
+
+
+def test_ctrl_c_on_points_side_by_side_says_what_happens_to_them():
+    code = "import os, signal; from salt.runs.sweep import leave_points as leave; signal.signal(signal.SIGINT, leave)\n"
+    command = [sys.executable, "-c", code + "os.kill(os.getpid(), signal.SIGINT)"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == -signal.SIGINT  # by the signal itself: joblib kills nothing
+    assert result.stderr == "stopped by Ctrl-C; its points save their state and stop, the same command goes on\n"
