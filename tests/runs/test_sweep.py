@@ -1,12 +1,9 @@
 """What is checked, and named, before a sweep begins."""
 
-<<<<<<< HEAD
 import shlex
-=======
 import signal
 import subprocess
 import sys
->>>>>>> cli
 
 import pytest
 from conftest import TINY, salt
@@ -106,7 +103,6 @@ def test_a_dry_sweep_leaves_nothing_and_keeps_what_is_there(tmp_path, synthetic_
     assert everything(tmp_path) == before
 
 
-<<<<<<< HEAD
 MULTIRUN = """
 hydra:
   callbacks: {sweep: {_target_: salt.runs.sweep.Sweep}}
@@ -176,11 +172,11 @@ def test_runs_and_points_go_on_in_their_own_folders(tmp_path, layout, words):
         maker(tmp_path / place)
     result = salt(tmp_path, *shlex.split(words), NO_DATA)
     assert result.returncode == 1 and "there is no folder nowhere" in result.stderr, result.stderr
-=======
+
+
 def test_ctrl_c_on_points_side_by_side_says_what_happens_to_them():
     code = "import os, signal; from salt.runs.sweep import leave_points as leave; signal.signal(signal.SIGINT, leave)\n"
     command = [sys.executable, "-c", code + "os.kill(os.getpid(), signal.SIGINT)"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGINT  # by the signal itself: joblib kills nothing
     assert result.stderr == "stopped by Ctrl-C; its points save their state and stop, the same command goes on\n"
->>>>>>> cli
