@@ -65,7 +65,7 @@ def latin_1(tmp_path_factory) -> dict[str, str]:
 
 def run_there(place: Path, code: str, variables: dict[str, str]) -> str:
     """Run commands on a folder with accents in a locale; returns what they said."""
-    write_folder(place / FOLDER, {name: (64, 64) for name in "abcdef"})
+    write_folder(place / FOLDER, {name: (64, 64) for name in ("a", "b", "d", "été", "скв_1", "c→x")})
     settings = [
         o for o in TINY if not o.startswith(("data", "input.size", "trainer.epochs", "trainer.batch", "report"))
     ]
