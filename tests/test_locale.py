@@ -73,7 +73,7 @@ def run_there(place: Path, code: str, variables: dict[str, str]) -> str:
     command = [sys.executable, "-c", code, FOLDER, *settings, "trainer.batch_size=2"]
     done = subprocess.run(command, cwd=place, env=variables, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return done.stdout.decode()  # the bytes of a name are printed as they are on the disk
+    return done.stdout.decode(errors="replace")  # paths in the bytes of the disk, ids in letters of the locale
 
 
 def check_run(place: Path, said: str) -> None:
