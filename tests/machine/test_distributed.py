@@ -1,5 +1,9 @@
 """What rank 0 decides for all ranks; the exchange itself is run by tests/test_scaling.py."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch.distributed
 
@@ -64,3 +68,11 @@ def test_nothing_but_a_run_of_salt_train_takes_part(monkeypatch):
     monkeypatch.setattr(distributed, "_group", distributed.Group())  # restored after the test
     distributed.take_part()
     assert not distributed.is_main() and distributed.world_size() == 2 and distributed.local_rank() == 1
+
+
+def test_a_command_writes_its_files_whatever_variables_are_left_over(tmp_path):
+    code = "from salt.runs.files import locked, write_text; from pathlib import Path\nwith locked(Path('.'), 'x'):\n "
+    code += "write_text(Path('a.txt'), Path('.x.owner').read_text())"
+    left_over = HERE | {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | left_over, check=True)
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8").startswith("process ")

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 PRINTS = """
-import sys
+import errno, os, sys
 from salt.commands.common import messages
 with messages("salt-test"):
     file = open("work.bin", "wb")  # takes the lowest descriptor that is free
     print("result →")
     print("warning →", file=sys.stderr)
+    try:
+        os.write(2, b"of a library\\n")
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
     file.write(b"work")
     file.close()
 """
@@ -32,11 +36,11 @@ def shell(folder: Path, redirections: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("redirections", "code", "out", "errors"),
     [
-        ("", 0, "result →\n", "warning →\n"),
-        ("<&- >&-", 0, "", "warning →\n"),
+        ("", 0, "result →\n", "warning →\nof a library\n"),
+        ("<&- >&-", 0, "", "warning →\nof a library\n"),
         ("2>&-", 0, "result →\n", ""),
         ("<&- >&- 2>&-", 0, "", ""),
-        (">/dev/full", 1, "", f"warning →\n{FULL}"),
+        (">/dev/full", 1, "", f"warning →\nof a library\n{FULL}"),
         (">/dev/full 2>/dev/full", 1, "", ""),
     ],
 )
@@ -50,7 +54,11 @@ def test_letters_that_the_output_lacks_are_spelled(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "iso8859-1")
     (tmp_path / "prints.py").write_text(PRINTS, encoding="utf-8")
     ended = subprocess.run([sys.executable, "prints.py"], cwd=tmp_path, capture_output=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"result \\u2192\n", b"warning \\u2192\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        b"result \\u2192\n",
+        b"warning \\u2192\nof a library\n",
+    )
 
 
 @pytest.mark.parametrize("module", ["salt.train", "salt.commands.export"])
