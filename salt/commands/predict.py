@@ -49,7 +49,7 @@ def main() -> None:
         check_depth(arguments.run, arguments.depth)
         arguments.out.mkdir(parents=True, exist_ok=True)
         with locked(arguments.out, "predict"):
-            claim(arguments.out, arguments.run)
+            claim(arguments.out, arguments.run, {"nodata": arguments.nodata, "depth": arguments.depth})
             claim_names(arguments.out, files)
             failed = predict_all(arguments.run, files, arguments.out, settings, arguments.depth, arguments.nodata)
         if failed:
@@ -97,8 +97,8 @@ def check_depth(run: Path, depth: float | None) -> None:
         raise ValueError(f"the network of {run} sees the depth in the survey: give it in feet, with --depth FEET")
 
 
-def claim(out: Path, run: Path) -> None:
-    """Note from which weights and threshold the results in a folder come.
+def claim(out: Path, run: Path, given: dict[str, float | None]) -> None:
+    """Note from which weights, threshold and options the results in a folder come.
 
     Raises:
         ValueError: those that are there come from others.
@@ -107,9 +107,12 @@ def claim(out: Path, run: Path) -> None:
 
     directory = RunDir(run.expanduser())
     origin = origin_of(directory, directory.read_score(directory.read_config().data.n_folds))
+    origin |= {key: value for key, value in given.items() if value is not None}
     record = out / RECORD
-    if record.exists() and read_json(record) != origin:
-        raise ValueError(f"{out} holds the predictions of another run; choose another --out")
+    if record.exists() and (found := read_json(record)) != origin:
+        changed = [f"--{key}" for key in given if found.get(key) != origin.get(key)]
+        other = f"made with another {' and '.join(changed)}" if changed else "of another run"
+        raise ValueError(f"{out} holds predictions {other}; choose another --out")
     write_json(record, origin)
 
 

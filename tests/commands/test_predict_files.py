@@ -96,7 +96,23 @@ def test_a_second_call_predicts_what_is_missing_or_new(finished, folder, tmp_pat
     other = shutil.copytree(finished / "runs/a", tmp_path / "other")
     (other / "fold_0/model.safetensors").write_bytes((other / "fold_1/model.safetensors").read_bytes())
     ended = run(tmp_path, "other", folder, "--out", out, main=command.main)
-    assert ended.returncode == 1 and "holds the predictions of another run; choose another --out" in ended.stderr
+    assert ended.returncode == 1 and "holds predictions of another run; choose another --out" in ended.stderr
+
+
+def test_missing_pixels_are_named_by_an_option(finished, tmp_path):
+    image = np.random.default_rng(0).normal(size=(60, 130))
+    image[:, 100:] = -9999
+    np.save(tmp_path / "a.npy", image)
+    warned = predict(finished, tmp_path / "a.npy", "--out", tmp_path / "kept")
+    assert warned.returncode == 0 and "--nodata=-9999" in warned.stderr
+    ended = predict(finished, tmp_path / "a.npy", "--out", tmp_path / "out", "--nodata=-9999")
+    assert ended.returncode == 0 and "9999" not in ended.stderr
+    probability = np.load(tmp_path / "out/a_probability.npy")
+    assert not probability[:, 100:].any() and probability[:, :100].all()
+    expected = salt.load(finished / "runs/a", "cpu").predict(np.where(image == -9999, np.nan, image))
+    np.testing.assert_allclose(probability, expected, atol=1e-5)
+    again = predict(finished, tmp_path / "a.npy", "--out", tmp_path / "out")
+    assert again.returncode == 1 and "another --nodata" in again.stderr
 
 
 def test_damaged_files_do_not_stop_the_others(finished, folder, tmp_path):
