@@ -11,7 +11,6 @@ A finished fold is one small file in docs/evidence/folds: the score of every hel
 import argparse
 import json
 import os
-import resource
 import shlex
 import shutil
 import signal
@@ -75,7 +74,7 @@ class Lanes:
         self.rows = read_rows()
         self.lock = threading.Lock()
         self.taken: set[Unit] = set()
-        self.running: dict[Unit, subprocess.Popen[bytes]] = {}
+        self.running: dict[Unit, int] = {}  # process numbers
         self.stopped = threading.Event()
 
     def next_unit(self) -> Unit | None:
@@ -96,22 +95,32 @@ class Lanes:
             log = (self.place / f"{unit.name}.log").open("ab")
             with log:
                 process = subprocess.Popen(command, cwd=self.place, env=environment(self.place), stdout=log, stderr=log)
-            self.running[unit] = process
+            with self.lock:  # a signal comes before, and is seen here, or finds the process
+                self.running[unit] = process.pid
+                if self.stopped.is_set():
+                    os.kill(process.pid, signal.SIGTERM)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             del self.running[unit]
-            if self.stopped.is_set():
-                return
-            if status:
+            seconds = self.add_seconds(unit, time.monotonic() - began, usage.ru_utime + usage.ru_stime)
+            if not status:
+                collect(self.place, self.data, unit, command, seconds)
+            elif not self.stopped.is_set():
                 print(f"{unit.name}: failed, see {log.name}", file=sys.stderr, flush=True)
-                continue
-            collect(self.place, self.data, unit, command, (time.monotonic() - began, cpu_seconds(usage)))
+
+    def add_seconds(self, unit: Unit, wall: float, cpu: float) -> tuple[float, float]:
+        """Return the seconds of a training, of the clock and of the processor, with those before it was interrupted."""
+        file = self.place / f"{unit.name}.seconds"
+        with file.open("a", encoding="utf-8") as parts:
+            parts.write(f"{wall} {cpu}\n")
+        wall, cpu = np.loadtxt(file, ndmin=2).sum(axis=0).tolist()
+        return wall, cpu
 
     def stop(self, *_: Any) -> None:
         """Let all trainings save and end."""
         self.stopped.set()
-        for process in list(self.running.values()):
-            process.send_signal(signal.SIGTERM)
+        for pid in list(self.running.values()):
+            os.kill(pid, signal.SIGTERM)
 
 
 def remove_of_other_machine(run: Path) -> None:
@@ -121,11 +130,7 @@ def remove_of_other_machine(run: Path) -> None:
         known = json.loads(file.read_text(encoding="utf-8"))
         if (known["cpu"], known["cpu_capability"]) != this_machine():
             shutil.rmtree(run)
-
-
-def cpu_seconds(usage: resource.struct_rusage) -> float:
-    """Return the processor's seconds that a training took, whatever else the machine did."""
-    return usage.ru_utime + usage.ru_stime
+            run.parent.parent.joinpath(f"{run.name}.seconds").unlink(missing_ok=True)
 
 
 def command_of(rows: dict[str, Row], unit: Unit, data: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Shared by the commands: one message instead of a traceback, `--version`, a quiet end if the output is closed."""
 
+import math
 import signal
 import sys
 from argparse import ArgumentParser
@@ -15,6 +16,18 @@ def make_parser(name: str, description: str) -> ArgumentParser:
     parser = ArgumentParser(name, description=description)
     parser.add_argument("--version", action="version", version=f"{name} {salt.__version__}")
     return parser
+
+
+def finite_number(text: str) -> float:
+    """Return the number that an argument gives.
+
+    Raises:
+        ValueError: it is none, infinite or NaN.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 @contextmanager

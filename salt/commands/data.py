@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import finite_number, make_parser, messages
 from salt.data import kaggle
 from salt.data.checkup import in_words
 from salt.data.doctor import check
@@ -19,7 +19,7 @@ def make_data_parser() -> ArgumentParser:
     checking = commands.add_parser("check", help="every table, image and mask; all problems in one table")
     checking.add_argument("data", type=Path, metavar="DATA", help="the data's folder, or Kaggle's outer zip")
     nodata_help = "amplitude that marks missing pixels, such as --nodata=-9999"
-    checking.add_argument("--nodata", type=float, metavar="VALUE", help=nodata_help)
+    checking.add_argument("--nodata", type=finite_number, metavar="VALUE", help=nodata_help)
     placing = commands.add_parser("mosaic", help="which tiles lie beside each other, found by their borders")
     placing.add_argument("data", type=Path, metavar="DATA", help="the data's folder, or Kaggle's outer zip")
     placing.add_argument("--out", type=Path, metavar="FILE", help="default: DATA/mosaic.csv, or beside the zip")

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import finite_number, make_parser, messages
 from salt.data.names import id_of, shown
 from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
 from salt.paths import on_disk
@@ -33,11 +33,11 @@ def main() -> None:
         parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="where the results are written")
         parser.add_argument(
             "--nodata",
-            type=float,
+            type=finite_number,
             metavar="VALUE",
             help="amplitude that marks missing pixels (default: as in the run's data)",
         )
-        parser.add_argument("--depth", type=float, help="survey depth in feet, for a network that sees it")
+        parser.add_argument("--depth", type=finite_number, help="survey depth in feet, for a network that sees it")
         add_prediction_options(parser)
         arguments = parser.parse_args()
         settings = settings_from(arguments)
@@ -131,6 +131,8 @@ def claim_names(out: Path, files: list[Path]) -> None:
             check_name(path, out)
         except ValueError:  # it fails alone, when its turn comes
             continue
+        if not path.exists():  # likewise; the results of its name are of another file
+            continue
         before = Path(on_disk(sources.get(id_of(path), str(path))))
         if is_other(before, path) and outputs(path.with_suffix(before.suffix), out)["mask"].exists():
             raise ValueError(
@@ -153,7 +155,7 @@ def predict_all(
 ) -> int:
     """Predict the files that are not done yet, and write the table of all masks; return how many failed."""
     from salt.data import rle
-    from salt.data.amplitudes import Scaling, outlier_advice
+    from salt.data.amplitudes import Scaling, remarks
     from salt.inference.blend import load_run
     from salt.inference.files import check_name, read, write
     from salt.scoring.metrics import is_salt
@@ -171,15 +173,16 @@ def predict_all(
             check_name(path, out)
             scaling = model.scaling if nodata is None else Scaling(model.scaling.amplitudes, nodata)
             grey = scaling(read(path))
-            if grey.outlier is not None:
-                tqdm.write(f"{shown(path)}: {outlier_advice(grey.outlier, '--nodata')}", file=sys.stderr)
+            for line in remarks(grey, "--nodata"):
+                tqdm.write(f"{shown(path)}: {line}", file=sys.stderr)
             probability = model.predict_grey([grey], depth, progress=True)[0]
             mask = is_salt(probability, model.threshold)
             write(path, out, grey.levels, probability, mask)
             done[path] = rle.encode(mask)
         except (ValueError, MemoryError) as error:
             failed += 1
-            masks.pop(id_of(path), None)
+            if os.path.exists(path):  # else the results of its name are of another file
+                masks.pop(id_of(path), None)
             tqdm.write(f"{shown(path)}: {first_line(error)}", file=sys.stderr)
     masks |= {id_of(path): runs for path, runs in done.items()}
     table = pd.DataFrame({"id": sorted(masks), "rle_mask": [masks[name] for name in sorted(masks)]})

@@ -39,15 +39,16 @@ class Scaling:
         """Return the grey values of an image (H W) of any real type.
 
         Raises:
-            ValueError: an amplitude is infinite, or the survey's range is of other kinds of images.
+            ValueError: an amplitude is infinite or enormous, or the survey's range is of other kinds of images.
         """
         missing, known = self.split(pixels)
         limits = self.amplitudes.limits
         if self.amplitudes.per == "survey":
             self.check_kind(known)
-        return Grey(
-            to_grey(pixels, limits or find_range(known, self.amplitudes.pair), missing), missing, find_outlier(known)
-        )
+        low, high = limits or find_range(known, self.amplitudes.pair)
+        if not np.isfinite(high - low):
+            raise ValueError(f"has amplitudes from {low:g} to {high:g}, which are too far apart to scale")
+        return Grey(to_grey(pixels, (low, high), missing), missing, find_outlier(known))
 
     def check_kind(self, known: NDArray[Any]) -> None:
         """Raise ValueError if images of eight bits meet a survey's range, or others a survey that has none."""
@@ -118,9 +119,21 @@ def to_grey(pixels: NDArray[Any], limits: Range, missing: NDArray[np.bool_]) -> 
 
 def outlier_advice(outlier: float, setting: str = "data.nodata") -> str:
     """Return what to say of an outlier, and which setting declares it missing."""
-    return (
-        f"the amplitude {outlier:.9g} is far from all others; if it marks missing pixels, set {setting}={outlier:.9g}"
-    )
+    value = exact(outlier)
+    return f"the amplitude {value} is far from all others; if it marks missing pixels, set {setting}={value}"
+
+
+def exact(number: float) -> str:
+    """Return the shortest text that reads as this number."""
+    return repr(number).removesuffix(".0")
+
+
+def remarks(grey: Grey, setting: str = "data.nodata") -> list[str]:
+    """Return what may be wrong with an image, as lines; `setting` declares an amplitude missing."""
+    lines = [] if grey.outlier is None else [outlier_advice(grey.outlier, setting)]
+    if has_few_levels(grey):
+        lines.append(f"has fewer than {FEW} grey levels after scaling, so the network sees next to nothing")
+    return lines
 
 
 def find_outlier(known: NDArray[Any]) -> float | None:

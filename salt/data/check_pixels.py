@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from salt.data import image, rle
-from salt.data.amplitudes import FEW, Scaling, find_missing, has_few_levels
+from salt.data.amplitudes import FEW, Scaling, exact, find_missing, has_few_levels
 from salt.data.checkup import SHOWN, Checkup, Part
 from salt.data.folder import kind_of
 from salt.data.folds import coverage_class
@@ -75,7 +75,9 @@ def check_amplitudes(part: str, images: dict[str, image.Array], scaling: Scaling
             found.add("warning", "images with missing pixels", "they are predicted as no salt there", name)
         if grey.outlier is not None:
             advice = "if it marks missing pixels, give it as --nodata and data.nodata; leave it if it is a real spike"
-            found.add("warning", "images with an amplitude far from all others", advice, f"{name} ({grey.outlier:.9g})")
+            found.add(
+                "warning", "images with an amplitude far from all others", advice, f"{name} ({exact(grey.outlier)})"
+            )
         if has_few_levels(grey):
             advice = "look at them; spikes or values that mark missing pixels flatten the others"
             found.add("warning", f"images of fewer than {FEW} grey levels after scaling", advice, name)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from salt.data import image, rle
-from salt.data.amplitudes import Grey, Scaling, find_range, outlier_advice
+from salt.data.amplitudes import Grey, Scaling, find_range, remarks
 from salt.data.archive import WANTED, Folder, Source
 from salt.data.names import by_composed_id, id_of, is_text, shown
 from salt.data.png import salt_value, several_values, to_mask
@@ -67,10 +67,9 @@ def read_images(folder: Path, scaling: Scaling) -> Tiles:
 def read_tiles(source: Folder, files: Files, scaling: Scaling, title: str) -> Tiles:
     """Read images as tiles without masks, and warn of what may be wrong with their amplitudes."""
     greys: list[Grey] = read_all(list(files.values()), scaling, title)
-    odd = [(path, grey.outlier) for path, grey in zip(files.values(), greys, strict=True) if grey.outlier is not None]
+    odd = [(path, lines[0]) for path, grey in zip(files.values(), greys, strict=True) if (lines := remarks(grey))]
     if odd:
-        path, value = odd[0]
-        log.warning("%s: %s (%d of %d %s)", path, outlier_advice(value), len(odd), len(greys), title)
+        log.warning("%s: %s (%d of %d %s are odd; salt-data check lists them)", *odd[0], len(odd), len(greys), title)
     missing = as_stack([grey.missing for grey in greys]) if any(grey.missing.any() for grey in greys) else None
     ids = list(files)
     return Tiles(ids, as_stack([grey.levels for grey in greys]), None, read_depths(source, ids), missing)

@@ -100,8 +100,10 @@ def joined_missing(first: Tiles, second: Tiles) -> Stack | None:
     """Return the missing pixels of two sets of tiles; None if neither has any."""
     if first.missing is None and second.missing is None:
         return None
-    parts = [np.zeros_like(t.images, dtype=np.bool_) if t.missing is None else t.missing for t in (first, second)]
-    return joined_stacks(*parts)
+    none = (as_stack([np.zeros(image.shape, np.bool_) for image in t.images]) for t in (first, second))
+    return joined_stacks(
+        *(part if t.missing is None else t.missing for t, part in zip((first, second), none, strict=True))
+    )
 
 
 def joined_stacks(first: Stack, second: Stack) -> Stack:

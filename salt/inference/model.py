@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from salt.data.amplitudes import Grey, Scaling, outlier_advice
+from salt.data.amplitudes import Grey, Scaling, remarks
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import predict
@@ -58,7 +58,8 @@ class Model:
             ValueError: the images are not arrays of real numbers (H W) or (N H W), hold infinite ones, are in colours
                 (the last side is 3 or 4), or the depth is missing.
         """
-        array = np.ma.asanyarray(images) if np.ma.isMaskedArray(images) else np.asarray(images)
+        parts = images if isinstance(images, list | tuple) else [images]
+        array = np.ma.array(images) if any(map(np.ma.isMaskedArray, parts)) else np.asarray(images)
         if array.ndim == 3 and array.shape[2] in (3, 4):
             raise ValueError(
                 f"an array of the shape {array.shape} looks like one image in colours, expected grey (H W)"
@@ -72,8 +73,8 @@ class Model:
             )
         greys = [self.scaling(image) for image in (array if array.ndim == 3 else array[None])]
         for number, grey in enumerate(greys):
-            if grey.outlier is not None:
-                log.warning("image %d: %s", number, outlier_advice(grey.outlier))
+            for line in remarks(grey):
+                log.warning("image %d: %s", number, line)
         probabilities = self.predict_grey(greys, depth, progress)
         return probabilities if array.ndim == 3 else probabilities[0]
 

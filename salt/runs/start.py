@@ -145,7 +145,7 @@ def without_path(word: str, settled: Sequence[str] | Mapping[str, Any]) -> str:
     key, equals, value = word.partition("=")
     if equals and (key.lstrip("+") in settled or PATH.search(value)):
         return f"{key}={HIDDEN}"
-    return HIDDEN if PATH.search(word) else word
+    return HIDDEN if PATH.search(word.removeprefix("~")) else word  # Hydra's ~key deletes a setting
 
 
 def in_shell(variables: Mapping[str, str], words: Sequence[str]) -> str:

@@ -111,6 +111,7 @@ def test_missing_pixels_are_named_by_an_option(finished, tmp_path):
     assert not probability[:, 100:].any() and probability[:, :100].all()
     expected = salt.load(finished / "runs/a", "cpu").predict(np.where(image == -9999, np.nan, image))
     np.testing.assert_allclose(probability, expected, atol=1e-5)
+    assert "--nodata" in predict(finished, tmp_path / "a.npy", "--out", tmp_path / "o", "--nodata", "nan").stderr
     again = predict(finished, tmp_path / "a.npy", "--out", tmp_path / "out")
     assert again.returncode == 1 and "another --nodata" in again.stderr
 
@@ -190,3 +191,12 @@ def test_a_depth_that_the_network_needs_is_asked_for_as_it_is_typed(finished, fo
     ended = run(tmp_path, deep, folder, "--out", tmp_path / "out", main=command.main)
     assert ended.returncode == 1 and ended.stderr.endswith("give it in feet, with --depth FEET\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_there_takes_nothing_from_the_results_of_its_name(finished, folder, tmp_path):
+    out = tmp_path / "out"
+    assert predict(finished, folder, "--out", out).returncode == 0
+    before = [(out / name).read_bytes() for name in ("masks.csv", "sources.json")]
+    ended = predict(finished, tmp_path / "elsewhere" / "a.png", folder / "d.npy", "--out", out)
+    assert ended.returncode == 1 and "a.png" in ended.stderr
+    assert [(out / name).read_bytes() for name in ("masks.csv", "sources.json")] == before
