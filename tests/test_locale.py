@@ -12,10 +12,9 @@ import pytest
 import yaml
 from conftest import TINY, raw_config, salt, write_folder
 
-from salt import paths
+from salt import load, paths
 from salt.commands.submit import main as submit
 from salt.config import check_config
-from salt.inference.blend import Blend
 from salt.runs.files import read_json, write_json, write_text
 
 FOLDER = "données_línea/серия"  # letters of Latin-1, and others
@@ -120,7 +119,7 @@ def test_what_was_made_in_a_latin_1_locale_is_used_in_a_utf_8_locale(finished_th
         assert ended.returncode == 0, ended.stderr
         assert pd.read_csv(place / run / "submission.csv", dtype=str, keep_default_na=False).equals(before)
     image = np.zeros((64, 64), np.uint8)
-    assert Blend(place / "blend").predict(image).shape == (64, 64)
+    assert load(place / "blend").predict(image).shape == (64, 64)
 
 
 def as_read(text: str) -> str:
