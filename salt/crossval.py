@@ -98,7 +98,8 @@ def claim(config: RunConfig, directory: RunDir, digests: Digests, runtime: Runti
     now = conditions(str(runtime.dtype).removeprefix("torch."), start)
     directory.claim(config.model_dump(mode="json", by_alias=True), digests, now)
     left = [fold for fold in config.fold_list if not is_complete(directory, fold, config.trainer.epochs)]
-    note_changes(directory.path, now, left)
+    if distributed.is_main():  # the others may come before the record is written
+        note_changes(directory.path, now, left)
 
 
 def with_unlabelled(config: RunConfig, data: Dataset, directory: RunDir) -> Dataset:

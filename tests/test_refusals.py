@@ -46,7 +46,7 @@ from salt.runs.files import locked
         ),
         (["encoder.name=resnet43"], "near names: resnet"),
         (["encoder.weights=nowhere.pth"], "there is no file nowhere.pth"),
-        (["trainer.device=cuda:99"], "this machine has"),
+        (["trainer.device=cuda:99", "encoder.weights=null"], "this machine has"),
         (["encoder.name=tu-resnet181", "encoder.weights=null"], "near names: tu-resnet18"),
         (
             ["encoder.weights=null", "loss=bce_then_lovasz", "loss.at=2", "center=dblock", "center.dilations=[]"],

@@ -19,7 +19,9 @@ def root(synthetic_root, tmp_path):
 def decoded(monkeypatch):
     """How many PNGs were decoded."""
     calls = []
-    monkeypatch.setattr(png, "decode_png", lambda *given, own=png.decode_png: (calls.append(1), own(*given))[1])
+    monkeypatch.setattr(
+        png, "decode_png", lambda *given, own=png.decode_png, **more: (calls.append(1), own(*given, **more))[1]
+    )
     return calls
 
 

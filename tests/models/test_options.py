@@ -260,7 +260,7 @@ def test_every_setting_changes_something(group, option, key):
         (["encoder=none", "encoder.weights=null"], "decoder: .*encoder=none; expected an encoder such as resnet34"),
         (
             ["decoder=tiramisu", "encoder=resnet34", "encoder.weights=null", "~decoder.channels"],
-            "brings its own encoder; expected no encoder",
+            "brings its own encoder; expected encoder=none",
         ),
         (["decoder=tiramisu", "attention=scse", "~decoder.channels"], r"set attention.encoder=\[\]"),
         (["decoder=tiramisu", "center=conv", "~decoder.channels"], "center: .*expected center=none"),

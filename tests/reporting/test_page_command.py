@@ -49,7 +49,7 @@ def test_the_page_says_what_changed_while_a_run_was_interrupted(copy, synthetic_
     write_json(file, read_json(file) | {"resumed": [entry], "variables": {"MKL_CBWR": "AVX2"}})
     text = (write_page(copy, str(synthetic_root)), read(copy))[1]
     assert "does not give the same bytes" in text and "date: 2026-01-01, folds: [1], threads: 7" in text
-    assert '<tr><th scope="row">MKL_CBWR</th><td>AVX2</td></tr>' in text
+    assert '<tr><th scope="row">MKL_CBWR</th><td>AVX2</td></tr>' in text.replace("<wbr>", "")
 
 
 def old_version(run):
