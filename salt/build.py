@@ -2,10 +2,8 @@
 
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
@@ -20,6 +18,7 @@ from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
 from salt.models.resolution import Full
 from salt.models.segmenter import Segmenter
+from salt.paths import search_current_folder
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL + 1)  # get_object logs the error that it raises
 
@@ -92,9 +91,7 @@ def get_target(group: str, target: str) -> Any:
     Raises:
         ValueError: there is none, or its module cannot be imported.
     """
-    with suppress(OSError):  # the folder may have been deleted
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
+    search_current_folder()
     try:
         return get_object(target)
     except (ImportError, ValueError, HydraException) as error:

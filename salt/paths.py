@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -55,3 +57,10 @@ def with_parents(path: Path) -> list[Path]:
 Place = Annotated[
     str, AfterValidator(os.path.expanduser), AfterValidator(on_disk), PlainSerializer(as_text, when_used="json")
 ]
+
+
+def search_current_folder() -> None:
+    """Let Python find a user's own classes in the current folder, as `python -m` does."""
+    with suppress(OSError):  # it may have been deleted
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from salt.machine.distributed import world_size
 from salt.overrides import CONFIGS, as_word, typed_words
+from salt.paths import search_current_folder
 from salt.runs.environment import Start, set_variables, thread_variables
 from salt.runs.options import flatten
 
@@ -121,6 +122,7 @@ def config_flags(hydra: HydraConf) -> Iterator[str]:
 def python_path(cfg: DictConfig, folder: Path) -> dict[str, str]:
     """The variable PYTHONPATH, with the current folder if own classes lie there; nothing if none is needed."""
     typed = [str(folder / entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    search_current_folder()
     modules = set(re.findall(r'"_target_": "(\w+)', json.dumps(plain(cfg)))) - {"salt"}
     own = [str(folder)] if any(folder in import_roots(module) for module in modules) else []
     paths = dict.fromkeys([*typed, *own])
