@@ -12,7 +12,7 @@ import torch
 from conftest import TINY, salt
 
 from salt.runs import environment
-from salt.runs.environment import BY_CODE, Conditions, code_version, conditions, note_changes
+from salt.runs.environment import BY_CODE, VARIABLES, Conditions, code_version, conditions, note_changes
 from salt.runs.files import read_json, write_json
 
 
@@ -85,6 +85,8 @@ def test_the_number_format_in_use_is_recorded(tiny, tmp_path, precision):
 
 
 def test_what_changes_while_a_run_is_interrupted_is_noted_once(tmp_path, monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     file = tmp_path / "environment.json"
     now = conditions("float32", BY_CODE)
     write_json(file, now.shared | {"data_sha256": "x"})

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from salt.overrides import CONFIGS, as_word
 from salt.runs import start
+from salt.runs.environment import VARIABLES
 from salt.runs.start import describe_start, import_roots, settle, without_path
 
 RESULTS = ("fold_0/model.safetensors", "fold_1/model.safetensors", "oof.npz", "submission.csv")
@@ -150,6 +151,8 @@ def test_settings_from_variables_and_other_settings_keep_their_values(monkeypatc
 
 
 def test_numbers_of_threads_and_set_variables_come_first(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     monkeypatch.setattr(start, "thread_variables", lambda: {"OMP_NUM_THREADS": "5"})
     found = describe_start(composed(monkeypatch, "data.root=/d"))
