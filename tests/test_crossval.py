@@ -199,6 +199,7 @@ def test_a_fold_that_another_process_finishes_meanwhile_is_not_in_the_submission
     assert used == ["fold_0/model.safetensors", "fold_1/model.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [False, True])
 def test_rank_0_alone_decides_about_score_and_submission(tiny, tmp_path, monkeypatch, made):
     config = tiny("data.n_folds=2", "trainer.epochs=1")

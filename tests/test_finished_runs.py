@@ -75,6 +75,7 @@ def test_only_salt_train_generates_tiles(copy, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["runs"]
 
 
+@pytest.mark.slow
 def test_a_report_needs_no_data(copy, synthetic_root, tmp_path):
     ensure_synthetic(tmp_path / "other", n_train=24, n_test=6, seed=7)
     (copy / "report.png").unlink(missing_ok=True)

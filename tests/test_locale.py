@@ -84,6 +84,7 @@ def check_run(place: Path, said: str) -> None:
     assert f"{FOLDER}: 6 train tiles" in (place / "runs/a/train.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_folder_with_accents_in_a_latin_1_locale(latin_1, tmp_path):
     check_run(tmp_path, run_there(tmp_path, BEGIN, latin_1))
     (tmp_path / "runs/a/submission.csv").unlink()

@@ -93,6 +93,7 @@ def test_labels_have_each_tile_and_fold(trained):
     assert "labels of 8 tiles for 2 folds" in text and "held out" in text and "confidence of 0.25 and more" in text
 
 
+@pytest.mark.slow
 def test_images_of_other_data_can_be_labelled_and_used(trained, tmp_path):
     more = write_folder(tmp_path / "more", {name: (101, 101) for name in "uvwxyz"})
     assert "labels of 6 tiles" in label(trained, "--unlabelled", more, "--out", tmp_path / "more.csv")
@@ -108,6 +109,7 @@ def test_images_of_other_data_can_be_labelled_and_used(trained, tmp_path):
     train(trained, *overrides, f"data.unlabelled={tmp_path / 'moved'}", "name=more")  # a finished run needs none
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_tiles_and_labels_alone(trained, tmp_path):
     train(trained, "name=half", "folds=[0]", *METHODS["pseudo"])
     train(trained, "name=second", "seed=1")
@@ -121,6 +123,7 @@ def test_a_run_goes_on_with_its_own_tiles_and_labels_alone(trained, tmp_path):
     assert runs[0].settings != runs[1].settings  # so that salt-compare takes them for two
 
 
+@pytest.mark.slow
 def test_what_a_run_does_not_use_is_told(trained):
     unused = {"none": ["unlabelled", "pseudo"], "mean_teacher": ["pseudo"], "pseudo": []}
     given = ["data.unlabelled=data", "data.pseudo=runs/base/pseudo.csv", "trainer.batch_size=4", "dry_run=true"]

@@ -133,6 +133,7 @@ def test_a_run_on_images_of_several_sizes_to_its_submission(folder):
     assert again.returncode == 0 and "fold 0 is finished already" in again.stdout, again.stderr
 
 
+@pytest.mark.slow
 def test_without_test_images_there_is_no_submission(folder):
     for path in (folder / "test").iterdir():
         path.unlink()

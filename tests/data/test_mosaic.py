@@ -75,6 +75,7 @@ def quarters(images):
     return np.stack(tiles), places
 
 
+@pytest.mark.slow
 def test_quarters_of_real_tiles_are_put_together(tgs):
     tiles = read_dataset(tgs).train.images
     images, places = quarters(tiles[np.random.default_rng(0).permutation(len(tiles))[:1500]])

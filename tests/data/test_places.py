@@ -92,6 +92,7 @@ def test_ids_and_names_are_text(tmp_path):
     assert sections[0] == sections[2] != sections[1]
 
 
+@pytest.mark.slow
 def test_a_run_with_sections_to_its_score(synthetic_root, tmp_path):
     ids = pd.read_csv(synthetic_root / "train.csv", dtype=str)["id"]
     table = pd.DataFrame({"id": ids, "mosaic": np.arange(len(ids)) // 2, "row": 0, "column": np.arange(len(ids)) % 2})

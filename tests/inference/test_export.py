@@ -101,6 +101,7 @@ def test_the_padding_of_sides_that_fit_the_stride_is_timms(kernel_size, dilation
     assert padding.get_same_padding(5, 3, 2, 1) == 2  # as before
 
 
+@pytest.mark.slow
 def test_networks_that_pad_as_tensorflow_have_no_sizes_to_compute(tiny):
     # else the expressions grow with each layer, and EfficientNet-Lite0 takes minutes
     config = tiny("encoder.name=tu-tf_mobilenetv3_small_minimal_100", "decoder=unet_small", "input=reflect_pad")
@@ -148,6 +149,7 @@ def test_a_blend_is_refused(finished):
     assert ended.returncode == 1 and "is a blend of other runs; export each of them" in ended.stderr
 
 
+@pytest.mark.slow
 def test_resized_tiles_have_one_size(finished, synthetic_root):
     settings = [*TINY, f"data.root={synthetic_root}", "input=resize_128", "trainer.epochs=1", "folds=[0]", "name=big"]
     assert command(finished, *settings).returncode == 0
@@ -169,6 +171,7 @@ def test_a_missing_package_is_named(finished, monkeypatch, package):
     assert not list(finished.glob("*.onnx"))
 
 
+@pytest.mark.slow
 def test_a_file_that_predicts_otherwise_is_not_kept(finished, monkeypatch):
     form = FORMATS["torchscript"]
     load = form.load

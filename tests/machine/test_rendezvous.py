@@ -41,6 +41,7 @@ def start(rank: int, size: int, port: int, soon: float) -> subprocess.Popen[str]
     )
 
 
+@pytest.mark.slow
 def test_processes_say_who_is_missing_end_at_a_signal_and_meet_when_all_are_there():
     port = free_port()
     host, stopped = start(0, 3, port, soon=2.0), start(2, 3, free_port(), soon=2.0)

@@ -56,6 +56,7 @@ def test_every_option_keeps_the_shape_of_uneven_maps(make, size):
                 assert torch.isfinite(center(x)).all()
 
 
+@pytest.mark.slow
 def test_every_option_compiles(make):
     center, x = shake(make(8)), maps(8, 7, 7)
     torch.compiler.reset()

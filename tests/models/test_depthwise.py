@@ -73,6 +73,7 @@ def test_only_convolutions_with_a_kernel_for_each_channel_change():
     assert not any(isinstance(conv, DepthwiseConv2d) for conv in model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tu-efficientnet_lite0", "tu-tf_efficientnet_lite0"])  # even padding, TensorFlow's
 def test_a_network_computes_what_it_did(tiny, name):
     model = build.build_model(tiny(f"encoder.name={name}")).eval()

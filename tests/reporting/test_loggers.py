@@ -26,6 +26,7 @@ def events(folder):
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_numbers_of_metrics_csv_and_pictures(synthetic_root, tmp_path):
     ended = train(
         tmp_path,

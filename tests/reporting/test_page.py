@@ -231,6 +231,7 @@ def test_large_images_are_shrunk_and_then_fewer(monkeypatch):
     assert found.side == 120 and len(found.table) == 2
 
 
+@pytest.mark.slow
 def test_report_false_leaves_it_out_and_a_failing_page_does_not_fail_the_run(synthetic_root, tmp_path, monkeypatch):
     settings = [*TINY, f"data.root={synthetic_root}", "trainer.epochs=1", "name=a"]
     assert command(tmp_path, *settings, "folds=[0]").returncode == 0

@@ -13,6 +13,7 @@ def settings(*words):
     return raw_config("data=synthetic", *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["augment", "loss", "deep-supervision", "decoder", "optimizer", "encoder", "center"])
 def test_another_option_is_one_line_that_names_both(group):
     first, *others = [option for option in options(group) if option not in ("any", "none", "tiramisu")]

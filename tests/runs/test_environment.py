@@ -76,6 +76,7 @@ def test_what_bytes_depend_on_is_recorded_without_names(tmp_path, synthetic_root
     assert str(synthetic_root) in private["command"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_the_number_format_in_use_is_recorded(tiny, tmp_path, precision):
     from salt import crossval
@@ -109,6 +110,7 @@ def test_what_changes_while_a_run_is_interrupted_is_noted_once(tmp_path, monkeyp
     assert json.loads(file.read_text())["data_sha256"] == "x"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_with_other_threads_says_so(tiny, tmp_path):
     from salt import crossval
 

@@ -92,9 +92,8 @@ def prepare(folder, synthetic_root):
     (folder / "my folds.csv").write_text("".join(["id,fold\n", *rows]))
 
 
-@pytest.mark.parametrize(
-    "case", ["alone", *(pytest.param(case, marks=pytest.mark.slow) for case in CASES if case != "alone")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_the_command_of_a_run_gives_its_bytes(tmp_path, synthetic_root, case):
     program, words, place = CASES[case]
     here, there = tmp_path / "here", tmp_path / "there"

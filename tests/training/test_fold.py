@@ -72,6 +72,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monke
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "saved"), [(0, [1, 2, 3]), (2.5, [3]), (1.5, [2, 3]), (1e9, [3])])
 def test_a_checkpoint_is_saved_when_the_last_one_is_old_enough_and_at_the_end(
     config, tmp_path, monkeypatch, seconds, saved
@@ -208,7 +209,7 @@ def test_the_validation_predicts_constant_tiles_as_the_score_does(tiny, tmp_path
 
 
 @pytest.mark.parametrize("averaging", ["ema", "swa"])
-@pytest.mark.parametrize("at", [2, 3, 7])
+@pytest.mark.parametrize("at", [2, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 7))])
 def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, monkeypatch, at, averaging):
     config = tiny(f"averaging={averaging}", "augment=mixup", "schedule=plateau", "trainer.epochs=3", "folds=[0]")
     train(config, tmp_path / "a")
@@ -229,6 +230,7 @@ def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, m
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["train_step", "read_outcome"])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_signal_in_the_last_step_of_an_epoch_is_saved_before_the_validation(

@@ -17,6 +17,7 @@ from salt.training import fold as fold_module
 from salt.training import setup
 
 
+@pytest.mark.slow
 def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny, tmp_path):
     config = tiny("schedule=cosine_restarts", "schedule.cycles=3", "schedule.snapshots=2", "trainer.epochs=6")
     data, folds, weights = train(config, tmp_path)
