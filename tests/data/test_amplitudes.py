@@ -96,6 +96,9 @@ def test_outliers_of_whole_numbers():
     steps = np.arange(-20000, 20000, dtype=np.int16)
     assert find_outlier(steps) is None
     assert find_outlier(np.append(np.arange(100, dtype=np.int16), np.int16(-32768))) == -32768
+    hundred = np.arange(101, dtype=np.int16)  # 100 from end to end
+    assert find_outlier(np.append(hundred, np.int16(-101))) == -101  # farther than that
+    assert find_outlier(np.append(hundred, np.int16(-99))) is None
     assert find_outlier(np.array([0, 1, 255], np.uint8)) is None
     assert find_outlier(np.array([], np.float32)) is None
 
@@ -111,3 +114,5 @@ def test_few_grey_levels():
     levels = np.repeat(np.arange(8, dtype=np.uint8), 10)[None]
     none = np.zeros(levels.shape, np.bool_)
     assert has_few_levels(Grey(levels[:, :70], none[:, :70])) and not has_few_levels(Grey(levels, none))
+    mostly_missing = np.concatenate([levels, np.full((99, levels.size), 3, np.uint8)])  # these have one level
+    assert not has_few_levels(Grey(mostly_missing, np.arange(100)[:, None].repeat(levels.size, 1) > 0))
