@@ -54,6 +54,8 @@ def test_the_base_comes_first_and_both_sides_are_of_one_kind():
     assert Unit("gate", 0, 0) not in todo and Unit("base", 0, 0) not in todo  # a pair, though of another kind
     assert todo[:2] == [Unit("base", 0, 1), Unit("gate", 0, 1)]  # the other side cannot be used here
     assert evidence.missing(ROWS, done, ELSEWHERE[:2])[0] == Unit("gate", 0, 1)
+    apart = [measured("base", 0, 1, HERE), measured("gate", 0, 1, ELSEWHERE)]  # two kinds make no pair
+    assert Unit("gate", 0, 1) in evidence.missing(ROWS, apart, HERE[:2])
     everything = [measured(row, seed, fold) for row in ROWS for seed in (0, 1) for fold in (0, 1)]
     assert not evidence.missing(ROWS, everything, HERE[:2])
 
