@@ -74,10 +74,10 @@ def read_held_out(fold: Path, ids: list[str], sizes: list[Size]) -> Stack:
 
 
 def read_timing(fold: Path) -> dict[str, Any]:
-    """Epochs and seconds of a finished fold; None where their file is lost, since nothing else depends on them."""
-    keys = ("epochs", "seconds", "images_per_second")
+    """Return epochs, seconds and memory of a finished fold; None if their file is lost: nothing else needs them."""
+    keys = ("epochs", "seconds", "images_per_second", "memory_gb")
     try:
-        return {"memory_gb": None} | read_json(fold / "timing.json", *keys)  # runs of earlier versions lack it
+        return read_json(fold / "timing.json", *keys)
     except ValueError as error:
         log.warning("%s; score.json tells no times of this fold", error)
-        return dict.fromkeys((*keys, "memory_gb"))
+        return dict.fromkeys(keys)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
-from salt.config import Data, RunConfig, check_config, with_new_places
+from salt.config import RunConfig, check_config
 from salt.machine import distributed
 from salt.runs.environment import LOCAL, UNKNOWN, Conditions
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
@@ -131,7 +130,7 @@ class RunDir:
                     f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
                 )
             return []
-        changes = differences(read_settings(self.path), config)
+        changes = differences(read_yaml(self.path / "config.yaml"), config)
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
         if refused:
             raise ValueError(
@@ -205,16 +204,6 @@ class RunDir:
         write_json(record, begun.shared | known)
 
 
-def read_settings(run: Path) -> dict[str, Any]:
-    """The settings in a run's config.yaml, with classes named where they are now.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    settings: dict[str, Any] = with_new_places(read_yaml(run / "config.yaml"))
-    return settings
-
-
 def how_to_remake(file: Path) -> str:
     """What to do when a file of a fold is lost or damaged."""
     return f"Delete {file.parent} to train this fold again from its beginning"
@@ -250,7 +239,6 @@ def weight_files(fold: Path) -> list[Path]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
-    a = {key: value for key, value in DEFAULTS.items() if key in b} | a
     open_keys = [k for k in SETTLED_KEYS if b.get(k) is None]
     keys = [k for k in {**a, **b} if not is_free(k) and k not in open_keys]
     return describe_changes(a, b, [k for k in keys if a.get(k) != b.get(k) or (k in a) != (k in b)])
@@ -259,18 +247,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def is_free(key: str) -> bool:
     """Whether a setting may differ when a run goes on."""
     return key in FREE_KEYS or key.startswith("logger.")
-
-
-def plain(value: Any) -> Any:
-    """A setting as config.yaml has it."""
-    return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
-
-
-# What a run of an earlier version did where its config.yaml lacks a setting.
-DEFAULTS = {
-    f"{prefix}{key}": value
-    for section, prefix in ((RunConfig, ""), (Data, "data."))
-    for name, field in section.model_fields.items()
-    if not field.is_required()
-    for key, value in flatten({name: plain(field.default)}).items()
-}
