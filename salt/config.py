@@ -180,7 +180,6 @@ class RunConfig(Section):
     augment: Component
     optimizer: Optimizer
     schedule: Component
-    resolution: Component
     averaging: Component
     logger: Component
     semi_supervised: SemiSupervised

@@ -113,12 +113,12 @@ def estimate_seconds(
             (data.test.images, np.arange(len(data.test.ids))),
         )
     )
-    work, total = fold.resolution.work(config.trainer.epochs), 0.0  # in epochs at full size, in which the trial was
+    total = 0.0
     for done in todo.values():
         n_validations = math.ceil(config.trainer.epochs / config.trainer.validate_every)
         n_validations -= done // config.trainer.validate_every
         n_predicted = n_held_out * n_validations + (n_held_out + n_test) * (1 + config.trainer.tta)
-        total += sum(work[done:]) * n_trained * step + n_predicted * predicted
+        total += (config.trainer.epochs - done) * n_trained * step + n_predicted * predicted
     return total
 
 

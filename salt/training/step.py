@@ -20,7 +20,6 @@ from salt.data.tiles import Tiles
 from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime
-from salt.models.resolution import Full
 from salt.network import Forward, Network
 from salt.reporting.loggers import Harmless, NoLogger
 from salt.training.progress import ALONE, Ahead
@@ -72,7 +71,6 @@ class Fold:
     loss: nn.Module
     mix: NoMix | MixUp | CutMix
     statistics: Statistics
-    resolution: Full = field(default_factory=Full)
     semi: Supervised = field(default_factory=lambda: Supervised(0.0))
     n_taught: int = 0  # tiles of a batch, the last ones, whose masks come from the teacher
     ahead: Ahead = ALONE

@@ -20,7 +20,7 @@ from salt.runs.rundir import RunDir
 
 INLINE = {"a", "strong", "span", "em", "small", "wbr", "code", "button", "label", "output"}
 SILENT = {"script", "style", "title", "svg", "pre", "option"}  # not sentences, or not ours
-NAMES = r"\b(loss\.at|resolution\.until|docs/\w+\.md)\b"  # with a sign that no space follows
+NAMES = r"\b(loss\.at|docs/\w+\.md)\b"  # with a sign that no space follows
 WRONG = {
     "glued words": r"[a-z)%0-9][.;:!?](?=[A-Za-z“(])|,(?=[A-Za-z])|[)”](?=\w)|[a-z](?=[(“])",
     "space before a sign": r"\s[.,;:!?)](?!\.)",

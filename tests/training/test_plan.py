@@ -41,9 +41,6 @@ def test_epochs_that_are_done_are_not_counted(seconds):
     assert seconds([0, 1], "trainer.epochs=5", "trainer.validate_every=2", done=3) == 2 * (
         2 * 8 + 0.25 * (2 * 12 + last)
     )
-    growing = ("resolution=growing", "resolution.scale=[0.5]", "resolution.until=[0.5]")
-    assert seconds([0], "trainer.epochs=4", *growing) == (2 * 0.25 + 2) * 8 + 0.25 * (4 * 12 + last)
-    assert seconds([0], "trainer.epochs=4", *growing, done=1) == (0.25 + 2) * 8 + 0.25 * (3 * 12 + last)
 
 
 @pytest.mark.parametrize(
