@@ -134,10 +134,11 @@ class Optimizer(Component):
     encoder_lr_scale: float = Field(gt=0, allow_inf_nan=False)  # the encoder's learning rate is lr times this
 
 
-class SemiSupervised(Component):
-    """What training does with tiles that have no mask."""
+class SemiSupervised(Section):
+    """Tiles without a mask that are trained with the masks of an earlier run: pseudo-labels."""
 
-    share: float = Field(ge=0, lt=1)  # of a batch's tiles
+    share: float = Field(ge=0, lt=1)  # of a batch's tiles; 0: only tiles with a mask are trained
+    least: float = Field(ge=0, le=1)  # confidence from which a pseudo-label is used
 
 
 class Trainer(Section):
@@ -205,6 +206,8 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
         problems += [describe(detail) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
     problems += check_accept(raw.get("accept"), raw.get("schedule"))
+    if config is not None and config.semi_supervised.share and config.data.pseudo is None:
+        problems.append("semi-supervised=pseudo needs data.pseudo=FILE, which salt-pseudo RUN writes")
     if problems or config is None:
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ValueError(f"the config has {count}:\n  " + "\n  ".join(problems))

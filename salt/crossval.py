@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from salt import build
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_folds, keep_folds
-from salt.data.load import load_data, load_unlabelled, settled
+from salt.data.load import load_data, load_pseudo_labels, settled
 from salt.data.tiles import Dataset
 from salt.inference.submission import is_fresh, origin_of, submit
 from salt.machine import distributed
@@ -33,7 +33,7 @@ from salt.training.extend import epochs_done, is_complete, reopen
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead
-from salt.training.setup import build_semi, check_unlabelled
+from salt.training.setup import check_unlabelled
 from salt.training.warmstart import check_first_weights
 
 log = logging.getLogger(__name__)
@@ -103,11 +103,11 @@ def claim(config: RunConfig, directory: RunDir, digests: Digests, runtime: Runti
 
 
 def with_unlabelled(config: RunConfig, data: Dataset, directory: RunDir) -> Dataset:
-    """The data with the tiles without a mask, where folds that are not finished use them."""
+    """Return the data with the pseudo-labelled tiles, if folds that are not finished use them."""
     finished = all(is_complete(directory, fold, config.trainer.epochs) for fold in config.fold_list)
     if not config.semi_supervised.share or finished:
         return data
-    return dataclasses.replace(data, unlabelled=load_unlabelled(config, data, build_semi(config).uses_labels))
+    return dataclasses.replace(data, unlabelled=load_pseudo_labels(config, data))
 
 
 def complete_run(

@@ -27,14 +27,14 @@ from salt.data.tiles import Tiles
 from salt.machine.device import choose_runtime
 from salt.network import build_network
 from salt.train import CONFIGS
-from salt.training.setup import build_semi, n_without_mask, start
+from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
 NETWORK = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
 TRAINING = ("loss", "augment", "optimizer", "schedule", "averaging", "semi-supervised")
 BASE = ["data=synthetic", "data.root=none", "encoder.weights=null", "trainer.batch_size=16", "trainer.epochs=4"]
 BASELINE = ["encoder=resnet18", "loss=bce", "averaging=none", "augment=none"]
-NEEDS = {"semi-supervised=pseudo": ["data.pseudo=none"], "semi-supervised=mean_teacher": ["averaging=ema"]}
+NEEDS = {"semi-supervised=pseudo": ["data.pseudo=none"]}
 NOT_MEASURED = {("encoder", "any"), ("encoder", "none")}
 ROUNDS = 5
 
@@ -231,8 +231,6 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
         loss=build.build_loss(config),
         mix=augment.mix,
         statistics=Statistics(network.model),
-        semi=build_semi(config),
-        n_taught=n_without_mask(config) if build_semi(config).uses_teacher else 0,
     )
     images = torch.randint(0, 255, (16, 101, 101), dtype=torch.uint8).numpy()
     masks = (images > 128).astype("uint8")

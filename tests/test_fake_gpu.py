@@ -200,8 +200,6 @@ def fold_and_state(config, model, dtype):
         loss=build.build_loss(config),
         mix=build.build_augment(config).mix,
         statistics=Statistics(model),
-        semi=setup.build_semi(config),
-        n_taught=setup.n_without_mask(config),
     )
     return fold, state
 
@@ -222,7 +220,7 @@ def test_prediction_waits_for_nothing(mixed_precision):
 # with AdamW: torch has no fake form of the fused SGD
 LOOPS = [[f"{group}={o}"] for group in ("augment", "averaging", "schedule") for o in options(group)]
 LOOPS += [["trainer.clip=1.0"], ["deep-supervision=nonempty", "averaging=ema", "augment=cutmix", "trainer.clip=1.0"]]
-LOOPS += [["semi-supervised=mean_teacher", "deep-supervision=multiscale", "augment=mixup"]]
+LOOPS += [["deep-supervision=multiscale", "augment=mixup"]]
 
 
 @pytest.mark.parametrize("overrides", LOOPS, ids=" ".join)

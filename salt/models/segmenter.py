@@ -15,9 +15,9 @@ class Output(NamedTuple):
     logits: Tensor
     extra: list[Tensor]
 
-    def first(self, n: int) -> "Output":
-        """Those of the first n tiles."""
-        return Output(self.logits[:n], [extra[:n] for extra in self.extra])
+    def views(self) -> "Output":
+        """Return views of all logits: the gradients of one view are summed before they are added to those of others."""
+        return Output(self.logits[:], [extra[:] for extra in self.extra])
 
 
 class Segmenter(nn.Module):

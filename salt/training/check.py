@@ -61,7 +61,6 @@ def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module]:
     model, loss = attempt(build.build_model), attempt(build.build_loss)
     attempt(build.build_augment)
     attempt(setup.build_logger)
-    attempt(setup.build_semi)
     stand_in = model or nn.Conv2d(1, 1, 1)
     attempt(setup.build_averaging, stand_in)
     optimizer = attempt(setup.build_optimizer, stand_in)

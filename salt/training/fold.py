@@ -43,9 +43,7 @@ from salt.training.progress import ALONE, Ahead, epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
 from salt.training.setup import (
     build_logger,
-    build_semi,
     epoch_batches,
-    n_without_mask,
     snapshots,
     start,
     training_tiles,
@@ -123,7 +121,6 @@ def prepare(
 ) -> Fold:
     """What the steps of a fold work with, around a network that has its first weights."""
     loss = build.build_loss(config).to(runtime.device)
-    semi = build_semi(config)
     return Fold(
         config=config,
         number=number,
@@ -137,8 +134,6 @@ def prepare(
         loss=loss,
         mix=augment.mix,
         statistics=Statistics(network.model),
-        semi=semi,
-        n_taught=n_without_mask(config) // distributed.world_size() if semi.uses_teacher else 0,
         ahead=ahead,
         logger=build_logger(config),
     )
