@@ -21,8 +21,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_leng
 Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(check_ascending)]
 
 # The keys that `accept` may name. A changed value takes effect at the next step: checkpoints do not hold it.
-# For another number of epochs a new schedule is brought to the epoch that is done.
-ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last", "trainer.epochs")
+ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
 
 
 class Section(BaseModel):
@@ -205,7 +204,7 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         problems += [describe(detail) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
-    problems += check_accept(raw.get("accept"), raw.get("schedule"))
+    problems += check_accept(raw.get("accept"))
     if config is not None and config.semi_supervised.share and config.data.pseudo is None:
         problems.append("semi-supervised=pseudo needs data.pseudo=FILE, which salt-pseudo RUN writes")
     if problems or config is None:
@@ -237,16 +236,11 @@ def check_folds(folds: object, data: object) -> list[str]:
     return []
 
 
-def check_accept(accept: object, schedule: object) -> list[str]:
-    """Problems of `accept`: only some keys may change when a run resumes."""
+def check_accept(accept: object) -> list[str]:
+    """Return the problems of `accept`: only some keys may change when a run resumes."""
     keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
     bad = [key for key in keys if key not in ACCEPTABLE]
-    problems = [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
-    if "trainer.epochs" in keys and isinstance(schedule, dict) and "CosineRestarts" in str(schedule.get("_target_")):
-        problems.append(
-            "accept: trainer.epochs cannot change with schedule=cosine_restarts: its cycles have one length"
-        )
-    return problems
+    return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
 
 
 def describe(detail: Any) -> str:

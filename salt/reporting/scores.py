@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from salt.config import RunConfig
 from salt.data.places import known_sections
 from salt.data.tiles import Tiles
-from salt.reporting.sentences import few_epochs, no_better, partial
+from salt.reporting.sentences import no_better, partial
 from salt.reporting.words import plural
 from salt.runs.files import read_json
 from salt.runs.results import write_results
@@ -48,7 +48,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
         plural(score["n"], "tile"),
         score["threshold"],
     )
-    for warning in filter(None, (no_better(score), few_epochs(score, config.trainer.epochs), partial(score))):
+    for warning in filter(None, (no_better(score), partial(score))):
         log.warning("%s", warning)
     return score
 

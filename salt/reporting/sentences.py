@@ -45,18 +45,6 @@ def partial(score: Mapping[str, Any]) -> str | None:
     return f"Partial: {numbered('fold', missing)} {verb} not trained, so {whose} tiles are not scored."
 
 
-def few_epochs(score: Mapping[str, Any], epochs: int) -> str | None:
-    """Return which folds have fewer `epochs` than the run now asks for, and what trains the rest."""
-    short = [row["fold"] for row in score["folds"] if (row["epochs"] or epochs) < epochs]
-    if not short:
-        return None
-    verb, them = ("has", "it") if len(short) == 1 else ("have", "them")
-    return (
-        f"{numbered('fold', short).capitalize()} {verb} fewer than trainer.epochs={epochs}; "
-        f"the same command with folds=all trains {them} further."
-    )
-
-
 def most_lost(missing: float, kind: Mapping[str, Any] | None, coverage: Mapping[str, Any], sampled: bool) -> str:
     """Return which tiles lose most of the `missing` score: by kind of error, if known, and by share of salt."""
     if not missing:

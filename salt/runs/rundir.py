@@ -70,9 +70,13 @@ class RunDir:
             return [int(fold) for fold in read_json(self.path / BLEND, "folds")["folds"]]
         return [fold for fold in range(n_folds) if self.is_done(fold)]
 
+    def unfinished(self, folds: list[int]) -> list[int]:
+        """Return those of the folds that are still to be trained, from their beginning or a checkpoint."""
+        return [fold for fold in folds if not self.is_done(fold)]
+
     def folds_to_begin(self, folds: list[int]) -> list[int]:
-        """Those of the folds that are neither finished nor begun, so that their first weights are needed."""
-        return [fold for fold in folds if not self.is_done(fold) and not has_checkpoint(self.fold(fold))]
+        """Return those of the folds that are neither finished nor begun, so that their first weights are needed."""
+        return [fold for fold in self.unfinished(folds) if not has_checkpoint(self.fold(fold))]
 
     def read_score(self, n_folds: int) -> dict[str, Any]:
         """The content of score.json.
@@ -118,8 +122,8 @@ class RunDir:
         Digests that are not given are not compared. Returns the differences that `accept` allows.
 
         Raises:
-            ValueError: the directory belongs to another config (the differing keys are named), to other data, tiles
-                without a mask or encoder weights, or a fold has more epochs already.
+            ValueError: the directory belongs to another config (the differing keys are named), or to other data, tiles
+                without a mask or encoder weights.
         """
         if (self.path / BLEND).exists():
             raise ValueError(f"{self.path} is a blend of other runs; choose another name=...")
@@ -133,13 +137,13 @@ class RunDir:
         changes = differences(read_yaml(self.path / "config.yaml"), config)
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
         if refused:
+            longer = any(line.startswith("trainer.epochs:") for line in refused)
+            hint = f" (with init={self.path} it begins with the weights of this run)" if longer else ""
             raise ValueError(
                 f"{self.path} holds a run with another config:\n  "
                 + "\n  ".join(refused)
-                + "\nChoose another name=..., or delete that folder to start again."
+                + f"\nChoose another name=...{hint}, or delete that folder to start again."
             )
-        if any(line.startswith("trainer.epochs:") for line in changes):
-            self.check_epochs(config["trainer"]["epochs"])
         digests = digests or Digests()
         if digests.data is not None:
             self.check_data(digests.data, config["data"]["root"], "choose another name=...")
@@ -151,13 +155,6 @@ class RunDir:
                 "data.unlabelled and data.pseudo now; choose another name=..."
             )
         return changes
-
-    def check_epochs(self, epochs: int) -> None:
-        """Make sure that no finished fold has more epochs than the run is to have."""
-        for file in sorted(self.path.glob("fold_*/timing.json")):
-            done = read_json(file, "epochs")["epochs"]
-            if done > epochs:
-                raise ValueError(f"trainer.epochs={epochs}: {file.parent} has {done} already; expected {done} or more")
 
     def check_data(self, digest: str, root: str, remedy: str) -> None:
         """Make sure that the data is the one that this run was trained on."""
@@ -180,7 +177,7 @@ class RunDir:
         Raises:
             ValueError: one does.
         """
-        for fold in [fold for fold in folds if not self.is_done(fold)][:1]:
+        for fold in self.unfinished(folds)[:1]:
             check_free(self.fold(fold), "fold")
 
     def claim(self, config: dict[str, Any], digests: Digests, begun: Conditions = UNKNOWN) -> None:

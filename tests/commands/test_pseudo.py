@@ -119,7 +119,9 @@ def test_a_run_goes_on_with_its_own_tiles_and_labels_alone(trained, tmp_path):
 
 def test_what_a_run_does_not_use_is_told(trained):
     for choice in ("none", "pseudo"):
-        said = train(trained, *PSEUDO[1:], "data.unlabelled=data", "dry_run=true", "name=new", f"semi-supervised={choice}")
+        said = train(
+            trained, *PSEUDO[1:], "data.unlabelled=data", "dry_run=true", "name=new", f"semi-supervised={choice}"
+        )
         for key in ("unlabelled", "pseudo"):
             assert (f"data.{key} is not used" in said) == (choice == "none")
 
