@@ -16,7 +16,6 @@ from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
 from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
-from salt.models.resolution import Full
 from salt.models.segmenter import Segmenter
 from salt.paths import search_current_folder
 
@@ -192,12 +191,6 @@ def build_loss(config: RunConfig) -> nn.Module:
     if not isinstance(loss, nn.Module):
         raise ValueError(f"loss: expected {config.loss.target} to be a torch.nn.Module, it is {type(loss).__name__}")
     return loss
-
-
-def build_resolution(config: RunConfig) -> Full:
-    """The size of the network's input over the epochs."""
-    resolution: Full = build("resolution", config.resolution.node())
-    return resolution
 
 
 def build_augment(config: RunConfig) -> Augment:

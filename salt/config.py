@@ -20,21 +20,8 @@ Stages = Literal["all"] | list[int]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
 Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(check_ascending)]
 
-# Old places of classes: runs of earlier versions and a user's YAML files may name them there.
-MOVED = {
-    **{f"salt.averaging.{name}": f"salt.training.averaging.{name}" for name in ("Last", "EMA", "SWA")},
-    **{
-        f"salt.schedule.{name}": f"salt.training.schedule.{name}"
-        for name in ("cosine", "CosineRestarts", "onecycle", "poly", "Plateau")
-    },
-    "salt.losses.combine.Step": "salt.losses.combine.StepChange",
-    "salt.losses.combine.Linear": "salt.losses.combine.LinearChange",
-    "salt.models.supervision.Supervision": "salt.models.supervision.NoDeepSupervision",
-}
-
 # The keys that `accept` may name. A changed value takes effect at the next step: checkpoints do not hold it.
-# For another number of epochs a new schedule is brought to the epoch that is done.
-ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last", "trainer.epochs")
+ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
 
 
 class Section(BaseModel):
@@ -98,9 +85,9 @@ class Data(Section):
     cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
     # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: folds.csv of a folder
     folds: Place | None
-    mosaic: Place | None = None  # where tiles lie in sections; null: mosaic.csv of the data, if it is there
-    unlabelled: Place | None = None  # data whose test images train without a mask; null: this data's own
-    pseudo: Place | None = None  # a file of salt-pseudo, for semi-supervised=pseudo
+    mosaic: Place | None  # where tiles lie in sections; null: mosaic.csv of the data, if it is there
+    unlabelled: Place | None  # data whose test images train without a mask; null: this data's own
+    pseudo: Place | None  # a file of salt-pseudo, for semi-supervised=pseudo
     # height and width in pixels of what the network is trained on; null: the images' own, or input.size
     tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None
     amplitudes: Amplitudes
@@ -146,10 +133,11 @@ class Optimizer(Component):
     encoder_lr_scale: float = Field(gt=0, allow_inf_nan=False)  # the encoder's learning rate is lr times this
 
 
-class SemiSupervised(Component):
-    """What training does with tiles that have no mask."""
+class SemiSupervised(Section):
+    """Tiles without a mask that are trained with the masks of an earlier run: pseudo-labels."""
 
-    share: float = Field(ge=0, lt=1)  # of a batch's tiles
+    share: float = Field(ge=0, lt=1)  # of a batch's tiles; 0: only tiles with a mask are trained
+    least: float = Field(ge=0, le=1)  # confidence from which a pseudo-label is used
 
 
 class Trainer(Section):
@@ -179,7 +167,7 @@ class RunConfig(Section):
     init: Place | None  # a run directory: fold k begins with the weights of its fold k; null: with the encoder's
     dry_run: bool
     accept: list[str]  # keys whose value may differ from the run that goes on, such as trainer.batch_size
-    report: bool = True  # write report.html at the end; a run of an earlier version lacks the key
+    report: bool  # write report.html at the end
     data: Data
     input: Input
     encoder: Encoder
@@ -192,10 +180,9 @@ class RunConfig(Section):
     augment: Component
     optimizer: Optimizer
     schedule: Component
-    resolution: Component
     averaging: Component
-    logger: Component = Component(target="salt.reporting.loggers.NoLogger")  # runs of earlier versions lack it
-    semi_supervised: SemiSupervised = SemiSupervised(target="salt.training.semi.Supervised", share=0.0)
+    logger: Component
+    semi_supervised: SemiSupervised
     trainer: Trainer
 
     @property
@@ -210,7 +197,6 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     Raises:
         ValueError: all problems together, each with its full key, what was expected and what was found.
     """
-    raw = with_new_places(raw)
     problems: list[str] = []
     config = None
     try:
@@ -218,27 +204,13 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         problems += [describe(detail) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
-    problems += check_accept(raw.get("accept"), raw.get("schedule"))
+    problems += check_accept(raw.get("accept"))
+    if config is not None and config.semi_supervised.share and config.data.pseudo is None:
+        problems.append("semi-supervised=pseudo needs data.pseudo=FILE, which salt-pseudo RUN writes")
     if problems or config is None:
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ValueError(f"the config has {count}:\n  " + "\n  ".join(problems))
     return config
-
-
-def with_new_places(node: Any, key: str = "") -> Any:
-    """The same settings, with each class and setting that has moved at its new place."""
-    if isinstance(node, dict):
-        if "folds_csv" in node:
-            usual = None if node.get("layout") == "folder" else "random"
-            node = {("folds" if k == "folds_csv" else k): v for k, v in node.items()} | {
-                "folds": node["folds_csv"] if node["folds_csv"] is not None else usual
-            }
-        return {k: with_new_places(value, k) for k, value in node.items()}
-    if isinstance(node, list):
-        return [with_new_places(value) for value in node]
-    if key == "_target_" and isinstance(node, str):
-        return MOVED.get(node, node)
-    return node
 
 
 def check_name(name: object) -> None:
@@ -264,16 +236,11 @@ def check_folds(folds: object, data: object) -> list[str]:
     return []
 
 
-def check_accept(accept: object, schedule: object) -> list[str]:
-    """Problems of `accept`: only some keys may change when a run resumes."""
+def check_accept(accept: object) -> list[str]:
+    """Return the problems of `accept`: only some keys may change when a run resumes."""
     keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
     bad = [key for key in keys if key not in ACCEPTABLE]
-    problems = [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
-    if "trainer.epochs" in keys and isinstance(schedule, dict) and "CosineRestarts" in str(schedule.get("_target_")):
-        problems.append(
-            "accept: trainer.epochs cannot change with schedule=cosine_restarts: its cycles have one length"
-        )
-    return problems
+    return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
 
 
 def describe(detail: Any) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from salt import build
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_folds, keep_folds
-from salt.data.load import load_data, load_unlabelled, settled
+from salt.data.load import load_data, load_pseudo_labels, settled
 from salt.data.tiles import Dataset
 from salt.inference.submission import is_fresh, origin_of, submit
 from salt.machine import distributed
@@ -29,11 +29,10 @@ from salt.runs.environment import BY_CODE, Start, conditions, note_changes
 from salt.runs.files import locked, read_json, remove, sha256, write_text
 from salt.runs.rundir import Digests, RunDir
 from salt.training.check import check_build
-from salt.training.extend import epochs_done, is_complete, reopen
 from salt.training.fold import train_fold
 from salt.training.plan import counted, estimate_seconds, log_plan
 from salt.training.progress import Ahead
-from salt.training.setup import build_semi, check_unlabelled
+from salt.training.setup import check_unlabelled
 from salt.training.warmstart import check_first_weights
 
 log = logging.getLogger(__name__)
@@ -97,17 +96,15 @@ def claim(config: RunConfig, directory: RunDir, digests: Digests, runtime: Runti
     """Take the directory for this run, with a record of how it is computed; a run that goes on notes what changed."""
     now = conditions(str(runtime.dtype).removeprefix("torch."), start)
     directory.claim(config.model_dump(mode="json", by_alias=True), digests, now)
-    left = [fold for fold in config.fold_list if not is_complete(directory, fold, config.trainer.epochs)]
     if distributed.is_main():  # the others may come before the record is written
-        note_changes(directory.path, now, left)
+        note_changes(directory.path, now, directory.unfinished(config.fold_list))
 
 
 def with_unlabelled(config: RunConfig, data: Dataset, directory: RunDir) -> Dataset:
-    """The data with the tiles without a mask, where folds that are not finished use them."""
-    finished = all(is_complete(directory, fold, config.trainer.epochs) for fold in config.fold_list)
-    if not config.semi_supervised.share or finished:
-        return data
-    return dataclasses.replace(data, unlabelled=load_unlabelled(config, data, build_semi(config).uses_labels))
+    """Return the data with the pseudo-labelled tiles, if folds that are not finished use them."""
+    if config.semi_supervised.share and directory.unfinished(config.fold_list):
+        return dataclasses.replace(data, unlabelled=load_pseudo_labels(config, data))
+    return data
 
 
 def complete_run(
@@ -122,8 +119,8 @@ def complete_run(
     """Train what is missing of the run's folds, then score and submit; returns the out-of-fold score."""
     network = build_network(config, runtime)
     for i, fold in enumerate(config.fold_list):
-        n_later = sum(not is_complete(directory, later, config.trainer.epochs) for later in config.fold_list[i + 1 :])
-        ahead = Ahead(in_run=n_later, in_sweep=points_left * len(config.fold_list))
+        later = directory.unfinished(config.fold_list[i + 1 :])
+        ahead = Ahead(in_run=len(later), in_sweep=points_left * len(config.fold_list))
         complete_fold(config, fold, data, folds, directory, network, runtime, ahead)
     distributed.barrier()
     with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # the last process finds all folds finished
@@ -206,15 +203,13 @@ def complete_fold(
     distributed.barrier()
     path = directory.fold(fold)
     with locked(path, "fold"):
-        if distributed.from_main(lambda: is_complete(directory, fold, config.trainer.epochs)):  # rank 0 has the lock
+        if distributed.from_main(lambda: directory.is_done(fold)):  # rank 0 has the lock
             log.info("fold %d is finished already", fold)
         else:
             digest = digest_of_weights(config, directory.folds_to_begin([fold]))
             if digest is not None:  # checked again: hours may have passed since the first fold
                 directory.check_weights(digest, str(config.encoder.weights))
             with out_of_memory_named(config):
-                if distributed.from_main(lambda: directory.is_done(fold)):
-                    reopen(config, fold, path, data.train, folds, network, runtime)
                 weights = train_fold(config, fold, data, folds, path, network, runtime, ahead)
             draw_curves(path)
             write_text(path / "done", "".join(f"{file.name}\n" for file in weights))
@@ -248,12 +243,7 @@ def log_estimate(
     """Log how long the folds that are not finished will take, if one process trains them."""
     if distributed.world_size() > 1:
         return
-    epochs = config.trainer.epochs
-    todo = {
-        fold: epochs_done(directory.fold(fold), epochs) if directory.is_done(fold) else 0
-        for fold in config.fold_list
-        if not is_complete(directory, fold, epochs)
-    }
+    todo = directory.unfinished(config.fold_list)
     if todo:
         log.info("timing a few steps ...")
     with memory_given_back(), out_of_memory_named(config):

@@ -27,14 +27,14 @@ from salt.data.tiles import Tiles
 from salt.machine.device import choose_runtime
 from salt.network import build_network
 from salt.train import CONFIGS
-from salt.training.setup import build_semi, n_without_mask, start
+from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step
 
 NETWORK = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision")
-TRAINING = ("loss", "augment", "optimizer", "schedule", "resolution", "averaging", "semi-supervised")
+TRAINING = ("loss", "augment", "optimizer", "schedule", "averaging", "semi-supervised")
 BASE = ["data=synthetic", "data.root=none", "encoder.weights=null", "trainer.batch_size=16", "trainer.epochs=4"]
 BASELINE = ["encoder=resnet18", "loss=bce", "averaging=none", "augment=none"]
-NEEDS = {"semi-supervised=pseudo": ["data.pseudo=none"], "semi-supervised=mean_teacher": ["averaging=ema"]}
+NEEDS = {"semi-supervised=pseudo": ["data.pseudo=none"]}
 NOT_MEASURED = {("encoder", "any"), ("encoder", "none")}
 ROUNDS = 5
 
@@ -59,7 +59,7 @@ the YAML files in `configs/`; parameters and times were measured by it on {machi
 
 *Parameters*: of the whole network. *Multiply-adds*: of its prediction for one tile. *Step*: time of a training step
 (augmentation, forward, loss, backward, optimizer, average) relative to the baseline measured in turn with it, median of
-{rounds}; of `resolution` a step of the first epoch. It varies by about a tenth from time to time, and by more from one
+{rounds}. It varies by about a tenth from time to time, and by more from one
 kind of CPU to another: EfficientNet-B0 took twice the baseline's time on an Intel Xeon with AMX, with an earlier
 version of Salt. The baseline is ResNet18 at 128 pixels with a U-Net, BCE, AdamW, and `none` elsewhere:
 {parameters:.1f} M parameters, {seconds} s for 16 tiles.
@@ -217,7 +217,6 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
     network = build_network(config, runtime)
     state = start(config, 100, Path("nowhere"), network.model, runtime)
     augment = build.build_augment(config)
-    network.model.scale = build.build_resolution(config).scale(0.0)
     nothing = np.empty(0, dtype=np.int64)
     fold = Fold(
         config=config,
@@ -232,8 +231,6 @@ def prepare(overrides: list[str]) -> Callable[[], None]:
         loss=build.build_loss(config),
         mix=augment.mix,
         statistics=Statistics(network.model),
-        semi=build_semi(config),
-        n_taught=n_without_mask(config) if build_semi(config).uses_teacher else 0,
     )
     images = torch.randint(0, 255, (16, 101, 101), dtype=torch.uint8).numpy()
     masks = (images > 128).astype("uint8")

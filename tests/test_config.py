@@ -1,12 +1,7 @@
-import copy
-
 import pytest
-import yaml
 from conftest import raw_config
-from hydra.utils import get_object
 
-from salt.config import MOVED, check_config
-from salt.runs.rundir import RunDir
+from salt.config import check_config
 
 
 def test_the_default_config_is_valid():
@@ -55,44 +50,3 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
     config = check_config(raw_config(*overrides))
     assert {config.data.root, config.data.cache, config.data.folds, config.encoder.weights} == {"/home/me/x"}
     assert check_config(raw_config('data.root="a~/~"')).data.root == "a~/~"
-
-
-OLD_PLACES = {
-    "averaging": "salt.averaging.EMA",
-    "schedule": "salt.schedule.onecycle",
-    "loss": "salt.losses.combine.Step",
-    "deep_supervision": "salt.models.supervision.Supervision",
-}
-
-
-def test_runs_of_earlier_versions_name_classes_where_they_were(tmp_path):
-    overrides = ["averaging=ema", "schedule=onecycle", "loss=bce_then_lovasz", "deep-supervision=none"]
-    raw = raw_config(*overrides)
-    config = check_config(raw)
-    old = copy.deepcopy(config.model_dump(mode="json", by_alias=True))
-    for section, target in OLD_PLACES.items():
-        old[section]["_target_"] = target
-    assert check_config(old) == config
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
-    (tmp_path / "environment.json").write_text("{}")
-    assert RunDir(tmp_path).check(config.model_dump(mode="json", by_alias=True)) == []
-
-
-@pytest.mark.parametrize(
-    ("data", "old", "new"),
-    [("tgs", None, "random"), ("tgs", "my.csv", "my.csv"), ("folder", None, None), ("folder", "my.csv", "my.csv")],
-)
-def test_runs_of_earlier_versions_name_folds_as_they_did(tmp_path, data, old, new):
-    overrides = [f"data={data}", "data.root=x", *([f"data.folds={new}"] if old else [])]
-    config = check_config(raw_config(*overrides))
-    earlier = config.model_dump(mode="json", by_alias=True)
-    earlier["data"] = {k: v for k, v in earlier["data"].items() if k not in ("folds", "mosaic")} | {"folds_csv": old}
-    assert check_config(earlier).data.folds == config.data.folds == new
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(earlier))
-    (tmp_path / "environment.json").write_text("{}")
-    assert RunDir(tmp_path).check(config.model_dump(mode="json", by_alias=True)) == []
-
-
-def test_every_old_place_has_a_class_at_its_new_one():
-    for new in MOVED.values():
-        assert callable(get_object(new))

@@ -13,7 +13,7 @@ from salt.training.setup import build_optimizer
 ROOT = Path(__file__).parents[1]
 MECHANISMS = (
     *("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision"),
-    *("loss", "augment", "optimizer", "schedule", "resolution", "averaging", "semi-supervised"),
+    *("loss", "augment", "optimizer", "schedule", "averaging", "semi-supervised"),
 )
 OPTIONS = [(group, option) for group in MECHANISMS for option in options(group)]
 

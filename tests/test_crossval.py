@@ -32,7 +32,7 @@ def pretend_trained(directory, fold, tiles, folds):
     probabilities = np.clip(tiles.masks[index] * 0.5 + 0.3, 0, 1).astype(np.float16)
     path = directory.fold(fold)
     save_stack(path / "oof.npz", np.array([tiles.ids[i] for i in index]), probabilities=probabilities)
-    write_json(path / "timing.json", {"epochs": 1, "seconds": 1.0, "images_per_second": 2.0})
+    write_json(path / "timing.json", {"epochs": 1, "seconds": 1.0, "images_per_second": 2.0, "memory_gb": None})
     write_text(path / "done", "")
 
 

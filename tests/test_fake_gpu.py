@@ -177,7 +177,6 @@ def fold_and_state(config, model, dtype):
     """What the loop works with, on the GPU."""
     runtime = Runtime(torch.device("cuda:0"), dtype, 0, 4)
     to_gpu(model)
-    model.scale = build.build_resolution(config).scale(0.0)
     optimizer = setup.build_optimizer(config, model)
     state = State(
         model=model,
@@ -201,8 +200,6 @@ def fold_and_state(config, model, dtype):
         loss=build.build_loss(config),
         mix=build.build_augment(config).mix,
         statistics=Statistics(model),
-        semi=setup.build_semi(config),
-        n_taught=setup.n_without_mask(config),
     )
     return fold, state
 
@@ -221,9 +218,9 @@ def test_prediction_waits_for_nothing(mixed_precision):
 
 
 # with AdamW: torch has no fake form of the fused SGD
-LOOPS = [[f"{group}={o}"] for group in ("augment", "averaging", "schedule", "resolution") for o in options(group)]
+LOOPS = [[f"{group}={o}"] for group in ("augment", "averaging", "schedule") for o in options(group)]
 LOOPS += [["trainer.clip=1.0"], ["deep-supervision=nonempty", "averaging=ema", "augment=cutmix", "trainer.clip=1.0"]]
-LOOPS += [["semi-supervised=mean_teacher", "deep-supervision=multiscale", "augment=mixup"]]
+LOOPS += [["deep-supervision=multiscale", "augment=mixup"]]
 
 
 @pytest.mark.parametrize("overrides", LOOPS, ids=" ".join)

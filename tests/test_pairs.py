@@ -124,7 +124,6 @@ def test_every_pair_trains(row, tmp_path):
     images, masks = (torch.stack([torch.from_numpy(pair[k])[None] for pair in pairs]) for k in (0, 1))
     before = [p.detach().clone() for p in state.model.parameters()]
     set_progress(loss, 0.5)
-    state.model.scale = build.build_resolution(config).scale(0.5)
     state.model.train()
     outcome = train_step(fold, state, Batch(images, masks, torch.tensor([100.0, 900.0]), torch.arange(2)))
     state.average.after_epoch(0.5)

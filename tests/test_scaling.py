@@ -1,9 +1,7 @@
 """Folds side by side, as jobs, and one fold over several processes: the run directory is the same."""
 
 import csv
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -86,19 +84,6 @@ def test_two_processes_train_one_fold(together, sequential, synthetic_root):
     assert [r["lr"] for r in rows[0]] == [r["lr"] for r in rows[1]]
     losses = np.array([[float(r["loss"]) for r in part] for part in rows])
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
-
-
-@pytest.mark.slow
-def test_two_processes_go_on_with_a_finished_run(together, overrides, tmp_path):
-    run_path = shutil.copytree(together[0], tmp_path / "runs/a")
-    old = (run_path / "fold_1/metrics.csv").read_text()
-    result = run([*TORCHRUN, *overrides, "trainer.epochs=4", "accept=[trainer.epochs]"], tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("goes on after epoch 2: trainer.epochs is 4 now") == 2  # once for each fold
-    new = (run_path / "fold_1/metrics.csv").read_text()
-    assert new.startswith(old) and [row["epoch"] for row in csv.DictReader(new.splitlines())] == ["1", "2", "3", "4"]
-    assert [row["epochs"] for row in json.loads((run_path / "score.json").read_text())["folds"]] == [4, 4]
-    assert not list(run_path.glob("fold_*/*.pt"))
 
 
 def test_processes_share_each_batch_and_each_sample_comes_once_an_epoch():

@@ -77,7 +77,7 @@ def label(
     from salt.machine.device import choose_runtime
 
     known = load_data_of_run(directory, config, root)
-    tiles = load_unlabelled(config, known, with_labels=False).tiles
+    tiles = load_unlabelled(config, known)
     labels = pseudo.label_tiles(config, directory, known.train, tiles, choose_runtime(config.trainer))
     write_labels(out, labels)
     print(f"{out}: {summary(labels.table, check_on_held_out(config, directory, known.train), least)}")

@@ -11,7 +11,7 @@ from salt.data.folder import read_folder, read_images
 from salt.data.synthetic import ensure_synthetic, holds_synthetic
 from salt.data.tgs import read_dataset
 from salt.data.tiles import Dataset, Tiles, tile_size
-from salt.data.unlabelled import Unlabelled, unlabelled
+from salt.data.unlabelled import Unlabelled, with_labels
 from salt.machine import distributed
 from salt.runs.files import locked
 from salt.runs.rundir import RunDir
@@ -20,16 +20,31 @@ from salt.runs.stacks import sizes_of
 SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
 
 
-def load_unlabelled(config: RunConfig, data: Dataset, with_labels: bool) -> Unlabelled:
-    """The test images of the data, or those of the folder data.unlabelled; `with_labels` with those of data.pseudo.
+def load_pseudo_labels(config: RunConfig, data: Dataset) -> Unlabelled:
+    """Return the tiles without a mask (see `load_unlabelled`) with the pseudo-labels in data.pseudo.
 
     Raises:
-        ValueError: there are none, or a file cannot be used.
+        ValueError: there are no such tiles, or a file cannot be used.
+    """
+    assert config.data.pseudo is not None
+    return with_labels(load_unlabelled(config, data), Path(config.data.pseudo))
+
+
+def load_unlabelled(config: RunConfig, data: Dataset) -> Tiles:
+    """Return the test images of the data, or those of the folder data.unlabelled.
+
+    Raises:
+        ValueError: there are none, or the folder cannot be used.
     """
     tiles = data.test if config.data.unlabelled is None else read_unlabelled(config, data, Path(config.data.unlabelled))
     if config.input.channels == "depth_z" and np.isnan(tiles.depths).any():
         raise ValueError("input.channels=depth_z: tiles without a mask have no depth; expected image or depth")
-    return unlabelled(tiles, Path(config.data.pseudo) if with_labels and config.data.pseudo else None)
+    if not tiles.ids:
+        raise ValueError(
+            "there are no tiles without a mask, since the data has no test images; data.unlabelled=FOLDER "
+            "(salt-pseudo: --unlabelled FOLDER) names data that has some"
+        )
+    return tiles
 
 
 def read_unlabelled(config: RunConfig, data: Dataset, folder: Path) -> Tiles:

@@ -1,7 +1,7 @@
 """Tiles without a mask that training uses, and the masks that networks of another run predicted for them."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,22 +60,19 @@ class LabelTable:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Tiles without a mask, and pseudo-labels of them where these are used."""
+    """Tiles without a mask, and pseudo-labels of them."""
 
     tiles: Tiles
-    labels: LabelTable | None = None
-    digest: str = ""  # of the tiles and of the file of labels
+    labels: LabelTable
+    digest: str  # of the tiles and of the file of labels
 
     def for_training(self, fold: int, least: float) -> Tiles:
-        """What a fold is trained on beside the tiles with masks: confident pseudo-labels, or tiles with empty masks.
+        """Return the tiles whose pseudo-labels for this fold are confident enough, with these as their masks.
 
         Raises:
             ValueError: as `LabelTable.confident` and `LabelTable.masks`.
         """
         tiles = self.tiles
-        if self.labels is None:
-            empty = as_stack([np.zeros_like(image) for image in tiles.images])
-            return replace(tiles, masks=empty)
         rows = self.labels.confident(fold, least)
         at = pd.Index(tiles.ids).get_indexer(pd.Index(rows["id"])).astype(np.int64)
         images = tiles.images[at]
@@ -149,21 +146,13 @@ def read_labels(file: Path) -> LabelTable:
     return LabelTable(digests[0], digests[1], table)
 
 
-def unlabelled(tiles: Tiles, file: Path | None) -> Unlabelled:
-    """Tiles without a mask with the pseudo-labels of a file, if one is given.
+def with_labels(tiles: Tiles, file: Path) -> Unlabelled:
+    """Return tiles without a mask with the pseudo-labels of a file.
 
     Raises:
-        ValueError: there are no tiles, or the file cannot be used, or is of other tiles.
+        ValueError: the file cannot be used, or is of other tiles.
     """
-    if not tiles.ids:
-        raise ValueError(
-            "there are no tiles without a mask, since the data has no test images; data.unlabelled=FOLDER "
-            "(salt-pseudo: --unlabelled FOLDER) names data that has some"
-        )
-    digest = tiles.digest()
-    if file is None:
-        return Unlabelled(tiles, None, digest)
-    labels = read_labels(file)
+    labels, digest = read_labels(file), tiles.digest()
     if labels.tiles != digest or not set(labels.table["id"]) <= set(tiles.ids):
         raise ValueError(
             f"data.pseudo={file} has labels of other tiles than the {len(tiles.ids)} without a mask here; "

@@ -25,7 +25,7 @@ from salt.scoring.metrics import to_mask
 
 log = logging.getLogger(__name__)
 
-MADE = "made_with"  # in submission.json; runs of earlier versions lack it
+MADE = "made_with"  # in submission.json
 PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
 
 

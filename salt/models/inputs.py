@@ -153,12 +153,6 @@ def in_words(tile: Sequence[int]) -> str:
 Window = Pad | Resize | ResizePad | AnySize
 
 
-def shrink(inputs: Tensor, scale: float) -> Tensor:
-    """Network inputs (N C H W) with both sides times `scale`, rounded to a multiple of 16 pixels."""
-    size = [16 * round(scale * side / 16) for side in inputs.shape[-2:]]
-    return F.interpolate(inputs, size=size, mode="bilinear", align_corners=False, antialias=True)
-
-
 def at_tile(logits: Tensor, window: Window) -> Tensor:
     """Logits of any size (N 1 H W) at the tile's pixels, by way of the input's size."""
     full = logits.float()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from salt.models.heads import Head
-from salt.models.inputs import Channels, Window, at_tile, shrink
+from salt.models.inputs import Channels, Window, at_tile
 from salt.models.supervision import DeepSupervision, Loss
 
 
@@ -15,15 +15,13 @@ class Output(NamedTuple):
     logits: Tensor
     extra: list[Tensor]
 
-    def first(self, n: int) -> "Output":
-        """Those of the first n tiles."""
-        return Output(self.logits[:n], [extra[:n] for extra in self.extra])
+    def views(self) -> "Output":
+        """Return views of all logits: the gradients of one view are summed before they are added to those of others."""
+        return Output(self.logits[:], [extra[:] for extra in self.extra])
 
 
 class Segmenter(nn.Module):
     """Encoder, center, decoder and head between two windows, for tiles of h x w pixels.
-
-    In training the network's input is smaller where `scale` is below 1; the logits come back to the tile's size.
 
     Shape: images (N 1 h w) in [0, 1] and survey depths (N) in feet to logits (N 1 h w).
     """
@@ -41,7 +39,6 @@ class Segmenter(nn.Module):
         super().__init__()
         self.channels, self.window, self.encoder, self.center = channels, window, encoder, center
         self.decoder, self.head, self.supervision = decoder, head, supervision
-        self.scale = 1.0
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -51,10 +48,7 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor, depths: Tensor) -> Output:
         """Logits of a batch."""
-        inputs = self.window.prepare(self.channels(images, depths))
-        if self.training and self.scale < 1:
-            inputs = shrink(inputs, self.scale)
-        features = self.encoder(inputs)
+        features = self.encoder(self.window.prepare(self.channels(images, depths)))
         context = self.supervision.context(features[-1])
         features[-1] = self.center(features[-1])
         stages = self.decoder(features)

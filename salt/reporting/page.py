@@ -116,7 +116,7 @@ def said(
         "no_better": no_better(facts.score),
         "partial": partial(facts.score),
         "lost": most_lost(1 - facts.score["map"], worst.get("kind"), worst["class"], sampled),
-        "gains": about_gains(facts.score.get("gains")),
+        "gains": about_gains(facts.score["gains"]),
         "validations": validations(facts.curves) if facts.curves else None,
         "sampled": f"Kinds of error are of the {len(held_out.table):,} tiles in this page, and links show no others."
         if sampled and held_out
@@ -214,11 +214,10 @@ def by_probability(facts: Facts) -> dict[str, Any]:
 
 
 def command(facts: Facts) -> str | None:
-    """Return the command that makes the run again, where the run tells it; without local.json it lacks the paths."""
-    words = facts.private.get("command") or facts.environment.get("command")
-    if not words:
+    """Return the command that reproduces the run, None if it is not recorded; without local.json it lacks paths."""
+    text: str | None = facts.private.get("command") or facts.environment.get("command")
+    if text is None:
         return None
-    text = shlex.join(map(str, words)) if isinstance(words, list) else str(words)  # a list: of an earlier version
     if facts.score["partial"]:
         text += " " + shlex.quote(f"folds=[{','.join(str(row['fold']) for row in facts.score['folds'])}]")
     return text

@@ -86,8 +86,6 @@ def print_scores(score: dict[str, Any]) -> None:
 
 def gates_in_words(score: dict[str, Any]) -> str:
     """Return the threshold of new tiles, and the least area of salt if one is used."""
-    if "least_area" not in score:  # a run of an earlier version
-        return "threshold chosen on other tiles"
     used = score["gains"]["threshold"]["used"]
     text = f"threshold {score['threshold']:g}{'; each tile at one chosen on others' if used else ''}"
     return text + (f"; empty below {100 * score['least_area']:g} % of salt" if score["least_area"] else "")

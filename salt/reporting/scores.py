@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from salt.config import RunConfig
 from salt.data.places import known_sections
 from salt.data.tiles import Tiles
-from salt.reporting.sentences import few_epochs, no_better, partial
+from salt.reporting.sentences import no_better, partial
 from salt.reporting.words import plural
 from salt.runs.files import read_json
 from salt.runs.results import write_results
@@ -48,7 +48,7 @@ def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDAr
         plural(score["n"], "tile"),
         score["threshold"],
     )
-    for warning in filter(None, (no_better(score), few_epochs(score, config.trainer.epochs), partial(score))):
+    for warning in filter(None, (no_better(score), partial(score))):
         log.warning("%s", warning)
     return score
 
@@ -74,10 +74,10 @@ def read_held_out(fold: Path, ids: list[str], sizes: list[Size]) -> Stack:
 
 
 def read_timing(fold: Path) -> dict[str, Any]:
-    """Epochs and seconds of a finished fold; None where their file is lost, since nothing else depends on them."""
-    keys = ("epochs", "seconds", "images_per_second")
+    """Return epochs, seconds and memory of a finished fold; None if their file is lost: nothing else needs them."""
+    keys = ("epochs", "seconds", "images_per_second", "memory_gb")
     try:
-        return {"memory_gb": None} | read_json(fold / "timing.json", *keys)  # runs of earlier versions lack it
+        return read_json(fold / "timing.json", *keys)
     except ValueError as error:
         log.warning("%s; score.json tells no times of this fold", error)
-        return dict.fromkeys((*keys, "memory_gb"))
+        return dict.fromkeys(keys)

@@ -45,18 +45,6 @@ def partial(score: Mapping[str, Any]) -> str | None:
     return f"Partial: {numbered('fold', missing)} {verb} not trained, so {whose} tiles are not scored."
 
 
-def few_epochs(score: Mapping[str, Any], epochs: int) -> str | None:
-    """Return which folds have fewer `epochs` than the run now asks for, and what trains the rest."""
-    short = [row["fold"] for row in score["folds"] if (row["epochs"] or epochs) < epochs]
-    if not short:
-        return None
-    verb, them = ("has", "it") if len(short) == 1 else ("have", "them")
-    return (
-        f"{numbered('fold', short).capitalize()} {verb} fewer than trainer.epochs={epochs}; "
-        f"the same command with folds=all trains {them} further."
-    )
-
-
 def most_lost(missing: float, kind: Mapping[str, Any] | None, coverage: Mapping[str, Any], sampled: bool) -> str:
     """Return which tiles lose most of the `missing` score: by kind of error, if known, and by share of salt."""
     if not missing:
@@ -80,20 +68,17 @@ def good_thresholds(threshold: float, low: float, high: float, near: float) -> s
     return f"Used: {threshold:g}. From {low:g} to {high:g} the score is within {near} of the best."
 
 
-def about_gains(gains: Mapping[str, Any] | None) -> str:
-    """Return what the choices after the network are worth; nothing for a run of an earlier version."""
-    if not gains:
-        return ""
+def about_gains(gains: Mapping[str, Any]) -> str:
+    """Return what the choices after the network are worth."""
     threshold, area = gains["threshold"], gains["least_area"]
-    text = f"Thresholds chosen on other tiles {change(threshold, ' against 0.5')}: {used(threshold, True)}. "
+    text = f"Thresholds chosen on other tiles {change(threshold, ' against 0.5')}: {used(threshold)}. "
     if not any(area["chosen"]):
         return text + "On other tiles no least area of salt was chosen."
     limits = " or ".join(f"{100 * limit:g} %" for limit in area["chosen"])
-    text += (
+    return text + (
         f"Calling a tile empty if less than a limit is predicted as salt ({limits} of the tile, chosen on other tiles) "
-        f"{change(area)}: {used(area, False)}."
+        f"{change(area)}: {used(area)}. Each is used if its interval is above 0."
     )
-    return text + (" Each is used if its interval is above 0." if "used" in area else "")
 
 
 def change(gain: Mapping[str, Any], against: str = "") -> str:
@@ -105,9 +90,9 @@ def change(gain: Mapping[str, Any], against: str = "") -> str:
     return f"{verb} the score by {signed(gain['gain'])}{against} ({LEVEL} % interval {span(low, high, sign=True)})"
 
 
-def used(gain: Mapping[str, Any], before: bool) -> str:
-    """Return whether a choice is used; runs of an earlier version do not tell, and all did `before`."""
-    return "used" if gain.get("used", before) else "not used"
+def used(gain: Mapping[str, Any]) -> str:
+    """Return whether a choice is used."""
+    return "used" if gain["used"] else "not used"
 
 
 def about_bias(bias: float | None) -> str:

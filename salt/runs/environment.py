@@ -151,9 +151,7 @@ def note_changes(run: Path, now: Conditions, folds: list[int]) -> None:
     file = run / "environment.json"
     begun = read_json(file, "data_sha256")
     before, after = dict(compared(begun)), dict(compared(now.shared))
-    unknown = {key for key in after if key not in before and not key.startswith("variables.")}  # to earlier versions
     changed = {key: after.get(key) for key in {**before, **after} if before.get(key) != after.get(key)}
-    changed = {key: value for key, value in changed.items() if key not in unknown}
     entry = {"date": now.shared["date"], "folds": folds, **changed}
     noted = begun.get("resumed", [])
     if folds and changed and entry not in noted:

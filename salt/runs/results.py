@@ -10,7 +10,7 @@ import pandas as pd
 from salt.overrides import point_names
 from salt.runs.files import folder_name, read_json, read_yaml, write_json, write_text
 from salt.runs.options import flatten
-from salt.runs.rundir import BLEND, DEFAULTS, is_free, read_settings
+from salt.runs.rundir import BLEND, is_free
 from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
@@ -61,7 +61,7 @@ def read_run(path: Path) -> Run:
         raise ValueError(f"{path} is no run directory, it has no config.yaml{hint}")
     if not (path / "score.json").is_file():
         raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
-    config = DEFAULTS | flatten(read_settings(path))
+    config = flatten(read_yaml(path / "config.yaml"))
     settings = {key: value for key, value in config.items() if key not in SAME_ROW and not is_free(key)}
     digests = read_digests(path)
     if "unlabelled_sha256" in digests:  # the paths of tiles and labels say nothing
@@ -97,7 +97,7 @@ def read_tiles(file: Path) -> pd.DataFrame:
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Digests of what a run was trained on, of those in environment.json; earlier versions have `data_sha256` alone."""
+    """Return the digests in environment.json of what a run was trained on; none if the file is missing."""
     file = path / "environment.json"
     if not file.is_file():
         return {}

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
-from salt.config import Data, RunConfig, check_config, with_new_places
+from salt.config import RunConfig, check_config
 from salt.machine import distributed
 from salt.runs.environment import LOCAL, UNKNOWN, Conditions
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
@@ -71,9 +70,13 @@ class RunDir:
             return [int(fold) for fold in read_json(self.path / BLEND, "folds")["folds"]]
         return [fold for fold in range(n_folds) if self.is_done(fold)]
 
+    def unfinished(self, folds: list[int]) -> list[int]:
+        """Return those of the folds that are still to be trained, from their beginning or a checkpoint."""
+        return [fold for fold in folds if not self.is_done(fold)]
+
     def folds_to_begin(self, folds: list[int]) -> list[int]:
-        """Those of the folds that are neither finished nor begun, so that their first weights are needed."""
-        return [fold for fold in folds if not self.is_done(fold) and not has_checkpoint(self.fold(fold))]
+        """Return those of the folds that are neither finished nor begun, so that their first weights are needed."""
+        return [fold for fold in self.unfinished(folds) if not has_checkpoint(self.fold(fold))]
 
     def read_score(self, n_folds: int) -> dict[str, Any]:
         """The content of score.json.
@@ -119,8 +122,8 @@ class RunDir:
         Digests that are not given are not compared. Returns the differences that `accept` allows.
 
         Raises:
-            ValueError: the directory belongs to another config (the differing keys are named), to other data, tiles
-                without a mask or encoder weights, or a fold has more epochs already.
+            ValueError: the directory belongs to another config (the differing keys are named), or to other data, tiles
+                without a mask or encoder weights.
         """
         if (self.path / BLEND).exists():
             raise ValueError(f"{self.path} is a blend of other runs; choose another name=...")
@@ -131,16 +134,16 @@ class RunDir:
                     f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
                 )
             return []
-        changes = differences(read_settings(self.path), config)
+        changes = differences(read_yaml(self.path / "config.yaml"), config)
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
         if refused:
+            longer = any(line.startswith("trainer.epochs:") for line in refused)
+            hint = f" (with init={self.path} it begins with the weights of this run)" if longer else ""
             raise ValueError(
                 f"{self.path} holds a run with another config:\n  "
                 + "\n  ".join(refused)
-                + "\nChoose another name=..., or delete that folder to start again."
+                + f"\nChoose another name=...{hint}, or delete that folder to start again."
             )
-        if any(line.startswith("trainer.epochs:") for line in changes):
-            self.check_epochs(config["trainer"]["epochs"])
         digests = digests or Digests()
         if digests.data is not None:
             self.check_data(digests.data, config["data"]["root"], "choose another name=...")
@@ -152,13 +155,6 @@ class RunDir:
                 "data.unlabelled and data.pseudo now; choose another name=..."
             )
         return changes
-
-    def check_epochs(self, epochs: int) -> None:
-        """Make sure that no finished fold has more epochs than the run is to have."""
-        for file in sorted(self.path.glob("fold_*/timing.json")):
-            done = read_json(file, "epochs")["epochs"]
-            if done > epochs:
-                raise ValueError(f"trainer.epochs={epochs}: {file.parent} has {done} already; expected {done} or more")
 
     def check_data(self, digest: str, root: str, remedy: str) -> None:
         """Make sure that the data is the one that this run was trained on."""
@@ -181,7 +177,7 @@ class RunDir:
         Raises:
             ValueError: one does.
         """
-        for fold in [fold for fold in folds if not self.is_done(fold)][:1]:
+        for fold in self.unfinished(folds)[:1]:
             check_free(self.fold(fold), "fold")
 
     def claim(self, config: dict[str, Any], digests: Digests, begun: Conditions = UNKNOWN) -> None:
@@ -203,16 +199,6 @@ class RunDir:
         known = {f"{key}_sha256": value for key, value in vars(digests).items()}
         write_json(self.path / LOCAL, begun.private)
         write_json(record, begun.shared | known)
-
-
-def read_settings(run: Path) -> dict[str, Any]:
-    """The settings in a run's config.yaml, with classes named where they are now.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    settings: dict[str, Any] = with_new_places(read_yaml(run / "config.yaml"))
-    return settings
 
 
 def how_to_remake(file: Path) -> str:
@@ -250,7 +236,6 @@ def weight_files(fold: Path) -> list[Path]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return lines "key: old -> new" for every setting that differs and matters."""
     a, b = flatten(old), flatten(new)
-    a = {key: value for key, value in DEFAULTS.items() if key in b} | a
     open_keys = [k for k in SETTLED_KEYS if b.get(k) is None]
     keys = [k for k in {**a, **b} if not is_free(k) and k not in open_keys]
     return describe_changes(a, b, [k for k in keys if a.get(k) != b.get(k) or (k in a) != (k in b)])
@@ -259,18 +244,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def is_free(key: str) -> bool:
     """Whether a setting may differ when a run goes on."""
     return key in FREE_KEYS or key.startswith("logger.")
-
-
-def plain(value: Any) -> Any:
-    """A setting as config.yaml has it."""
-    return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
-
-
-# What a run of an earlier version did where its config.yaml lacks a setting.
-DEFAULTS = {
-    f"{prefix}{key}": value
-    for section, prefix in ((RunConfig, ""), (Data, "data."))
-    for name, field in section.model_fields.items()
-    if not field.is_required()
-    for key, value in flatten({name: plain(field.default)}).items()
-}

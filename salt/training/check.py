@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from salt import build
 from salt.config import RunConfig
 from salt.losses.combine import set_progress, simple_losses
-from salt.models.resolution import Full
 from salt.models.segmenter import Segmenter
 from salt.training import setup
 
@@ -20,10 +19,9 @@ def check_build(config: RunConfig) -> int:
     Raises:
         ValueError: all parts that cannot be built, in one message.
     """
-    model, loss, resolution = build_parts(config)
+    model, loss = build_parts(config)
     for progress in (0.0, 0.999):
         set_progress(loss, progress)
-        model.scale = resolution.scale(progress)
         check_dummy_batch(config, model, loss)
     return sum(p.numel() for p in model.parameters())
 
@@ -46,8 +44,8 @@ def check_parts(config: RunConfig) -> None:
         build_parts(config)
 
 
-def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module, Full]:
-    """Build every part; returns the network, the loss, and the size of its input over the epochs.
+def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module]:
+    """Build every part; returns the network and the loss.
 
     Raises:
         ValueError: all parts that cannot be built, in one message.
@@ -62,9 +60,7 @@ def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module, Full]:
 
     model, loss = attempt(build.build_model), attempt(build.build_loss)
     attempt(build.build_augment)
-    resolution = attempt(build.build_resolution)
     attempt(setup.build_logger)
-    attempt(setup.build_semi)
     stand_in = model or nn.Conv2d(1, 1, 1)
     attempt(setup.build_averaging, stand_in)
     optimizer = attempt(setup.build_optimizer, stand_in)
@@ -72,7 +68,7 @@ def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module, Full]:
         attempt(setup.build_schedule, optimizer, 10)
     if problems:
         raise ValueError("\n".join(problems))
-    return model, loss, resolution
+    return model, loss
 
 
 def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> None:

@@ -50,7 +50,7 @@ def save(state: State, path: Path) -> None:
         return
     clock = vars(state.clock) | {"steps": 0}
     content = {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
-    content |= {"epochs": state.epochs, "steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
+    content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
     buffer = io.BytesIO()
     try:
         content |= {name: part.state_dict() for name, part in state.parts().items()}  # the scaler's asks the device
@@ -125,15 +125,14 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
     """Put the content of a checkpoint into a state.
 
     Raises:
-        ValueError: it is of another network or optimizer, or has more epochs than the run.
+        ValueError: it is of another network or optimizer.
     """
     same_steps = content["steps_per_epoch"] == state.steps_per_epoch
-    same_schedule = same_steps and content.get("epochs") == state.epochs
-    if not same_schedule:  # it is at the same part of its epochs
+    if not same_steps:  # with another batch size a new schedule is brought to the same part of the epochs
         done = content["epoch"] * content["steps_per_epoch"] + content["current"]["steps"]
         advance(state.schedule, done * state.steps_per_epoch // content["steps_per_epoch"])
     for name, part in state.parts().items():
-        if name == "schedule" and not same_schedule and not isinstance(part, Plateau):
+        if name == "schedule" and not same_steps and not isinstance(part, Plateau):
             continue
         if name == "scaler" and content[name].get("scale") == 1:  # written where no loss is scaled (see step.py)
             continue
@@ -145,10 +144,8 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
             other = first_line(error)
         if other is not None:
             raise ValueError(f"{file} cannot be used, its {name} is of another run: {other}")
-    if content["epoch"] > state.epochs:
-        raise ValueError(f"{file} cannot be used: {content['epoch']} epochs are done, trainer.epochs={state.epochs}")
     match_layout(state.optimizer)
-    if not same_schedule and not isinstance(state.schedule, Plateau):
+    if not same_steps and not isinstance(state.schedule, Plateau):
         for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
             group["lr"] = rate
     state.epoch, state.rows, state.clock = content["epoch"], content["rows"], Clock(**content["clock"])

@@ -43,9 +43,7 @@ from salt.training.progress import ALONE, Ahead, epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
 from salt.training.setup import (
     build_logger,
-    build_semi,
     epoch_batches,
-    n_without_mask,
     snapshots,
     start,
     training_tiles,
@@ -98,7 +96,7 @@ def train_fold(
             stop = train_epoch(fold, state, loader, tiles.ids)
             if state.current.steps == len(batches) and not stop:  # a stopped fold ends its epoch when it goes on
                 finish_epoch(fold, state)
-                epochs.set_postfix_str(time_left(state, fold.resolution.work(n), ahead))
+                epochs.set_postfix_str(time_left(state, ahead))
             due = time.monotonic() - saved >= config.trainer.checkpoint_seconds
             if stop or due or state.epoch == n:
                 checkpoint.save(state, path)
@@ -123,7 +121,6 @@ def prepare(
 ) -> Fold:
     """What the steps of a fold work with, around a network that has its first weights."""
     loss = build.build_loss(config).to(runtime.device)
-    semi = build_semi(config)
     return Fold(
         config=config,
         number=number,
@@ -137,9 +134,6 @@ def prepare(
         loss=loss,
         mix=augment.mix,
         statistics=Statistics(network.model),
-        semi=semi,
-        n_taught=n_without_mask(config) // distributed.world_size() if semi.uses_teacher else 0,
-        resolution=build.build_resolution(config),
         ahead=ahead,
         logger=build_logger(config),
     )
@@ -174,9 +168,7 @@ def finish_epoch(fold: Fold, state: State) -> None:
     checkpoint.write_table(state, fold.path)
     fold.logger.call("epoch", state.rows[-1])
     state.clock.seconds += time.perf_counter() - began
-    log.info(
-        "fold %d: %s", fold.number, epoch_line(state, fold.resolution.work(fold.config.trainer.epochs), fold.ahead)
-    )
+    log.info("fold %d: %s", fold.number, epoch_line(state, fold.ahead))
 
 
 def finish(fold: Fold, state: State) -> list[Path]:
@@ -197,9 +189,7 @@ def finish(fold: Fold, state: State) -> list[Path]:
 def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
     """Train what is left of an epoch; returns whether a signal asked to stop, which may leave it incomplete."""
     state.model.train()
-    progress = state.epoch / fold.config.trainer.epochs
-    set_progress(fold.loss, progress)
-    state.model.scale = fold.resolution.scale(progress)
+    set_progress(fold.loss, state.epoch / fold.config.trainer.epochs)
     bar = tqdm(
         loader,
         initial=state.current.steps,

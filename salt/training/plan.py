@@ -71,16 +71,15 @@ def counted(n: int, noun: str) -> str:
 
 
 def estimate_seconds(
-    config: RunConfig, data: Dataset, folds: NDArray[np.int64], todo: dict[int, int], runtime: Runtime
+    config: RunConfig, data: Dataset, folds: NDArray[np.int64], todo: list[int], runtime: Runtime
 ) -> float:
-    """Seconds that some folds will take, with their validation and the prediction of the test tiles.
+    """Return how many seconds the folds `todo` will take, with their validation and the prediction of the test tiles.
 
-    `todo` has how many epochs of each of these folds are done already. Without torch.compile, whose start takes long.
-    Loading counts where the run has no worker processes for it.
+    Without torch.compile, whose start takes long. Loading counts if the run has no worker processes for it.
     """
     if not todo:
         return 0.0
-    one = next(iter(todo))  # for all
+    one = todo[0]  # for all
     few, runtime = smaller(config, runtime)
     network = build_network(few, runtime)
     augment = build.build_augment(few)
@@ -113,13 +112,9 @@ def estimate_seconds(
             (data.test.images, np.arange(len(data.test.ids))),
         )
     )
-    work, total = fold.resolution.work(config.trainer.epochs), 0.0  # in epochs at full size, in which the trial was
-    for done in todo.values():
-        n_validations = math.ceil(config.trainer.epochs / config.trainer.validate_every)
-        n_validations -= done // config.trainer.validate_every
-        n_predicted = n_held_out * n_validations + (n_held_out + n_test) * (1 + config.trainer.tta)
-        total += sum(work[done:]) * n_trained * step + n_predicted * predicted
-    return total
+    n_validations = math.ceil(config.trainer.epochs / config.trainer.validate_every)
+    n_predicted = n_held_out * n_validations + (n_held_out + n_test) * (1 + config.trainer.tta)
+    return len(todo) * (config.trainer.epochs * n_trained * step + n_predicted * predicted)
 
 
 def fastest(call: Callable[[], None], rounds: int = 3) -> float:

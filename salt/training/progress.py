@@ -1,6 +1,5 @@
 """The progress of a fold: a line for each epoch, and the time that is left."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from salt.reporting.words import duration
@@ -18,8 +17,8 @@ class Ahead:
 ALONE = Ahead()
 
 
-def epoch_line(state: State, work: Sequence[float], ahead: Ahead) -> str:
-    """One line about the newest epoch; `work` as in `time_left`."""
+def epoch_line(state: State, ahead: Ahead) -> str:
+    """Return one line about the newest epoch."""
     row = state.rows[-1]
     parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.4f}", f"lr {row['lr']:.3g}"]
     if row["map_at_0.5"] is not None:
@@ -28,16 +27,13 @@ def epoch_line(state: State, work: Sequence[float], ahead: Ahead) -> str:
         parts.append(f"IoU {row['iou']:.4f} of tiles with salt")
     if row["empty"] is not None:
         parts.append(f"{row['empty']:.1%} of empty tiles found")
-    return ", ".join([*parts, f"{state.clock.images_per_second:.1f} images/s", time_left(state, work, ahead)])
+    return ", ".join([*parts, f"{state.clock.images_per_second:.1f} images/s", time_left(state, ahead)])
 
 
-def time_left(state: State, work: Sequence[float], ahead: Ahead) -> str:
-    """How long it will take to the end of the fold, of the run and of the sweep, by the epochs so far.
-
-    `work` tells how long each epoch of a fold takes in comparison with the others.
-    """
-    rate = state.clock.seconds / sum(work[: max(state.epoch, 1)])
-    fold, whole = rate * sum(work[state.epoch :]), rate * sum(work)
+def time_left(state: State, ahead: Ahead) -> str:
+    """Return how long the fold, the run and the sweep will still take, by the mean time of the epochs so far."""
+    each = state.clock.seconds / state.epoch
+    fold, whole = each * (state.epochs - state.epoch), each * state.epochs
     run = fold + whole * ahead.in_run
     text = f"{duration(fold)} left"
     if ahead.in_run:

@@ -28,9 +28,8 @@ from salt.runs.files import sha256
 from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
 from salt.runs.weights import load_weights
 from salt.training import checkpoint
-from salt.training.averaging import EMA, Averaging
+from salt.training.averaging import Averaging
 from salt.training.schedule import snapshot_epochs
-from salt.training.semi import Supervised
 from salt.training.state import State
 
 log = logging.getLogger(__name__)
@@ -67,14 +66,14 @@ def start(
 
 
 def training_tiles(config: RunConfig, data: Dataset, number: int) -> Tiles:
-    """What the epochs of a fold draw from: the tiles with masks, then those that semi-supervised training adds.
+    """Return what the epochs of a fold draw from: the tiles with masks, then those with pseudo-labels.
 
     Raises:
         ValueError: the pseudo-labels do not fit.
     """
     if data.unlabelled is None:
         return data.train
-    added = data.unlabelled.for_training(number, build_semi(config).least)
+    added = data.unlabelled.for_training(number, config.semi_supervised.least)
     log.info(
         "fold %d: %d of %d tiles without a mask take part, %d in each batch",
         number,
@@ -86,27 +85,27 @@ def training_tiles(config: RunConfig, data: Dataset, number: int) -> Tiles:
 
 
 def check_unlabelled(config: RunConfig, data: Dataset, folds: NDArray[np.int64], begin: list[int]) -> None:
-    """Make sure that the folds `begin` can use the tiles without a mask; say which settings the run does not use.
+    """Make sure that the folds `begin` can use the pseudo-labels; warn of settings that the run does not use.
 
     Raises:
-        ValueError: their labels are not there, or come from networks that saw tiles which are held out here.
+        ValueError: labels are missing, or come from networks that saw tiles which are held out here; or the processes
+            cannot share the pseudo-labelled tiles of a batch.
     """
-    used = {"unlabelled": bool(config.semi_supervised.share), "pseudo": build_semi(config).uses_labels}
-    for key in (key for key in used if getattr(config.data, key) is not None and not used[key]):
-        # no error: a sweep over semi-supervised has such points
-        log.warning("data.%s is not used by this run's choice of semi-supervised", key)
+    for key in ("unlabelled", "pseudo"):
+        if getattr(config.data, key) is not None and not config.semi_supervised.share:
+            # no error: a sweep over semi-supervised has such points
+            log.warning("data.%s is not used by this run's choice of semi-supervised", key)
     if data.unlabelled is None:
         return
     check_shares(config)
     labels = data.unlabelled.labels
-    if labels is not None and labels.folds != digest_of_folds(data.train, folds):
+    if labels.folds != digest_of_folds(data.train, folds):
         raise ValueError(
             f"data.pseudo={config.data.pseudo} was made with other tiles or folds than those of this run, so its "
             "networks saw tiles that are held out here; use the same data, data.folds, data.n_folds and data.fold_seed"
         )
-    if labels is not None:
-        for fold in begin:
-            labels.confident(fold, build_semi(config).least)
+    for fold in begin:
+        labels.confident(fold, config.semi_supervised.least)
 
 
 def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], number: int) -> EpochBatches:
@@ -152,14 +151,13 @@ def check_shares(config: RunConfig) -> None:
     """Make sure that the processes can share both kinds of tiles in a batch.
 
     Raises:
-        ValueError: they cannot, or a teacher's process would get a single one, which cannot be mixed with another.
+        ValueError: they cannot.
     """
-    n, each = n_without_mask(config), distributed.world_size()
-    least = 2 * each if build_semi(config).uses_teacher else each
-    if n % each or n < least:
+    n, processes = n_without_mask(config), distributed.world_size()
+    if n % processes:
         raise ValueError(
             f"trainer.batch_size={config.trainer.batch_size} with semi_supervised.share={config.semi_supervised.share} "
-            f"has {n} tiles without a mask in each batch, expected a multiple of {each}, {least} or more"
+            f"has {n} tiles without a mask in each batch, expected a multiple of {processes}"
         )
 
 
@@ -224,20 +222,6 @@ def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
     """The averaged copy of the network whose weights are the result."""
     average: Averaging = build.build("averaging", config.averaging.node(), model=model)
     return average
-
-
-def build_semi(config: RunConfig) -> Supervised:
-    """What a step does with tiles that have no mask.
-
-    Raises:
-        ValueError: data.pseudo is missing, or averaging does not fit.
-    """
-    semi: Supervised = build.build("semi-supervised", config.semi_supervised.node())
-    if semi.uses_labels and config.data.pseudo is None:
-        raise ValueError("semi-supervised=pseudo needs data.pseudo=FILE, which salt-pseudo RUN writes")
-    if semi.uses_teacher and not issubclass(get_target("averaging", config.averaging.target), EMA):
-        raise ValueError("semi-supervised=mean_teacher: the teacher is a moving average, expected averaging=ema")
-    return semi
 
 
 def build_logger(config: RunConfig) -> Harmless:

@@ -20,11 +20,9 @@ from salt.data.tiles import Tiles
 from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime
-from salt.models.resolution import Full
 from salt.network import Forward, Network
 from salt.reporting.loggers import Harmless, NoLogger
 from salt.training.progress import ALONE, Ahead
-from salt.training.semi import Supervised
 from salt.training.state import State
 
 log = logging.getLogger(__name__)
@@ -72,9 +70,6 @@ class Fold:
     loss: nn.Module
     mix: NoMix | MixUp | CutMix
     statistics: Statistics
-    resolution: Full = field(default_factory=Full)
-    semi: Supervised = field(default_factory=lambda: Supervised(0.0))
-    n_taught: int = 0  # tiles of a batch, the last ones, whose masks come from the teacher
     ahead: Ahead = ALONE
     logger: Harmless = field(default_factory=lambda: Harmless(NoLogger()))
 
@@ -90,7 +85,11 @@ def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     images = to_float(batch.images, fold.runtime)
     masks, depths = (t.to(device, non_blocking=True).float() for t in (batch.masks, batch.depths))
     fold.statistics.keep()
-    value = loss_of_batch(fold, state, images, masks, depths)
+    mixed = fold.mix(images, masks, depths)
+    with fold.runtime.autocast():
+        output = fold.train_forward(mixed.images, mixed.depths)
+    terms = [weight * state.model.loss(output.views(), target, fold.loss) for weight, target in mixed.targets]
+    value = torch.stack(terms).sum()
     state.optimizer.zero_grad(set_to_none=True)
     finite_or_nan = torch.where(torch.isfinite(value), 1.0, torch.nan)  # a loss that is not finite gives NaN gradients
     state.scaler.scale(value * finite_or_nan).backward()
@@ -107,23 +106,6 @@ def train_step(fold: Fold, state: State, batch: Batch) -> Tensor:
     state.schedule.step()
     stop = torch.full_like(norm, interrupt.noted() is not None)
     return distributed.all_reduce_mean(torch.stack([value.detach(), norm, stop]))
-
-
-def loss_of_batch(fold: Fold, state: State, images: Tensor, masks: Tensor, depths: Tensor) -> Tensor:
-    """The loss of tiles with masks, which come first in the batch (N 1 H W), and of those that a teacher judges."""
-    n = len(images) - fold.n_taught
-    mixed = fold.mix(images[:n], masks[:n], depths[:n])
-    seen, taught = (mixed.images, mixed.depths), None
-    with fold.runtime.autocast():
-        if fold.n_taught:
-            taught = fold.semi.taught(state.average.module, images[n:], depths[n:])
-            seen = torch.cat([mixed.images, taught.images]), torch.cat([mixed.depths, taught.depths])
-        output = fold.train_forward(*seen)
-    terms = [weight * state.model.loss(output.first(n), target, fold.loss) for weight, target in mixed.targets]
-    if taught is not None:
-        progress = state.epoch / fold.config.trainer.epochs
-        terms += [w * fold.semi.consistency(output.logits[n:], target, progress) for w, target in taught.targets]
-    return torch.stack(terms).sum()
 
 
 def read_outcome(state: State, index: Tensor, outcome: AsyncScalars, ids: list[str]) -> bool:

@@ -150,7 +150,7 @@ def test_a_failed_file_holds_no_place(finished, folder, tmp_path):
 
 
 def test_a_record_of_before_is_taken(finished, folder, once):
-    (once / "sources.json").unlink()  # as in folders of earlier versions
+    (once / "sources.json").unlink()  # lost
     assert "1 of 1 files are done already" in predict(finished, folder, "--out", once).stdout
     (once / "sources.json").write_text("x")
     ended = predict(finished, folder, "--out", once)

@@ -23,7 +23,7 @@ def made(sizes):
         for f in (1, 0)
         for i in reversed(IDS)
     ]
-    return tiles, masks, Unlabelled(tiles, LabelTable("folds", "tiles", pd.DataFrame(rows)))
+    return tiles, masks, Unlabelled(tiles, LabelTable("folds", "tiles", pd.DataFrame(rows)), "digest")
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
@@ -38,11 +38,3 @@ def test_a_fold_gets_its_own_confident_labels_on_the_images_they_belong_to(sizes
         assert depth == IDS.index(name)
     together = joined(found, found)
     assert together.ids == expected * 2 and len(together.images) == len(together.masks) == 2 * len(expected)
-
-
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_without_labels_all_tiles_come_with_empty_masks(sizes):
-    tiles, _, _ = made(sizes)
-    found = Unlabelled(tiles).for_training(0, least=0.9)
-    assert found.ids == IDS and not any(mask.any() for mask in found.masks)
-    assert [mask.shape for mask in found.masks] == list(sizes)

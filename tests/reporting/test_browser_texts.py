@@ -31,7 +31,7 @@ WIDTHS = {"wide": (1300, "screen"), "phone": (400, "screen"), "paper": (794, "pr
 @pytest.fixture(scope="module")
 def long_names(finished, synthetic_root, tmp_path_factory):
     """The page of a run with long names everywhere."""
-    run = tmp_path_factory.mktemp("long") / "encoder.weights=null,semi_supervised.warmup=0.25,loss=bce_then_lovasz"
+    run = tmp_path_factory.mktemp("long") / "encoder.weights=null,semi_supervised.least=0.25,loss=bce_then_lovasz"
     shutil.copytree(finished / "runs/a", run)
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"]["mosaic"] = "a_folder/with_several/sub_folders_of_sections/and_a_table_of_neighbours.csv"
@@ -42,7 +42,7 @@ def long_names(finished, synthetic_root, tmp_path_factory):
         json.dumps(
             json.loads((run / "environment.json").read_text())
             | {"cpu": "Intel(R) Xeon(R) Platinum 8488C Processor", "changes": ["trainer.predict_batch_size: 8 -> 11"]}
-            | {"command": ["salt-train", "semi-supervised=mean_teacher", "semi_supervised.warmup=0.25"]}
+            | {"command": ["salt-train", "semi-supervised=pseudo", "semi_supervised.least=0.25"]}
         )
     )
     write_page(RunDir(run), str(synthetic_root))

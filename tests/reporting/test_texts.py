@@ -20,7 +20,7 @@ from salt.runs.rundir import RunDir
 
 INLINE = {"a", "strong", "span", "em", "small", "wbr", "code", "button", "label", "output"}
 SILENT = {"script", "style", "title", "svg", "pre", "option"}  # not sentences, or not ours
-NAMES = r"\b(loss\.at|resolution\.until|docs/\w+\.md)\b"  # with a sign that no space follows
+NAMES = r"\b(loss\.at|docs/\w+\.md)\b"  # with a sign that no space follows
 WRONG = {
     "glued words": r"[a-z)%0-9][.;:!?](?=[A-Za-z“(])|,(?=[A-Za-z])|[)”](?=\w)|[a-z](?=[(“])",
     "space before a sign": r"\s[.,;:!?)](?!\.)",
@@ -107,7 +107,7 @@ def test_blocks_of_a_template_keep_the_space_between_them(tmp_path, monkeypatch)
 
 def gains(threshold, area, chosen, used):
     def gain(value, interval):
-        return {"gain": value, "interval": list(interval)} | ({} if used is None else {"used": used})
+        return {"gain": value, "interval": list(interval), "used": used}
 
     return {
         "threshold": gain(*threshold),
@@ -118,14 +118,12 @@ def gains(threshold, area, chosen, used):
 NOTHING = (0.0, (0.0, 0.0))
 SCORES = {
     "as it is": {},
-    "earlier version": {"gains": None, "interval_over": None, "fold_spread": None},
     "sections": {"interval_over": "sections", "fold_spread": 0.0123},
     "sections, one fold": {"interval_over": "sections", "fold_spread": None},
     "tiles, several folds": {"interval_over": "tiles", "fold_spread": 0.0123},
     "no gain": {"gains": gains(NOTHING, NOTHING, [0.0], False)},
     "gains of nearly nothing": {"gains": gains((-1e-6, (-2e-5, 1e-6)), (1e-6, (-1e-6, 1e-6)), [0.0, 0.0075], False)},
     "gains": {"gains": gains((0.01, (0.005, 0.02)), (0.02, (0.02, 0.02)), [0.001, 0.002], True)},
-    "gains of an earlier version": {"gains": gains((0.01, (-0.01, 0.02)), (0.02, (0.01, 0.03)), [0.01], None)},
     "one fold missing": {"partial": True, "missing_folds": [1]},
     "folds missing": {"partial": True, "missing_folds": [1, 2, 4]},
     "perfect": {"map": 1.0},

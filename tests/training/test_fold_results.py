@@ -59,24 +59,6 @@ def test_a_damaged_snapshot_is_no_part_of_a_result(tiny, tmp_path):
     assert files(tmp_path) == before
 
 
-def test_the_input_grows_over_the_epochs_also_where_a_fold_goes_on(tiny, tmp_path, monkeypatch):
-    config = tiny("resolution=growing", "trainer.epochs=4")
-    own, scales = fold_module.train_step, []
-
-    def step(fold, state, batch):
-        scales.append((state.epoch, state.model.scale))
-        return own(fold, state, batch)
-
-    monkeypatch.setattr(fold_module, "train_step", step)
-    train(config, tmp_path / "a")
-    assert set(scales) == {(0, 0.6), (1, 0.6), (2, 0.75), (3, 1.0)}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after_saving(patch, 2)
-        train(config, tmp_path / "b")
-    train(config, tmp_path / "b")
-    assert files(tmp_path / "a") == files(tmp_path / "b")
-
-
 @pytest.mark.parametrize(
     ("override", "unused"),
     [

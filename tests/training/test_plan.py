@@ -16,12 +16,11 @@ def seconds(tiny, monkeypatch):
     times = iter([8.0, 2.0] * 9)
     monkeypatch.setattr(plan, "fastest", lambda call: (call(), next(times))[1])
 
-    def make(todo, *overrides, done=0):
+    def make(todo, *overrides):
         config = tiny("trainer.batch_size=8", "trainer.tta=true", *overrides)
         data = load_data(config)
-        return plan.estimate_seconds(
-            config, data, assign_folds(config, data.train), dict.fromkeys(todo, done), choose_runtime(config.trainer)
-        )
+        folds = assign_folds(config, data.train)
+        return plan.estimate_seconds(config, data, folds, todo, choose_runtime(config.trainer))
 
     return make
 
@@ -33,17 +32,6 @@ def test_all_steps_validations_and_predictions_are_counted(seconds):
     assert seconds([1], "trainer.epochs=3", "trainer.validate_every=2") == 3 * 8 + 0.25 * (2 * 12 + 2 * (12 + 6))
     assert seconds([1], "trainer.epochs=1", "trainer.tta=false") == 8 + 0.25 * (12 + 12 + 6)
     assert seconds([]) == 0
-
-
-def test_epochs_that_are_done_are_not_counted(seconds):
-    last = 2 * (12 + 6)
-    assert seconds([0], "trainer.epochs=3", done=2) == 8 + 0.25 * (12 + last)
-    assert seconds([0, 1], "trainer.epochs=5", "trainer.validate_every=2", done=3) == 2 * (
-        2 * 8 + 0.25 * (2 * 12 + last)
-    )
-    growing = ("resolution=growing", "resolution.scale=[0.5]", "resolution.until=[0.5]")
-    assert seconds([0], "trainer.epochs=4", *growing) == (2 * 0.25 + 2) * 8 + 0.25 * (4 * 12 + last)
-    assert seconds([0], "trainer.epochs=4", *growing, done=1) == (0.25 + 2) * 8 + 0.25 * (3 * 12 + last)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +55,7 @@ def test_loading_counts_where_no_workers_do_it_beside_the_steps(tiny, monkeypatc
     monkeypatch.setattr(plan, "fastest", lambda call: (call(), call(), 1.0)[2])
     config = tiny(f"trainer.workers={workers}")
     data = load_data(config)
-    plan.estimate_seconds(config, data, assign_folds(config, data.train), {0: 0}, choose_runtime(config.trainer))
+    plan.estimate_seconds(config, data, assign_folds(config, data.train), [0], choose_runtime(config.trainer))
     assert len(batches) == loaded
 
 
