@@ -77,7 +77,7 @@ def test_names_of_another_network_stay_as_they_are():
     encoder = load_body("tu-resnet18", None, 1)
     state = {"_conv_stem.weight": torch.zeros(1)}
     assert with_timm_names(state, encoder) is state
-    with pytest.raises(ValueError, match="does not fit tu-tf_efficientnet_lite1: missing"):
+    with pytest.raises(ValueError, match="does not fit tu-tf_efficientnet_lite1: Missing"):
         load_body(NAMES[1], str(hub.packaged_file(NAMES[0])), 1)
 
 
