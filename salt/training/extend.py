@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from salt.build import Network
 from salt.config import RunConfig
 from salt.data.tiles import Tiles
 from salt.machine import distributed
 from salt.machine.device import Runtime
-from salt.network import Network
 from salt.runs.files import read_json, remove
 from salt.runs.rundir import RunDir, how_to_remake
 from salt.training import checkpoint

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from salt.build import build_network
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
 from salt.machine import distributed, interrupt
 from salt.machine.device import choose_runtime
-from salt.network import build_network
 from salt.training import checkpoint
 from salt.training import fold as fold_module
 from salt.training.fold import train_fold
