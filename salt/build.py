@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
+from salt.losses.known import taking_known
 from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.depthwise import speed_up_depthwise
@@ -195,11 +196,11 @@ def stages(setting: Stages) -> list[int] | None:
 
 
 def build_loss(config: RunConfig) -> nn.Module:
-    """The segmentation loss."""
+    """Return the segmentation loss; one of logits and masks alone refuses unknown pixels when it is called."""
     loss = build("loss", config.loss.node())
     if not isinstance(loss, nn.Module):
         raise ValueError(f"loss: expected {config.loss.target} to be a torch.nn.Module, it is {type(loss).__name__}")
-    return loss
+    return taking_known(loss)
 
 
 def build_resolution(config: RunConfig) -> Full:

@@ -143,7 +143,7 @@ class Broken(torch.nn.Module):
         super().__init__()
         self.calls, self.count = calls, 0
 
-    def forward(self, logits, masks):
+    def forward(self, logits, masks, known=None):
         self.count += 1
         bad = float("nan") if self.count in self.calls else 1
         return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), masks) * bad
