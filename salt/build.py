@@ -1,25 +1,34 @@
-"""The only place where a node of the config becomes an object."""
+"""The only place where a node of the config becomes an object; and the network on its device, one for all folds."""
 
 import inspect
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
+import torch
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from torch import nn
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
 
 from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
+from salt.losses.known import taking_known
+from salt.machine import distributed
+from salt.machine.device import Runtime, full_gpu_named
+from salt.models.depthwise import speed_up_depthwise
 from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
-from salt.models.segmenter import Segmenter
+from salt.models.segmenter import Output, Segmenter
 from salt.paths import search_current_folder
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL + 1)  # get_object logs the error that it raises
+
+Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey depths (N)
 
 
 def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
@@ -186,14 +195,55 @@ def stages(setting: Stages) -> list[int] | None:
 
 
 def build_loss(config: RunConfig) -> nn.Module:
-    """The segmentation loss."""
+    """Return the segmentation loss; one of logits and masks alone refuses unknown pixels when it is called."""
     loss = build("loss", config.loss.node())
     if not isinstance(loss, nn.Module):
         raise ValueError(f"loss: expected {config.loss.target} to be a torch.nn.Module, it is {type(loss).__name__}")
-    return loss
+    return taking_known(loss)
 
 
 def build_augment(config: RunConfig) -> Augment:
     """The augmentation of one training tile."""
     augment: Augment = build("augment", config.augment.node())
     return augment
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network of a run. Each fold and each prediction loads its own weights into it."""
+
+    model: Segmenter
+    eval_forward: Forward  # the model as prediction calls it, and training on one device: compiled, or itself
+
+
+def build_network(config: RunConfig, runtime: Runtime) -> Network:
+    """The network with random weights; nothing is compiled before its first call.
+
+    Raises:
+        ValueError: the device's memory is too small for its weights.
+    """
+    model = build_model(without_weights(config))
+    if distributed.world_size() > 1 and runtime.device.type == "cuda":
+        model = with_common_norms(model)
+    if runtime.device.type == "cpu":
+        speed_up_depthwise(model)
+    with full_gpu_named():
+        model = model.to(runtime.device)
+        if config.trainer.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+    return compiled(model, config)
+
+
+def compiled(model: Segmenter, config: RunConfig) -> Network:
+    """Return the network with its model as prediction calls it: compiled, if the config says so."""
+    # it takes one batch size in training and one in prediction, so no code for all sizes is needed
+    return Network(model, torch.compile(model, dynamic=False) if config.trainer.compile else model)
+
+
+def with_common_norms(model: Segmenter) -> Segmenter:
+    """The model with batch norms that see the batches of all processes (SyncBatchNorm).
+
+    timm's function keeps the activations within timm's own norms; torch's would drop them.
+    """
+    common: Segmenter = convert_sync_batchnorm(model)
+    return common

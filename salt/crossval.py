@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salt import build
+from salt.build import Network, build_network
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_folds, keep_folds
 from salt.data.load import load_data, load_pseudo_labels, settled
@@ -20,7 +21,6 @@ from salt.data.tiles import Dataset
 from salt.inference.submission import is_fresh, origin_of, submit
 from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
-from salt.network import Network, build_network
 from salt.reporting.curves import write_curves
 from salt.reporting.page import PAGE, write_page
 from salt.reporting.scores import write_scores

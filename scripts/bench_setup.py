@@ -14,13 +14,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from salt import build
+from salt.build import build_network
 from salt.config import RunConfig, check_config
 from salt.data.loader import EpochBatches, TrainTiles, train_loader
 from salt.data.tiles import Dataset
 from salt.data.windows import Windows
 from salt.inference.predict import inputs, to_float
 from salt.machine.device import choose_runtime
-from salt.network import build_network
 from salt.train import CONFIGS
 from salt.training.fold import train_epoch
 from salt.training.setup import start

@@ -21,11 +21,11 @@ from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from salt import build
+from salt.build import build_network
 from salt.config import RunConfig, check_config
 from salt.data.loader import Batch
 from salt.data.tiles import Tiles
 from salt.machine.device import choose_runtime
-from salt.network import build_network
 from salt.train import CONFIGS
 from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step

@@ -32,7 +32,6 @@ LEVELS = [
     ["runs"],
     ["data", "models", "losses", "scoring"],
     ["build"],
-    ["network"],
     ["inference", "reporting"],
     ["training"],
     ["crossval"],

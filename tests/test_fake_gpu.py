@@ -13,13 +13,13 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from salt import build
+from salt.build import Network
 from salt.config import Trainer, check_config
 from salt.data.loader import Batch
 from salt.inference.predict import predict_block
 from salt.losses.combine import set_progress
 from salt.machine import device as runtime_module
 from salt.machine.device import Runtime, choose_runtime, missing_compiler
-from salt.network import Network
 from salt.training import setup
 from salt.training.setup import build_scaler
 from salt.training.state import State

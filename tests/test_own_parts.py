@@ -15,6 +15,7 @@ from segmentation_models_pytorch.encoders import get_encoder
 from salt import crossval
 from salt.build import get_target
 from salt.losses.combine import StepChange, WeightedSum
+from salt.losses.known import taking_known
 from salt.losses.pixel import BCE
 from salt.runs.files import sha256
 
@@ -104,7 +105,7 @@ class Demanding(torch.nn.Module):
     ],
 )
 def test_an_own_loss_that_is_none_is_named_before_anything_is_written(tiny, tmp_path, monkeypatch, wrap, loss, found):
-    monkeypatch.setattr(crossval.build, "build_loss", lambda config: wrap(loss))
+    monkeypatch.setattr(crossval.build, "build_loss", lambda config: taking_known(wrap(loss)))
     with pytest.raises(ValueError, match=rf"^loss: {found}"):
         crossval.run(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -11,11 +11,11 @@ import torch
 from conftest import CONFIGS, options, raw_config
 
 from salt import build
+from salt.build import build_network
 from salt.config import check_config
 from salt.data.loader import Batch
 from salt.losses.combine import set_progress
 from salt.machine.device import choose_runtime
-from salt.network import build_network
 from salt.training.schedule import after_epoch
 from salt.training.setup import start
 from salt.training.step import Fold, Statistics, train_step

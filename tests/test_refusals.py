@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TINY, salt
+from conftest import TINY, options, salt
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
@@ -28,7 +28,7 @@ from salt.runs.files import locked
         (["epochs=3"], "epochs: unknown key; did you mean trainer.epochs?\n"),
         (["loss=focal", "loss.gama=1"], "loss.gama: unknown key; did you mean loss.gamma?\n"),
         (["los=lovasz"], "los: unknown key; did you mean loss?\n"),
-        (["loss=lovas"], "loss=lovas: unknown option; did you mean lovasz?\nThe options: bce, bce_dice,"),
+        (["loss=lovas"], f"; did you mean lovasz?\nThe options: {', '.join(options('loss'))}\n"),
         (["deep_supervision=multiscale"], "choose an option with deep-supervision=multiscale"),
         (["encoder=any"], "encoder=any needs encoder.name=...\n"),
         (["~loss"], "loss: is missing"),

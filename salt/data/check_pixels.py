@@ -15,7 +15,7 @@ from salt.data.amplitudes import FEW, Scaling, exact, find_missing, has_few_leve
 from salt.data.checkup import SHOWN, Checkup, Part
 from salt.data.folder import kind_of
 from salt.data.folds import coverage_class
-from salt.data.png import TILE_SIZE, salt_value, several_values, to_mask
+from salt.data.image import TILE_SIZE, salt_value, several_values, to_mask
 
 TINY = 10  # pixels; smaller bodies are more likely slips of the hand than salt
 

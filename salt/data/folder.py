@@ -16,8 +16,8 @@ from tqdm import tqdm
 from salt.data import image, rle
 from salt.data.amplitudes import Grey, Scaling, find_range, remarks
 from salt.data.archive import WANTED, Folder, Source
+from salt.data.image import salt_value, several_values, to_mask
 from salt.data.names import by_composed_id, id_of, is_text, shown
-from salt.data.png import salt_value, several_values, to_mask
 from salt.data.tgs import SHOWN, depths_of, read_table
 from salt.data.tiles import Dataset, Tiles
 from salt.machine import distributed

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from salt.data import cache, rle
 from salt.data.archive import OUTER_ZIP, Folder, Source, Subfolder, Zip, check_root, stamps, without_tables
-from salt.data.png import TILE_SIZE as TILE_SIZE
-from salt.data.png import decode_image, decode_mask
+from salt.data.image import TILE_SIZE as TILE_SIZE
+from salt.data.image import decode_image, decode_mask
 from salt.data.tiles import Dataset, Tiles
 from salt.machine import distributed
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from salt.build import Network
 from salt.data.tiles import Tiles
 from salt.inference.predict import predict
 from salt.machine.device import Runtime
-from salt.network import Network
 from salt.runs.stacks import Stack
 from salt.runs.weights import load_weights
 

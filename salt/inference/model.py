@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from salt.build import build_network, compiled
 from salt.data.amplitudes import Grey, Scaling, remarks
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import predict
 from salt.inference.settings import PredictionSettings
 from salt.machine.device import choose_runtime
-from salt.network import build_network, compiled
 from salt.runs.rundir import RunDir, weight_files
 from salt.runs.stacks import Stack, as_stack
 from salt.runs.weights import load_weights

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from salt.build import Forward, Network
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.machine import distributed
 from salt.machine.device import Runtime, is_out_of_memory
-from salt.network import Forward, Network
 from salt.runs.stacks import Stack, empty_stack
 
 BLOCK = 4096  # windows that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from salt.build import Network, build_network
 from salt.config import RunConfig
 from salt.data import rle
 from salt.data.folds import read_folds
@@ -15,7 +16,6 @@ from salt.data.unlabelled import LabelTable, digest_of_folds
 from salt.inference.ensemble import predict_mean
 from salt.machine import distributed
 from salt.machine.device import Runtime
-from salt.network import Network, build_network
 from salt.runs.rundir import RunDir, weight_files
 from salt.runs.stacks import Stack, as_stack
 from salt.scoring.metrics import is_salt

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salt.build import Network, build_network
 from salt.config import RunConfig
 from salt.data import rle
 from salt.data.tiles import Tiles
@@ -17,7 +18,6 @@ from salt.inference.ensemble import predict_mean
 from salt.inference.settings import made_with
 from salt.machine import distributed
 from salt.machine.device import Runtime
-from salt.network import Network, build_network
 from salt.runs.files import read_json, sha256, write_json, write_text
 from salt.runs.rundir import BLEND, RunDir, weight_files
 from salt.runs.stacks import Stack, empty_stack, save_stack, sizes_of

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from salt.losses.known import FullyKnown, taking_known
+
 
 class WeightedSum(nn.Module):
     """Sum of weight * loss.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: the numbers of losses and weights differ, or a weight is negative.
@@ -18,40 +20,40 @@ class WeightedSum(nn.Module):
         super().__init__()
         if len(losses) != len(weights) or not losses or min(weights) < 0:
             raise ValueError(f"{len(losses)} losses with weights={list(weights)}, expected one weight >= 0 each")
-        self.losses, self.weights = nn.ModuleList(losses), list(weights)
+        self.losses, self.weights = nn.ModuleList(map(taking_known, losses)), list(weights)
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
-        terms = [w * loss(logits, masks) for w, loss in zip(self.weights, self.losses, strict=True)]
+        terms = [w * loss(logits, masks, known=known) for w, loss in zip(self.weights, self.losses, strict=True)]
         return sum(terms[1:], start=terms[0])
 
 
 class Change(nn.Module):
     """`first` at the beginning and `then` at the end of a run; `progress` is the fraction of the epochs that is done.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
     """
 
     def __init__(self, first: nn.Module, then: nn.Module):
         super().__init__()
-        self.first, self.then, self.progress = first, then, 0.0
+        self.first, self.then, self.progress = taking_known(first), taking_known(then), 0.0
 
     def weight(self) -> float:
         """Weight of `then`, from 0 to 1; that of `first` is the rest."""
         raise NotImplementedError
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
         weight = self.weight()
         if weight in (0, 1):  # the other one is not even computed
-            return (self.first if weight == 0 else self.then)(logits, masks)
-        return (1 - weight) * self.first(logits, masks) + weight * self.then(logits, masks)
+            return (self.first if weight == 0 else self.then)(logits, masks, known=known)
+        return (1 - weight) * self.first(logits, masks, known=known) + weight * self.then(logits, masks, known=known)
 
 
 class StepChange(Change):
     """`first` until the fraction `at` of the epochs is done, `then` from there on.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: at is not between 0 and 1.
@@ -71,7 +73,7 @@ class StepChange(Change):
 class LinearChange(Change):
     """`first` until the fraction `start` of the epochs is done, `then` from `end` on, a linear hand-over between.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: start and end are not fractions in this order.
@@ -89,7 +91,9 @@ class LinearChange(Change):
 
 
 def simple_losses(loss: nn.Module) -> list[nn.Module]:
-    """The losses that a loss is made of; a loss that is not made of others is its only one."""
+    """Return the losses that a loss is made of; a loss that is not made of others is its only one."""
+    if isinstance(loss, FullyKnown):
+        return [loss.loss]
     if isinstance(loss, WeightedSum):
         parts = list(loss.losses)
     elif isinstance(loss, Change):

@@ -25,7 +25,7 @@ class LovaszHinge(nn.Module):
     gradient on pixels that are right by a margin, as several of the challenge's best solutions did. With `per_image`
     it is computed for each image and averaged, as the challenge scores; else the batch counts as one image.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: phi is neither of the two.
@@ -39,19 +39,24 @@ class LovaszHinge(nn.Module):
             raise ValueError(f"phi={phi!r}, expected relu or elu_plus_one")
         self.phi, self.per_image = phi, per_image
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
         n_rows = len(logits) if self.per_image else 1
         logits, labels = logits.float().reshape(n_rows, -1), masks.float().reshape(n_rows, -1)
         errors = 1 - logits * (2 * labels - 1)
+        if known is not None:  # unknown pixels come last, cost nothing, and are of neither class
+            unknown = known.reshape(n_rows, -1) <= 0
+            errors, labels = errors.masked_fill(unknown, -torch.inf), labels.masked_fill(unknown, 0)
         errors, order = errors.sort(dim=1, descending=True)
-        gradient = self.gradient(labels.gather(1, order))
+        salt = labels.gather(1, order)
+        rest = 1 - salt if known is None else (1 - salt).masked_fill(errors == -torch.inf, 0)
+        gradient = self.gradient(salt, rest)
         cost = F.relu(errors) if self.phi == "relu" else F.elu(errors) + 1
         return (cost * gradient).sum(dim=1).mean()
 
-    def gradient(self, sorted_labels: Tensor) -> Tensor:
-        """Weight of each error (N P), largest error first."""
-        return jaccard_gradient(sorted_labels)
+    def gradient(self, salt: Tensor, rest: Tensor) -> Tensor:
+        """Return the weight of each error (N P), largest first; `salt` and `rest` are 1 for pixels of that class."""
+        return jaccard_gradient(salt)
 
 
 class LovaszSymmetric(LovaszHinge):
@@ -60,7 +65,7 @@ class LovaszSymmetric(LovaszHinge):
     In an empty image the plain hinge sees the worst pixel alone; here the background's half reaches all of them. Both
     halves have the same errors in the same order, so that one sort serves both.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: phi is unknown.
@@ -69,6 +74,6 @@ class LovaszSymmetric(LovaszHinge):
     Blaschko 2018, arXiv:1705.08790, whose mean over classes is that of another loss, the Lovász softmax.
     """
 
-    def gradient(self, sorted_labels: Tensor) -> Tensor:
-        """Weight of each error (N P), largest error first: the mean over the two classes."""
-        return (jaccard_gradient(sorted_labels) + jaccard_gradient(1 - sorted_labels)) / 2
+    def gradient(self, salt: Tensor, rest: Tensor) -> Tensor:
+        """Return the weight of each error (N P), largest error first: the mean over the two classes."""
+        return (jaccard_gradient(salt) + jaccard_gradient(rest)) / 2

@@ -4,22 +4,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from salt.losses.known import mean_of_known
+
 
 class BCE(nn.Module):
     """Binary cross entropy, the mean over all pixels of the batch.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
     """
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
-        return F.binary_cross_entropy_with_logits(logits.float(), masks.float())
+        if known is None:
+            return F.binary_cross_entropy_with_logits(logits.float(), masks.float())
+        losses = F.binary_cross_entropy_with_logits(logits.float(), masks.float(), reduction="none")
+        return mean_of_known(losses, known)
 
 
 class BootstrappedCE(nn.Module):
     """Binary cross entropy of each image's hardest pixels alone: the mean of the `fraction` with the largest loss.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: fraction is not above 0 and at most 1.
@@ -33,11 +38,17 @@ class BootstrappedCE(nn.Module):
             raise ValueError(f"fraction={fraction}, expected a share of the pixels above 0 and at most 1")
         self.fraction = fraction
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
         losses = F.softplus(-margins(logits, masks)).flatten(1)
-        n_hardest = max(1, round(self.fraction * losses.shape[1]))
-        return losses.topk(n_hardest, dim=1, sorted=False).values.mean()  # as many in each image: the mean of its means
+        if known is None:
+            n_hardest = max(1, round(self.fraction * losses.shape[1]))
+            return losses.topk(n_hardest, dim=1, sorted=False).values.mean()  # as many in each: the mean of its means
+        seen = known.flatten(1) > 0
+        losses = torch.where(seen, losses, 0).sort(dim=1, descending=True).values
+        n_of_image = share_of(seen.sum(dim=1, keepdim=True), self.fraction)
+        ranks = torch.arange(losses.shape[1], device=losses.device)
+        return (torch.where(ranks < n_of_image, losses, 0) / n_of_image).sum(dim=1).mean()
 
 
 class OHEM(nn.Module):
@@ -46,7 +57,7 @@ class OHEM(nn.Module):
     Hard is a pixel whose true class has a probability of at most `threshold`. If these are less than the fraction
     `min_kept` of the batch's pixels, that many of the hardest are kept, with all that are as hard as the last of them.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: threshold or min_kept is not between 0 and 1.
@@ -63,14 +74,20 @@ class OHEM(nn.Module):
             raise ValueError(f"min_kept={min_kept}, expected a share of the pixels from 0 to 1")
         self.threshold, self.min_kept = threshold, min_kept
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
         margin = margins(logits, masks).flatten()
-        n_kept = max(1, round(self.min_kept * margin.numel()))
         # ranked by margin: probabilities near 1 are equal in float32 long before their margins are
-        least_hard = margin.detach().topk(n_kept, largest=False, sorted=False).values.max()
-        kept = (margin.sigmoid() <= self.threshold) | (margin <= least_hard)
-        return torch.where(kept, F.softplus(-margin), 0).sum() / kept.sum()
+        if known is None:
+            n_kept = max(1, round(self.min_kept * margin.numel()))
+            least_hard = margin.detach().topk(n_kept, largest=False, sorted=False).values.max()
+            kept = (margin.sigmoid() <= self.threshold) | (margin <= least_hard)
+            return torch.where(kept, F.softplus(-margin), 0).sum() / kept.sum()
+        seen = known.flatten() > 0
+        ranked = torch.where(seen, margin.detach(), torch.inf).sort().values
+        least_hard = ranked.gather(0, share_of(seen.sum(), self.min_kept)[None] - 1)
+        kept = seen & ((margin.sigmoid() <= self.threshold) | (margin <= least_hard))
+        return torch.where(kept, F.softplus(-margin), 0).sum() / kept.sum().clamp(min=1)
 
 
 class Focal(nn.Module):
@@ -79,7 +96,7 @@ class Focal(nn.Module):
     `alpha` is the weight of salt and 1 - alpha that of the background; None weights neither. The paper divides by the
     number of objects, which pixels do not have.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: gamma is negative, or alpha is not between 0 and 1.
@@ -95,17 +112,22 @@ class Focal(nn.Module):
             raise ValueError(f"alpha={alpha}, expected null or a weight between 0 and 1")
         self.gamma, self.alpha = gamma, alpha
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
         margin = margins(logits, masks)
         # (1 - p)^gamma as exp(gamma log(1 - p)): the power's gradient is infinite at p = 1 for gamma < 1
         losses = -(self.gamma * F.logsigmoid(-margin)).exp() * F.logsigmoid(margin)
         if self.alpha is not None:
             losses = losses * torch.where(masks > 0, self.alpha, 1 - self.alpha)
-        return losses.mean()
+        return mean_of_known(losses, known)
+
+
+def share_of(n: Tensor, share: float) -> Tensor:
+    """Return a share of numbers of pixels, rounded as Python does, at least one pixel."""
+    return (share * n.double()).round().clamp(min=1).long()
 
 
 def margins(logits: Tensor, masks: Tensor) -> Tensor:
-    """Logits of each pixel's true class in float32: the logit where there is salt, else its negative."""
+    """Return the logit of each pixel's true class in float32: the logit if there is salt, else its negative."""
     logits = logits.float()
     return torch.where(masks > 0, logits, -logits)

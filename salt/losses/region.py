@@ -1,5 +1,6 @@
 """Losses on the overlap of two regions."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -10,7 +11,7 @@ class Dice(nn.Module):
     else the batch counts as one region. `smooth` > 0 makes it well defined (0) where both are empty. It stands beside
     twice the overlap, so that 2 here is 1 in segmentation-models-pytorch.
 
-    Shape: logits (N 1 H W), masks (N 1 H W) in {0, 1}; returns a scalar.
+    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: smooth is not positive.
@@ -24,10 +25,12 @@ class Dice(nn.Module):
             raise ValueError(f"smooth={smooth}, expected > 0")
         self.per_image, self.smooth = per_image, smooth
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
         pixels = (1, 2, 3) if self.per_image else (0, 1, 2, 3)
         probabilities, labels = logits.float().sigmoid(), masks.float()
+        if known is not None:
+            probabilities, labels = (torch.where(known > 0, x, 0) for x in (probabilities, labels))
         intersection = (probabilities * labels).sum(pixels)
         areas = (probabilities + labels).sum(pixels)
         return (1 - (2 * intersection + self.smooth) / (areas + self.smooth)).mean()

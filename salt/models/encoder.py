@@ -9,9 +9,8 @@ import timm
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from torch import Tensor, nn
 
-from salt.models.hub import from_hub
-from salt.models.pretrained import PACKAGES, packaged_file
-from salt.models.weights import load_encoder
+from salt.models.encoder_weights import load_encoder
+from salt.models.hub import PACKAGES, from_hub, packaged_file
 
 N_STAGES = 5  # feature maps, at strides 2, 4, 8, 16, 32 unless the stem is changed
 STEMS = ("default", "no_maxpool", "stride1")

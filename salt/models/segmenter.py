@@ -58,6 +58,10 @@ class Segmenter(nn.Module):
             return Output(logits, self.supervision(stages, columns, context))
         return Output(self.supervision.gated(logits, context), [])
 
-    def loss(self, output: Output, masks: Tensor, loss: Loss) -> Tensor:
-        """The run's loss on the final logits plus deep supervision's share, for masks (N 1 h w)."""
-        return loss(output.logits, masks) + self.supervision.loss(output.extra, masks, loss, self.window)
+    def loss(self, output: Output, masks: Tensor, loss: Loss, known: Tensor | None = None) -> Tensor:
+        """Return the run's loss on the final logits plus deep supervision's share, for masks (N 1 h w).
+
+        `known` (N 1 h w) is 1 where the mask is known; None: all of it is.
+        """
+        final = loss(output.logits, masks, known=known)
+        return final + self.supervision.loss(output.extra, masks, loss, self.window, known)

@@ -1,6 +1,7 @@
 """Deep supervision: extra heads in training, and their share of the loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,12 @@ from torch import Tensor, nn
 from salt.models.blocks import conv_relu
 from salt.models.inputs import Window, at_tile
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+
+class Loss(Protocol):
+    """The run's loss of logits and masks (N 1 H W), of the pixels where `known` (N 1 H W) is 1; None: of all."""
+
+    def __call__(self, logits: Tensor, masks: Tensor, *, known: Tensor | None) -> Tensor:
+        """Return the loss of a batch, a scalar."""
 
 
 class DeepSupervision(nn.Module):
@@ -33,8 +39,10 @@ class DeepSupervision(nn.Module):
         """Logits of the extra heads, for decoder stages (N C_j H_j W_j, deep first) and columns (N width H W)."""
         return []
 
-    def loss(self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window) -> Tensor:
-        """The extra heads' share of the loss against masks (N 1 H W)."""
+    def loss(
+        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window, known: Tensor | None = None
+    ) -> Tensor:
+        """Return the extra heads' share of the loss against masks (N 1 H W), of the pixels where `known` is 1."""
         return masks.new_zeros((), dtype=torch.float32)
 
     def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
@@ -76,15 +84,17 @@ class Multiscale(DeepSupervision):
         """Logits of every stage."""
         return [head(stage) for head, stage in zip(self.heads, stages, strict=True)]
 
-    def loss(self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window) -> Tensor:
+    def loss(
+        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window, known: Tensor | None = None
+    ) -> Tensor:
         """Weighted sum of the stages' losses."""
         terms = []
         for weight, logits in zip(self.weights, extra, strict=True):
             if self.compare == "logits":
-                terms.append(weight * loss(at_tile(logits, window), masks))
+                terms.append(weight * loss(at_tile(logits, window), masks, known=known))
             else:
-                share = F.interpolate(window.prepare(masks), size=logits.shape[-2:], mode="area")
-                terms.append(weight * loss(logits, (share >= 0.5).float()))
+                small, seen = reduce_masks(masks, known, window, logits.shape[-2:])
+                terms.append(weight * loss(logits, small, known=seen))
         return torch.stack(terms).sum()
 
 
@@ -100,7 +110,8 @@ class Nonempty(DeepSupervision):
         loss = L(fused, all tiles) + weight * sum of L(head, tiles with salt) + image_weight * BCE(image head)
 
     where L is the run's loss. For the non-empty heads it is computed for each tile with salt on its own and averaged
-    over these; it is 0 in a batch without any. A loss over the pixels of a whole batch (OHEM; Dice and Lovász with
+    over these; it is 0 in a batch without any. A tile with unknown pixels and no known salt may have some all the same,
+    so that it does not train the image head. A loss over the pixels of a whole batch (OHEM; Dice and Lovász with
     per_image=false) sees one tile at a time there. At inference only the fused logits count; with `gate` a pixel's
     probability is multiplied by the tile's, and the threshold, chosen out of fold as always, calibrates the product.
 
@@ -152,18 +163,31 @@ class Nonempty(DeepSupervision):
         maps = stages if len(self.heads) > 1 else [columns]
         return [self.image_head(context.flatten(1)), *(h(m) for h, m in zip(self.heads, maps, strict=True))]
 
-    def loss(self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window) -> Tensor:
+    def loss(
+        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window, known: Tensor | None = None
+    ) -> Tensor:
         """Weighted sum of the heads' losses."""
+        if known is not None:
+            masks = torch.where(known > 0, masks, 0)
         has_salt = masks.flatten(1).any(dim=1)
-        total = self.image_weight * F.binary_cross_entropy_with_logits(extra[0][:, 0].float(), has_salt.float())
+        total = self.image_weight * self.image_loss(extra[0][:, 0].float(), has_salt, known)
         weights = has_salt / has_salt.sum().clamp(min=1)  # a choice by values would wait for the device
         # the mask used in place of an empty one has salt, since a loss need not be finite on an empty mask
         salt = has_salt[:, None, None, None]
         targets = torch.where(salt, masks, 1)
+        seen = None if known is None else torch.where(salt, known, 1)
         for logits in extra[1:]:
-            losses = tile_losses(loss, torch.where(salt, at_tile(logits, window), 0), targets)
+            losses = tile_losses(loss, torch.where(salt, at_tile(logits, window), 0), targets, seen)
             total = total + self.weight * (weights * losses).sum()
         return total
+
+    def image_loss(self, logits: Tensor, has_salt: Tensor, known: Tensor | None) -> Tensor:
+        """Return the image head's binary cross entropy (N), the mean over the tiles of which it is known."""
+        if known is None:
+            return F.binary_cross_entropy_with_logits(logits, has_salt.float())
+        sure = has_salt | (known.flatten(1) > 0).all(dim=1)
+        losses = F.binary_cross_entropy_with_logits(logits, has_salt.float(), weight=sure.float(), reduction="sum")
+        return losses / sure.sum().clamp(min=1)
 
     def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
         """Logits whose sigmoid is the pixel's probability, times that of the tile where `gate` is set."""
@@ -176,18 +200,36 @@ class Nonempty(DeepSupervision):
         return both - torch.log(-torch.expm1(both.clamp(max=-1e-6)))  # the logit of exp(both)
 
 
-def tile_losses(loss: Loss, logits: Tensor, masks: Tensor) -> Tensor:
-    """Loss of each tile on its own (N), for logits and masks (N 1 H W).
+def reduce_masks(
+    masks: Tensor, known: Tensor | None, window: Window, size: Sequence[int]
+) -> tuple[Tensor, Tensor | None]:
+    """Return masks (N 1 h w) at a head's size, and which of its cells are known; None if all pixels are.
+
+    Salt is where it has half of a cell's known area or more; known is a cell of which half or more is.
+    """
+
+    def shares(pixels: Tensor) -> Tensor:
+        return F.interpolate(window.prepare(pixels), size=tuple(size), mode="area")
+
+    if known is None:
+        return (shares(masks) >= 0.5).float(), None
+    seen = shares((known > 0).float())
+    return (shares(torch.where(known > 0, masks, 0)) >= seen / 2).float(), seen >= 0.5
+
+
+def tile_losses(loss: Loss, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
+    """Return the loss of each tile on its own (N), for logits, masks and known (N 1 H W).
 
     Computed at once with vmap; tile by tile for a loss that vmap refuses, such as one that reads a value back.
     """
 
-    def alone(logits: Tensor, mask: Tensor) -> Tensor:
-        return loss(logits[None], mask[None])
+    def alone(logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
+        return loss(logits[None], mask[None], known=None if known is None else known[None])
 
+    tiles = (logits, masks) if known is None else (logits, masks, known)
     try:
-        return torch.vmap(alone)(logits, masks)
+        return torch.vmap(alone)(*tiles)
     except torch.OutOfMemoryError:  # is a RuntimeError; tile by tile would only hide it
         raise
     except RuntimeError:
-        return torch.stack([alone(*tile) for tile in zip(logits, masks, strict=True)])
+        return torch.stack([alone(*tile) for tile in zip(*tiles, strict=True)])

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from salt import build
+from salt.build import Network
 from salt.config import RunConfig
 from salt.data.augment import Augment
 from salt.data.loader import Batch, TrainTiles, train_loader
@@ -30,7 +31,6 @@ from salt.inference.predict import BLOCK, inputs, predict, to_float
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime, peak_memory, seed_all
-from salt.network import Network
 from salt.reporting.loggers import spread, tiles_picture
 from salt.runs.files import write_json
 from salt.runs.rundir import has_checkpoint, snapshot_file

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from salt import build
+from salt.build import build_network
 from salt.config import RunConfig
 from salt.data.loader import TrainTiles, train_loader
 from salt.data.tiles import Dataset, Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import predict
 from salt.machine.device import Runtime, seed_all
-from salt.network import build_network
 from salt.training.fold import prepare
 from salt.training.setup import epoch_batches, start, training_tiles
 from salt.training.step import train_step

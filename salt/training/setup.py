@@ -14,7 +14,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from salt import build
-from salt.build import get_target
+from salt.build import Forward, Network, get_target
 from salt.config import RunConfig
 from salt.data.loader import EpochBatches
 from salt.data.tiles import Dataset, Tiles
@@ -22,7 +22,6 @@ from salt.data.unlabelled import digest_of_folds, joined
 from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
-from salt.network import Forward, Network
 from salt.reporting.loggers import Harmless, NoLogger
 from salt.runs.files import sha256
 from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from salt.build import Forward, Network
 from salt.config import RunConfig
 from salt.data.loader import Batch
 from salt.data.mix import CutMix, MixUp, NoMix
@@ -20,7 +21,6 @@ from salt.data.tiles import Tiles
 from salt.inference.predict import to_float
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime
-from salt.network import Forward, Network
 from salt.reporting.loggers import Harmless, NoLogger
 from salt.training.progress import ALONE, Ahead
 from salt.training.state import State

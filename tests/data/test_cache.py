@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from salt.data import cache as cache_module
-from salt.data import png, tgs
+from salt.data import image, tgs
 from salt.data.tgs import read_dataset
 
 
@@ -20,7 +20,7 @@ def decoded(monkeypatch):
     """How many PNGs were decoded."""
     calls = []
     monkeypatch.setattr(
-        png, "decode_png", lambda *given, own=png.decode_png, **more: (calls.append(1), own(*given, **more))[1]
+        image, "decode_png", lambda *given, own=image.decode_png, **more: (calls.append(1), own(*given, **more))[1]
     )
     return calls
 

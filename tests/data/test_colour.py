@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 from tiff_writer import SHORT, tiff
 
-from salt.data.image import decode
-from salt.data.png import decode_mask, to_mask
+from salt.data.image import decode, decode_mask, to_mask
 
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
 BYTES[0, 0], BYTES[0, 1] = 0, 255

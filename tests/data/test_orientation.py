@@ -10,9 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 from tiff_writer import SHORT, tiff
 
-from salt.data.image import decode
+from salt.data.image import decode, decode_mask, to_mask
 from salt.data.orientation import exif_orientation
-from salt.data.png import decode_mask, to_mask
 
 UPRIGHT = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8), (0, 0), 4)
 STORED = {  # how the upright image lies in the file, by TIFF 6.0's words: the 0th row and the 0th column are its

@@ -13,7 +13,7 @@ import pytest
 
 from salt.data import rle
 from salt.data import tgs as tgs_module
-from salt.data.png import decode_mask
+from salt.data.image import decode_mask
 from salt.data.synthetic import png
 from salt.data.tgs import OUTER_ZIP, read_dataset
 

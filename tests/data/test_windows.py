@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salt.build import Network
 from salt.data.tiles import Tiles, tile_size
 from salt.data.windows import Windows, starts
 from salt.inference.predict import predict
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
-from salt.network import Network
 from salt.runs.stacks import as_stack
 
 SIDES = st.integers(1, 400)

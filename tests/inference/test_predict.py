@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from salt.build import build_model
+from salt.build import Network, build_model
 from salt.data.load import load_data
 from salt.inference import predict as predict_module
 from salt.inference.ensemble import predict_mean
 from salt.inference.predict import predict
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
-from salt.network import Network
 from salt.runs.weights import save_weights
 
 

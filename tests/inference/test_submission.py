@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from salt import build, crossval
+from salt.build import build_network
 from salt.config import check_config
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
@@ -19,7 +20,6 @@ from salt.inference import submission
 from salt.inference.submission import check_submission, write_submission
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
-from salt.network import build_network
 from salt.runs.rundir import RunDir
 
 

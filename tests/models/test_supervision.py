@@ -11,9 +11,10 @@ from torch._subclasses import FakeTensorMode
 
 from salt.build import build
 from salt.losses.combine import set_progress
+from salt.losses.pixel import BCE
 from salt.models.heads import Hypercolumn, LastStage
 from salt.models.inputs import Pad, at_tile
-from salt.models.supervision import Multiscale, Nonempty, tile_losses
+from salt.models.supervision import Multiscale, Nonempty, reduce_masks, tile_losses
 
 
 @pytest.mark.parametrize("compare", ["logits", "masks"])
@@ -22,7 +23,7 @@ def test_multiscale_loss_by_hand(compare):
     masks = torch.zeros(2, 1, 101, 101)
     masks[0, :, 50:] = 1
     logits = supervision([maps(3, 13), maps(2, 52)], maps(2, 52), None)
-    loss = F.binary_cross_entropy_with_logits
+    loss = BCE()
     expected = 0.0
     for weight, stage in zip([0.5, 0.25], logits, strict=True):
         if compare == "logits":
@@ -38,7 +39,7 @@ def test_multiscale_loss_by_hand(compare):
 @pytest.mark.parametrize("n_heads", [1, 2])
 @pytest.mark.parametrize("salty", [[True, False, True], [False, False, False]])
 def test_nonempty_loss_by_hand(n_heads, salty):
-    window, loss = Pad(104, "reflect", (101, 101)), F.binary_cross_entropy_with_logits
+    window, loss = Pad(104, "reflect", (101, 101)), BCE()
     supervision = Nonempty(9, [3, 2], 2, heads=n_heads, weight=0.5, image_weight=0.05, gate=False)
     masks = torch.zeros(3, 1, 101, 101)
     masks[torch.tensor(salty), :, 50:] = 1
@@ -106,34 +107,100 @@ def test_nonempty_takes_tiles_with_salt_alone(option, n_heads):
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("n_heads", [1, 2])
 @pytest.mark.parametrize("option", options("loss"))
-def test_nonempty_reads_nothing_back_from_the_device(option, n_heads):
+def test_nonempty_reads_nothing_back_from_the_device(option, n_heads, known):
     supervision, loss, window = nonempty(n_heads), run_loss(option), Pad(104, "reflect", (101, 101))
     calls = []
 
-    def counted(logits, masks):
+    def counted(logits, masks, known):
         calls.append(logits.shape)
-        return loss(logits, masks)
+        return loss(logits, masks, known=known)
 
     with FakeTensorMode():  # has no values that could be read
         extra = [torch.empty(4, 1, device="cuda"), *torch.empty(n_heads, 4, 1, 52, 52, device="cuda")]
-        value = supervision.loss(extra, torch.empty(4, 1, 101, 101, device="cuda"), counted, window)
+        masks = torch.empty(4, 1, 101, 101, device="cuda")
+        value = supervision.loss(extra, masks, counted, window, masks > 0 if known else None)
     assert value.device.type == "cuda" and value.shape == ()
     assert calls == n_heads * [(1, 1, 101, 101)]  # one call for all tiles
 
 
-def by_chosen_pixels(logits, masks):
+SUPERVISIONS = {
+    "logits": lambda: Multiscale(9, [3, 2], 2, [0.5, 0.25], "logits"),
+    "masks": lambda: Multiscale(9, [3, 2], 2, [0.5, 0.25], "masks"),
+    "nonempty": lambda: nonempty(1),
+    "nonempty5": lambda: nonempty(2),
+}
+
+
+def supervised(name, option, masks, known):
+    """Loss of the extra heads, and its gradient for each of their logits."""
+    torch.manual_seed(0)
+    supervision, loss, window = SUPERVISIONS[name](), run_loss(option), Pad(104, "reflect", (101, 101))
+    n = len(masks)
+    extra = supervision([maps(3, 26, n=n), maps(2, 104, n=n)], maps(2, 104, n=n, seed=5), 3 * maps(64, 1, n=n))
+    value = supervision.loss(extra, masks, loss, window, known)
+    return value, torch.autograd.grad(value, extra)
+
+
+def three_masks():
+    masks = torch.zeros(3, 1, 101, 101)
+    masks[0, :, 50:], masks[1, :, :20, 30:] = 1, 1
+    return masks
+
+
+@pytest.mark.parametrize("option", options("loss"))
+@pytest.mark.parametrize("name", SUPERVISIONS)
+def test_the_extra_heads_learn_from_known_pixels_alone(name, option):
+    masks, known = three_masks(), torch.ones(3, 1, 101, 101)
+    torch.testing.assert_close(supervised(name, option, masks, known), supervised(name, option, masks, None))
+    known[..., 60:] = 0
+    (value, gradients), (full, _) = (supervised(name, option, masks, k) for k in (known, None))
+    assert not torch.isclose(value, full)
+    other = torch.where(known > 0, masks, torch.rand_like(masks).round())
+    torch.testing.assert_close(supervised(name, option, other, known), (value, gradients), rtol=0, atol=0)
+    for gradient in gradients:
+        if gradient.ndim == 4:  # a cell that is partly known has a share; a pixel of the border one of its neighbour's
+            n_known = 62 * gradient.shape[-1] // 104
+            assert gradient[..., : n_known - 1].any() and not gradient[..., n_known + 1 :].any()
+    value, gradients = supervised(name, option, masks, torch.zeros_like(known))
+    assert value == 0 and not any(gradient.any() for gradient in gradients)
+
+
+def test_a_tile_without_known_salt_trains_the_image_head_only_if_it_is_known_as_a_whole():
+    masks, known = three_masks(), torch.ones(3, 1, 101, 101)
+    known[1, :, 40:], known[2, :, 40:] = 0, 0  # the second tile has known salt, the third none
+    _, (gradient, *_) = supervised("nonempty", "bce", masks, known)
+    assert gradient.flatten().ne(0).tolist() == [True, True, False]
+    known[2] = 1
+    _, (gradient, *_) = supervised("nonempty", "bce", masks, known)
+    assert gradient.all()
+
+
+def test_a_cell_of_a_reduced_mask_is_salt_if_half_of_its_known_area_is():
+    masks, known, window = torch.zeros(1, 1, 64, 64), torch.ones(1, 1, 64, 64), Pad(64, "reflect", (64, 64))
+    known[..., :5], masks[..., 5:7], masks[..., 16:] = 0, 1, 1  # of each row's first 8 pixels 3 are known, 2 salt
+    known[..., 8:12], masks[..., 12:14] = 0, 1  # of the next 8 pixels 4, of which 2 are salt
+    small, seen = reduce_masks(masks, known, window, (8, 8))
+    assert seen[0, 0, 0].tolist() == [False] + 7 * [True]
+    assert small[0, 0, 0].tolist()[1:] == 7 * [1]
+    masks[..., 13] = 0
+    small, _ = reduce_masks(masks, known, window, (8, 8))
+    assert small[0, 0, 0].tolist()[1:3] == [0, 1]
+
+
+def by_chosen_pixels(logits, masks, known=None):
     """A loss that vmap refuses: how many pixels it takes depends on the mask."""
     return F.softplus(-logits[masks > 0]).mean() + F.softplus(logits).mean()
 
 
-def by_a_branch(logits, masks):
+def by_a_branch(logits, masks, known=None):
     """A loss that reads a value back."""
     return F.softplus(logits).mean() if masks.mean() < 0.3 else F.softplus(-logits).mean()
 
 
-def divided_by_the_salt(logits, masks):
+def divided_by_the_salt(logits, masks, known=None):
     """A loss that is no number on an empty mask."""
     return (F.softplus(-logits) * masks).sum() / masks.sum()
 
@@ -157,7 +224,7 @@ def test_nonempty_takes_any_loss_of_logits_and_masks(loss, salty):
 
 
 def test_a_mistake_in_a_loss_is_its_own_error():
-    def broken(logits, masks):
+    def broken(logits, masks, known=None):
         return (logits[..., :7] * masks).mean()
 
     masks, columns, z = torch.ones(2, 1, 101, 101), maps(2, 104), maps(64, 1)
@@ -169,7 +236,7 @@ def test_a_mistake_in_a_loss_is_its_own_error():
 def test_too_little_memory_is_not_taken_for_a_loss_that_needs_its_tiles_one_by_one():
     calls = []
 
-    def large(logits, mask):
+    def large(logits, mask, known=None):
         calls.append(1)
         raise torch.OutOfMemoryError("CUDA out of memory.")
 

