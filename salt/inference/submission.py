@@ -21,7 +21,7 @@ from salt.network import Network, build_network
 from salt.runs.files import read_json, sha256, write_json, write_text
 from salt.runs.rundir import BLEND, RunDir, weight_files
 from salt.runs.stacks import Stack, empty_stack, save_stack, sizes_of
-from salt.scoring.metrics import to_mask
+from salt.scoring.metrics import is_salt
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def write_predictions(
         probabilities = predict(positions)
         if distributed.is_main():
             for i, image in zip(positions, probabilities, strict=True):
-                salt[i] = to_mask(image, origin["threshold"], origin.get("least_area", 0.0))
+                salt[i] = is_salt(image, origin["threshold"])
                 shares[i] = np.rint(image * 255)
     if not distributed.is_main():
         return
@@ -85,17 +85,17 @@ def write_predictions(
 
 
 def origin_of(directory: RunDir, score: dict[str, Any]) -> dict[str, Any]:
-    """What a submission is made from: threshold and least area of a score, and the weights of the scored folds.
+    """What a submission is made from: the threshold of a score, and the weights of the scored folds.
 
     A fold that another process finishes later is not among them. The settings and the data stay the same as long as a
     run exists. A blend is made from the weights of its runs.
     """
-    gates = {key: score[key] for key in ("threshold", "least_area") if score.get(key)}
+    threshold = {"threshold": score["threshold"]}
     if (directory.path / BLEND).is_file():
-        return gates | {"runs": read_json(directory.path / BLEND, "runs")["runs"]}
+        return threshold | {"runs": read_json(directory.path / BLEND, "runs")["runs"]}
     files = [file for row in score["folds"] for file in weight_files(directory.fold(row["fold"]))]
     weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in files}
-    return gates | {"weights_sha256": weights}
+    return threshold | {"weights_sha256": weights}
 
 
 def is_fresh(directory: RunDir, origin: dict[str, Any]) -> bool:

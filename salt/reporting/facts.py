@@ -22,7 +22,7 @@ from salt.runs.results import read_tiles
 from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir
 from salt.runs.stacks import Stack, load_stack, sizes_of
 from salt.scoring.bootstrap import bootstrap
-from salt.scoring.metrics import to_mask
+from salt.scoring.metrics import is_salt
 
 OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that say nothing of the run as a whole
 NO_DEFAULT = "(not in the default run)"
@@ -136,8 +136,7 @@ def read_curve(file: Path) -> pd.DataFrame:
 def read_held_out(run: Path, tiles: Tiles, table: pd.DataFrame) -> Predicted:
     """The training tiles as predicted by networks that did not see them; masks as they were scored."""
     positions, probabilities = read_probabilities(run / "oof.npz", tiles, table["id"].tolist())
-    least = table["least_area"] if "least_area" in table else np.zeros(len(table))
-    salt = [to_mask(*gated) for gated in zip(probabilities, table["threshold"], least, strict=True)]
+    salt = [is_salt(*pair) for pair in zip(probabilities, table["threshold"], strict=True)]
     return Predicted(tiles, positions, probabilities, salt)
 
 

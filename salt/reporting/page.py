@@ -20,7 +20,7 @@ from salt.reporting.facts import Facts, read_facts
 from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
 from salt.reporting.sentences import (
     about_bias,
-    about_gains,
+    about_gain,
     about_score,
     good_thresholds,
     most_lost,
@@ -116,7 +116,7 @@ def said(
         "no_better": no_better(facts.score),
         "partial": partial(facts.score),
         "lost": most_lost(1 - facts.score["map"], worst.get("kind"), worst["class"], sampled),
-        "gains": about_gains(facts.score.get("gains")),
+        "gain": about_gain(facts.score["gains"]["threshold"]),
         "validations": validations(facts.curves) if facts.curves else None,
         "sampled": f"Kinds of error are of the {len(held_out.table):,} tiles in this page, and links show no others."
         if sampled and held_out

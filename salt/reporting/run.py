@@ -18,7 +18,7 @@ from salt.reporting.words import plural
 from salt.runs.files import write_atomic
 from salt.runs.rundir import RunDir
 from salt.runs.stacks import Stack
-from salt.scoring.metrics import to_mask
+from salt.scoring.metrics import is_salt
 
 FILES = {
     "score.json": "scores of the run and of each fold",
@@ -79,18 +79,15 @@ def print_scores(score: dict[str, Any]) -> None:
     rows = pd.DataFrame([*score["folds"], {"fold": "together"} | whole, {"fold": "all empty"} | nothing])
     rows = rows.set_index("fold").round(4).convert_dtypes().astype(object)
     print(rows.where(rows.notna(), "").to_string())
-    print(f"\nout-of-fold map {score['map']:.4f} over {plural(score['n'], 'tile')} ({gates_in_words(score)})")
+    print(f"\nout-of-fold map {score['map']:.4f} over {plural(score['n'], 'tile')} ({threshold_in_words(score)})")
     for warning in filter(None, (no_better(score), partial(score))):
         print(f"  {warning}")
 
 
-def gates_in_words(score: dict[str, Any]) -> str:
-    """Return the threshold of new tiles, and the least area of salt if one is used."""
-    if "least_area" not in score:  # a run of an earlier version
-        return "threshold chosen on other tiles"
+def threshold_in_words(score: dict[str, Any]) -> str:
+    """Return the threshold for new tiles, and whether those of the scored tiles differ from it."""
     used = score["gains"]["threshold"]["used"]
-    text = f"threshold {score['threshold']:g}{'; each tile at one chosen on others' if used else ''}"
-    return text + (f"; empty below {100 * score['least_area']:g} % of salt" if score["least_area"] else "")
+    return f"threshold {score['threshold']:g}{'; each tile at one chosen on others' if used else ''}"
 
 
 def draw(
@@ -110,8 +107,7 @@ def draw(
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(ROWS), len(chosen), squeeze=False)
     for column, i in zip(grid.T, chosen, strict=True):
-        least_area = table["least_area"][i] if "least_area" in table else 0.0
-        prediction = to_mask(probabilities[i], table["threshold"][i], least_area)
+        prediction = is_salt(probabilities[i], table["threshold"][i])
         for axes in column:
             axes.imshow(images[i], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])

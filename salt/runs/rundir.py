@@ -84,7 +84,7 @@ class RunDir:
         file = self.path / "score.json"
         if not file.is_file():
             raise ValueError(f"{self.path} has no score.json yet: finish the run with the same salt-train command")
-        score = read_json(file, "folds", "map", "n", "threshold")
+        score = read_json(file, "folds", "gains", "map", "n", "threshold")
         scored, done = [row["fold"] for row in score["folds"]], self.done_folds(n_folds)
         if scored != done:
             raise ValueError(
