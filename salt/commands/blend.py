@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import add_root, make_parser, messages
 from salt.runs.files import locked, read_json, write_json, write_text
 from salt.runs.results import read_tiles, write_results
 from salt.runs.rundir import BLEND, RunDir
@@ -26,7 +26,7 @@ def main() -> None:
         parser = make_parser("salt-blend", "Average finished runs, with weights chosen on out-of-fold predictions.")
         parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs of the same data and folds")
         parser.add_argument("--out", type=Path, metavar="RUN", required=True, help="the new run directory")
-        parser.add_argument("--root", help="data folder, where it is not at the place that the runs were trained from")
+        add_root(parser)
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         print(blend_runs(arguments.runs, arguments.out, arguments.root))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import add_run, make_parser, messages
 from salt.runs.rundir import RunDir
 
 KINDS = ("onnx", "torchscript", "exported-program")
@@ -12,7 +12,7 @@ def main() -> None:
     """Write the file, or one for each fold; exit code 1 and one message if it fails."""
     with messages("salt-export"):
         parser = make_parser("salt-export", "Write a run's networks as one file that other programs run without Salt.")
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+        add_run(parser)
         parser.add_argument("--to", choices=KINDS, required=True, help="format of the file")
         parser.add_argument(
             "--out", type=Path, metavar="FILE", help="a new file (default: RUN/model with the format's ending)"

@@ -10,9 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salt.commands.common import finite_number, make_parser, messages
+from salt.commands.common import (
+    add_prediction_options,
+    add_run,
+    finite_number,
+    make_parser,
+    messages,
+    settings_from,
+)
 from salt.data.names import id_of, shown
-from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
+from salt.inference.settings import PredictionSettings
 from salt.paths import on_disk
 from salt.runs.files import first_line, locked, read_json, write_json, write_text
 from salt.runs.rundir import RunDir
@@ -26,7 +33,7 @@ def main() -> None:
         parser = make_parser(
             "salt-predict", "Write probability, mask and overlay of images and SEG-Y lines of any size."
         )
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+        add_run(parser)
         parser.add_argument(
             "files", type=Path, nargs="+", metavar="FILE", help="PNG, TIFF, JPEG, NPY, SEG-Y, or folders"
         )

@@ -5,8 +5,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from salt.commands.common import make_parser, messages
-from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
+from salt.commands.common import add_prediction_options, add_root, add_run, make_parser, messages, settings_from
+from salt.inference.settings import PredictionSettings
 from salt.runs.files import locked, read_json
 from salt.runs.rundir import RunDir
 
@@ -15,8 +15,8 @@ def main() -> None:
     """Predict the test tiles and write RUN/submission.csv; exit code 1 and one message if it fails."""
     with messages("salt-submit"):
         parser = make_parser("salt-submit", "Write and check RUN/submission.csv from the folds of a run.")
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
-        parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
+        add_run(parser)
+        add_root(parser)
         add_prediction_options(parser)
         parser.add_argument("--upload", action="store_true", help="send it to Kaggle too, by the command kaggle")
         parser.add_argument("--message", help="what Kaggle shows beside an upload (default: run and score)")

@@ -1,12 +1,11 @@
 """How a trained run predicts: one object for every command and for `salt.load`.
 
-A new setting is a field here, a line in `EXPECTED`, and an argument in `add_prediction_options`.
+A new setting is a field here, a line in `EXPECTED`, and an argument in `salt.commands.common`.
 """
 
 import re
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from salt.config import RunConfig
@@ -69,32 +68,6 @@ def check(values: Mapping[str, Any], named: str) -> None:
         expected, fits = EXPECTED[name]
         if not fits(value):
             raise ValueError(f"{named.format(name, value)}: expected {expected}")
-
-
-def add_prediction_options(parser: ArgumentParser) -> None:
-    """Add the options that every command that predicts has in common; `settings_from` reads them."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--batch-size", metavar="N", help="tiles or windows predicted at once (default: as in training)"
-    )
-    parser.add_argument("--precision", help=f"{EXPECTED['precision'][0]} (default: as in training)")
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the network first, which pays for many images on a GPU"
-    )
-
-
-def settings_from(arguments: Namespace) -> PredictionSettings:
-    """Return the settings that were typed.
-
-    Raises:
-        ValueError: a value is none of those expected; the message names the option.
-    """
-    values = {field.name: getattr(arguments, field.name) for field in fields(PredictionSettings)}
-    if re.fullmatch(r"[+-]?\d+", values["batch_size"] or ""):
-        values["batch_size"] = int(values["batch_size"])
-    for name, value in values.items():
-        check({name: value}, f"--{name.replace('_', '-')} {{1}}")
-    return PredictionSettings(**values)
 
 
 def made_with(*runtimes: "Runtime") -> dict[str, str]:
