@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import salt
-from salt.inference.settings import EXPECTED, PredictionSettings, check
+from salt.inference.settings import EXPECTED, PredictionSettings, check_values
 from salt.machine.pipes import current_folder, is_written, steady_output
 
 
@@ -54,7 +54,7 @@ def settings_from(arguments: Namespace) -> PredictionSettings:
     if re.fullmatch(r"[+-]?\d+", values["batch_size"] or ""):
         values["batch_size"] = int(values["batch_size"])
     for name, value in values.items():
-        check({name: value}, f"--{name.replace('_', '-')} {{1}}")
+        check_values({name: value}, f"--{name.replace('_', '-')} {{1}}")
     return PredictionSettings(**values)
 
 

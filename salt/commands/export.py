@@ -42,7 +42,7 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
     from salt.inference.export import export
     from salt.inference.formats import FORMATS
 
-    run = RunDir(path.expanduser())
+    run = RunDir(path)
     score = run.read_score(run.read_config().data.n_folds)
     suffix = FORMATS[kind].suffix
     file = out if out is not None else run.path / f"model{suffix}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from salt.commands.common import add_prediction_options, add_root, add_run, make_parser, messages, settings_from
 from salt.config import RunConfig, check_config
 from salt.inference.settings import PredictionSettings
-from salt.runs.rundir import BLEND, RunDir
+from salt.runs.rundir import RunDir
 
 if TYPE_CHECKING:  # at run time they are imported when they are needed: a wrong path is found at once
     import pandas as pd
@@ -62,8 +62,6 @@ def label(
         ValueError: it is no run with a finished fold, or there are no tiles without a mask.
     """
     directory = RunDir(path)
-    if (path / BLEND).is_file():
-        raise ValueError(f"{path} is a blend, which has no networks of its own; name one of the runs in it")
     raw = directory.read_config().model_dump(by_alias=True)
     data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"]}
     config = settings.applied(check_config(raw | {"data": data}))

@@ -6,12 +6,9 @@ A new setting is a field here, a line in `EXPECTED`, and an argument in `salt.co
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from salt.config import RunConfig
-
-if TYPE_CHECKING:  # it imports torch, which takes seconds: a wrong value is found at once
-    from salt.machine.device import Runtime
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -44,7 +41,7 @@ class PredictionSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        check(asdict(self), "{}={!r}")
+        check_values(asdict(self), "{}={!r}")
 
     def applied(self, config: RunConfig) -> RunConfig:
         """Return a run's config with these settings in place of those of its training."""
@@ -58,7 +55,7 @@ class PredictionSettings:
         return config.model_copy(update={"trainer": config.trainer.model_copy(update=given)})
 
 
-def check(values: Mapping[str, Any], named: str) -> None:
+def check_values(values: Mapping[str, Any], named: str) -> None:
     """Refuse the first value that is none of those expected; `named` is a format of setting and value.
 
     Raises:
@@ -68,11 +65,3 @@ def check(values: Mapping[str, Any], named: str) -> None:
         expected, fits = EXPECTED[name]
         if not fits(value):
             raise ValueError(f"{named.format(name, value)}: expected {expected}")
-
-
-def made_with(*runtimes: "Runtime") -> dict[str, str]:
-    """Return the kind of device and the precision that something was predicted with, by several networks too."""
-    return {
-        "device": " and ".join(sorted({runtime.device.type for runtime in runtimes})),
-        "precision": " and ".join(sorted({str(runtime.dtype).removeprefix("torch.") for runtime in runtimes})),
-    }

@@ -15,8 +15,8 @@ from salt.reporting.facts import Facts
 from salt.reporting.page import PAGE, command, write_page
 from salt.reporting.sentences import no_better, partial
 from salt.reporting.words import plural
+from salt.runs.ensemble import read_ensemble
 from salt.runs.files import write_atomic
-from salt.runs.rundir import RunDir
 from salt.runs.stacks import Stack
 from salt.scoring.metrics import is_salt
 
@@ -33,6 +33,8 @@ FILES = {
     "environment.json": "commit, versions, machine, threads: what the bytes depend on",
     "local.json": "paths and names of this machine, not to be shared",
     "train.log": "log",
+    "blend.json": "the runs that are averaged, with their weights",
+    "fold_*": "model.safetensors, metrics.csv, metrics.png (learning curves), oof.npz, timing.json",
 }
 N_SHOWN = 8  # tiles in the picture
 ROWS = ("tile", "truth", "probability", "prediction")
@@ -45,31 +47,29 @@ def report(path: Path, root: str | None) -> None:
     Raises:
         ValueError: it is no run with a score of its finished folds.
     """
-    directory = RunDir(path)
-    print_scores(directory.read_score(directory.read_config().data.n_folds))
+    print_scores(read_ensemble(path).score)
     try:
-        facts = write_page(directory, root)
+        facts = write_page(path, root)
         if command(facts):
             print(f"\nthe command that makes this run again:\n  {command(facts)}")
         for problem in facts.problems:
             print(f"\n{PAGE} lacks a part: {problem}")
         if facts.held_out is not None:
-            write_picture(directory, facts)
+            write_picture(facts)
     except OSError as error:  # such as a disk that cannot be written; the numbers are there all the same
         print(f"\nnot written: {error}")
     print(f"\nwritten in {path}:")
     for name, meaning in FILES.items():
-        if (path / name).exists():
+        if list(path.glob(name)):
             print(f"  {name:<18}{meaning}")
-    print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, metrics.png (learning curves), oof.npz, timing.json")
 
 
-def write_picture(directory: RunDir, facts: Facts) -> None:
+def write_picture(facts: Facts) -> None:
     """Write report.png from a run's out-of-fold predictions."""
     assert facts.held_out is not None and facts.held_out.tiles.masks is not None
     tiles, index = facts.held_out.tiles, facts.held_out.positions
     picture = draw(facts.table, tiles.images[index], facts.held_out.tiles.masks[index], facts.held_out.probabilities)
-    write_atomic(directory.path / "report.png", lambda temporary: temporary.write_bytes(picture))
+    write_atomic(facts.path / "report.png", lambda temporary: temporary.write_bytes(picture))
 
 
 def print_scores(score: dict[str, Any]) -> None:

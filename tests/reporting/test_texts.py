@@ -16,7 +16,6 @@ from salt.reporting.comparison import compare
 from salt.reporting.facts import Facts, Predicted, read_facts
 from salt.reporting.page import describe, render
 from salt.reporting.sentences import validations
-from salt.runs.rundir import RunDir
 
 INLINE = {"a", "strong", "span", "em", "small", "wbr", "code", "button", "label", "output"}
 SILENT = {"script", "style", "title", "svg", "pre", "option"}  # not sentences, or not ours
@@ -89,7 +88,7 @@ def paragraphs(page):
 
 @pytest.fixture(scope="module")
 def facts(finished, synthetic_root):
-    return read_facts(RunDir(finished / "runs/a"), str(synthetic_root))
+    return read_facts(finished / "runs/a", str(synthetic_root))
 
 
 def test_blocks_of_a_template_keep_the_space_between_them(tmp_path, monkeypatch):

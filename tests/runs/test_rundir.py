@@ -42,7 +42,7 @@ def test_read_config_names_the_runs_below(tmp_path):
 
 def test_folds_without_their_config_are_not_adopted(tmp_path):
     (tmp_path / "fold_0").mkdir()
-    with pytest.raises(ValueError, match=r"has folds but lacks config.yaml"):
+    with pytest.raises(ValueError, match=r"holds results but lacks config.yaml"):
         RunDir(tmp_path).claim({"data": {"root": "a"}}, Digests("digest"))
 
 
