@@ -1,24 +1,22 @@
 """Salt: config-driven training for salt segmentation in seismic tiles."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from salt.inference.blend import Blend
     from salt.inference.model import Model
 
 __version__ = "0.1.0"
 
 
 def load(
-    run: "str | Path",
+    run: str | Path,
     device: str = "auto",
     batch_size: int | None = None,
     precision: str | None = None,
     compile: bool = False,
-) -> "Model | Blend":
-    """Return the networks of a finished run, to predict images: `model.predict`, `model.mask`, `model.threshold`.
+) -> "Model":
+    """Return the networks of a run or a blend, to predict images: `model.predict`, `model.mask`, `model.threshold`.
 
     `device` is auto, cpu, cuda or cuda:N; `batch_size` the windows predicted at once; `precision` auto, fp32, bf16 or
     fp16. None stands for the run's own setting. `compile` compiles the networks first.
@@ -27,8 +25,10 @@ def load(
         ValueError: it is no run with finished folds and a score, one of its files is damaged, or a setting is unknown.
     """
     from salt.inference.settings import PredictionSettings
+    from salt.runs.ensemble import read_ensemble
 
     settings = PredictionSettings(device, batch_size, precision, compile)  # refused before torch is imported
-    from salt.inference.blend import load_run
+    ensemble = read_ensemble(Path(run).expanduser())
+    from salt.inference.model import load_networks
 
-    return load_run(run, settings)
+    return load_networks(ensemble, settings)

@@ -231,13 +231,13 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         model = model.to(runtime.device)
         if config.trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)
-    return compiled(model, config)
+    return compiled(model, config.trainer.compile)
 
 
-def compiled(model: Segmenter, config: RunConfig) -> Network:
-    """Return the network with its model as prediction calls it: compiled, if the config says so."""
+def compiled(model: Segmenter, compile: bool) -> Network:
+    """Return the network with its model as prediction calls it: compiled or as it is."""
     # it takes one batch size in training and one in prediction, so no code for all sizes is needed
-    return Network(model, torch.compile(model, dynamic=False) if config.trainer.compile else model)
+    return Network(model, torch.compile(model, dynamic=False) if compile else model)
 
 
 def with_common_norms(model: Segmenter) -> Segmenter:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,16 @@ from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_folds, keep_folds
 from salt.data.load import load_data, load_pseudo_labels, settled
 from salt.data.tiles import Dataset
-from salt.inference.submission import is_fresh, origin_of, submit
+from salt.inference.model import Model
+from salt.inference.predict import Predictor
+from salt.inference.submission import is_fresh, make_submission
 from salt.machine import distributed
 from salt.machine.device import Runtime, choose_runtime, is_out_of_memory, memory_given_back
 from salt.reporting.curves import write_curves
 from salt.reporting.page import PAGE, write_page
 from salt.reporting.scores import write_scores
 from salt.reporting.words import duration
+from salt.runs.ensemble import Ensemble, Member
 from salt.runs.environment import BY_CODE, Start, conditions, note_changes
 from salt.runs.files import locked, read_json, remove, sha256, write_text
 from salt.runs.rundir import Digests, RunDir
@@ -124,17 +126,18 @@ def complete_run(
         complete_fold(config, fold, data, folds, directory, network, runtime, ahead)
     distributed.barrier()
     with locked(directory.path, "collect", wait=COLLECT_SECONDS):  # the last process finds all folds finished
-        score, origin = distributed.from_main(lambda: collect(config, directory, data, folds, in_parts))
-        if origin is not None:
-            submit(config, directory, origin, data.test, runtime, network)
+        score, ensemble = distributed.from_main(lambda: collect(config, directory, data, folds, in_parts))
+        if ensemble is not None:
+            predictor = Predictor(network, runtime, config.trainer.tta, "test")
+            make_submission(Model(ensemble, [predictor.in_turn(ensemble.first.files)]), data.test)
         write_report(config, directory, data, in_parts)
     return score
 
 
 def collect(
     config: RunConfig, directory: RunDir, data: Dataset, folds: NDArray[np.int64], in_parts: bool
-) -> tuple[float, dict[str, Any] | None]:
-    """Score the finished folds; returns the score, and what a submission is to be made from, if one is to be made."""
+) -> tuple[float, Ensemble | None]:
+    """Score the finished folds; return the score, and the networks of the submission, if one must be written."""
     score = write_scores(config, directory, data.train, folds)
     submission = directory.path / "submission.csv"
     if not data.test.ids:
@@ -144,11 +147,11 @@ def collect(
         command = shlex.join(["salt-submit", str(directory.path)])
         log.info("no submission.csv while the folds %s are missing; %s writes one", score["missing_folds"], command)
         return score["map"], None
-    origin = origin_of(directory, score)
-    if is_fresh(directory, origin):
+    ensemble = Ensemble(directory.path, score, [Member(directory, config, score)])
+    if is_fresh(ensemble):
         log.info("%s is of these weights and this threshold already", submission)
         return score["map"], None
-    return score["map"], origin
+    return score["map"], ensemble
 
 
 def write_report(config: RunConfig, directory: RunDir, data: Dataset, in_parts: bool) -> None:
@@ -160,7 +163,7 @@ def write_report(config: RunConfig, directory: RunDir, data: Dataset, in_parts: 
     log.info("drawing %s ...", directory.path / PAGE)
     began = time.perf_counter()
     try:
-        write_page(directory, data=data)
+        write_page(directory.path, data=data)
     except Exception as error:
         log.warning("no %s: %s: %s", directory.path / PAGE, type(error).__name__, error)
         return

@@ -16,8 +16,8 @@ from torch import nn
 from salt.data import rle
 from salt.data.tgs import read_dataset
 from salt.data.windows import Windows
-from salt.inference.predict import inputs, predict, to_float
-from salt.runs.weights import load_weights, save_weights
+from salt.inference.predict import Predictor, inputs, to_float
+from salt.runs.weights import save_weights
 from salt.scoring import metrics
 
 
@@ -97,8 +97,7 @@ def inference(bench: Bench) -> dict[str, Row]:
         save_weights(model, file)
 
         def fold() -> None:
-            load_weights(model, file)
-            predict(ours.fold.network, tiles, np.arange(len(tiles.ids)), runtime, True, "test")
+            Predictor(ours.fold.network, runtime, True, "test", file).predict(tiles, np.arange(len(tiles.ids)))
 
         def forward() -> None:
             model.eval()

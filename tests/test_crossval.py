@@ -11,9 +11,10 @@ from salt import crossval
 from salt.crossval import write_scores
 from salt.data.folds import assign_folds, keep_folds, write_folds
 from salt.data.load import load_data
-from salt.inference import submission
+from salt.inference import model
 from salt.machine import device as runtime_module
 from salt.machine import distributed
+from salt.runs.ensemble import read_ensemble
 from salt.runs.files import write_json, write_text
 from salt.runs.rundir import RunDir
 from salt.runs.stacks import save_stack
@@ -149,13 +150,13 @@ def test_lost_times_of_a_fold_are_told_and_stop_nothing(tiny, tiles, tmp_path, c
 @pytest.fixture
 def submitted(monkeypatch):
     """The finished folds of each submission that is made."""
-    submitted, submit = [], crossval.submit
+    submitted, make = [], crossval.make_submission
 
-    def spy(config, directory, origin, *rest):
-        submitted.append([int(name.removeprefix("fold_").split("/")[0]) for name in origin["weights_sha256"]])
-        submit(config, directory, origin, *rest)
+    def spy(network, tiles):
+        submitted.append([int(file.parent.name.removeprefix("fold_")) for file in network.ensemble.first.files])
+        make(network, tiles)
 
-    monkeypatch.setattr(crossval, "submit", spy)
+    monkeypatch.setattr(crossval, "make_submission", spy)
     return submitted
 
 
@@ -181,16 +182,16 @@ def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path
 def test_a_fold_that_another_process_finishes_meanwhile_is_not_in_the_submission(tiny, tmp_path, monkeypatch):
     options = "data.n_folds=2", "trainer.epochs=1"
     crossval.run(tiny(*options), tmp_path)
-    done, predict_mean = tmp_path / "fold_1/done", submission.predict_mean
+    done, predict_mean = tmp_path / "fold_1/done", model.predict_mean
     names, used = done.read_text(), []
     done.unlink()
 
-    def predict_while_another_fold_ends(network, files, *rest):
+    def predict_while_another_fold_ends(predictors, *rest):
         done.write_text(names)
-        used.extend(f"{file.parent.name}/{file.name}" for file in files)
-        return predict_mean(network, files, *rest)
+        used.extend(f"{predictor.file.parent.name}/{predictor.file.name}" for predictor in predictors)
+        return predict_mean(predictors, *rest)
 
-    monkeypatch.setattr(submission, "predict_mean", predict_while_another_fold_ends)
+    monkeypatch.setattr(model, "predict_mean", predict_while_another_fold_ends)
     crossval.run(tiny(*options, "folds=[0]"), tmp_path)
     record = json.loads((tmp_path / "submission.json").read_text())
     assert used == list(record["weights_sha256"]) == ["fold_0/model.safetensors"]
@@ -205,14 +206,14 @@ def test_rank_0_alone_decides_about_score_and_submission(tiny, tmp_path, monkeyp
     config = tiny("data.n_folds=2", "trainer.epochs=1")
     crossval.run(config, tmp_path)
     (tmp_path / "submission.csv").unlink()  # what another rank would find on the disk
-    origin = json.loads((tmp_path / "submission.json").read_text()) if made else None
+    ensemble = read_ensemble(tmp_path) if made else None
     asked, submitted = [], []
-    monkeypatch.setattr(distributed, "from_main", lambda function: asked.append(function) or (0.25, origin))
+    monkeypatch.setattr(distributed, "from_main", lambda function: asked.append(function) or (0.25, ensemble))
     monkeypatch.setattr(crossval, "complete_fold", lambda *_: None)
     monkeypatch.setattr(crossval, "write_scores", pytest.fail)
-    monkeypatch.setattr(crossval, "submit", lambda config, directory, origin, *rest: submitted.append(origin))
+    monkeypatch.setattr(crossval, "make_submission", lambda network, tiles: submitted.append(network.ensemble))
     assert crossval.run(config, tmp_path) == 0.25
-    assert len(asked) == 1 and submitted == [origin] * made
+    assert len(asked) == 1 and submitted == [ensemble] * made
 
 
 def test_rank_0_alone_decides_whether_a_fold_is_finished(tiny, tmp_path, monkeypatch):

@@ -42,12 +42,12 @@ def test_ctrl_c_ends_the_other_commands_with_one_line(copy, tmp_path, monkeypatc
 
 
 def test_a_submission_may_be_predicted_in_smaller_batches(copy, synthetic_root, tmp_path, monkeypatch):
-    runtimes = []
-    monkeypatch.setattr(submission, "submit", lambda *parts: runtimes.append(parts[-1]))
+    models = []
+    monkeypatch.setattr(submission, "make_submission", lambda model, tiles: models.append(model))
     cpu = ["--root", synthetic_root, "--device", "cpu"]  # auto would multiply the size on a GPU
     for extra in ([], ["--batch-size", "3"]):
         assert salt(tmp_path, "runs/a", *cpu, *extra, main=submit.main).returncode == 0
-    assert [runtime.predict_batch_size for runtime in runtimes] == [4, 3]
+    assert [model.networks[0][0].runtime.predict_batch_size for model in models] == [4, 3]
     result = salt(tmp_path, "runs/a", "--root", synthetic_root, "--batch-size", "0", main=submit.main)
     assert result.returncode == 1 and "--batch-size 0" in result.stderr
 
@@ -55,15 +55,15 @@ def test_a_submission_may_be_predicted_in_smaller_batches(copy, synthetic_root, 
 def test_a_submission_needs_no_compiler_and_takes_another_number_format(copy, synthetic_root, tmp_path, monkeypatch):
     (copy / "config.yaml").write_text((copy / "config.yaml").read_text().replace("compile: false", "compile: true"))
     assert "compile: true" in (copy / "config.yaml").read_text()
-    parts = []
-    monkeypatch.setattr(submission, "submit", lambda *received: parts.append(received))
+    networks = []
+    monkeypatch.setattr(submission, "make_submission", lambda model, tiles: networks.append(model.networks[0][0]))
     monkeypatch.setattr(device, "missing_compiler", lambda device: "a compiler")
     cpu = ["--root", synthetic_root, "--device", "cpu"]
     for extra in ([], ["--precision", "bf16"]):
         result = salt(tmp_path, "runs/a", *cpu, *extra, main=submit.main)
         assert result.returncode == 0, result.stderr
-    assert [runtime.dtype for *_, runtime in parts] == [torch.float32, torch.bfloat16]
-    assert not any(config.trainer.compile for config, *_ in parts)
+    assert [one.runtime.dtype for one in networks] == [torch.float32, torch.bfloat16]
+    assert all(one.network.eval_forward is one.network.model for one in networks)
     result = salt(tmp_path, "runs/a", *cpu, "--precision", "half", main=submit.main)
     assert result.returncode == 1 and "--precision half" in result.stderr and "bf16" in result.stderr
 

@@ -1,39 +1,36 @@
-"""The command `salt-blend RUN RUN... --out RUN`: several finished runs as one, with weights chosen out of fold."""
+"""The command `salt-blend RUN RUN... --out FOLDER`: average finished runs, with weights chosen out of fold."""
 
 import logging
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from salt.commands.common import make_parser, messages
-from salt.runs.files import locked, read_json, write_json, write_text
+from salt.commands.common import add_root, make_parser, messages
+from salt.runs.ensemble import Member, read_member
+from salt.runs.files import locked, write_json
 from salt.runs.results import read_tiles, write_results
-from salt.runs.rundir import BLEND, RunDir
+from salt.runs.rundir import BLEND
 
-if TYPE_CHECKING:  # at run time it is imported when it is needed, for it brings torch
-    from salt.inference.blend import Member
+OF_OLD_WEIGHTS = ("score.json", "submission.json", "submission.csv", "test.npz", "report.html", "report.png")
 
 
 def main() -> None:
-    """Write the blended run; exit code 1 and one message if it fails."""
+    """Write the blend; exit code 1 and one message if it fails."""
     with messages("salt-blend"):
         parser = make_parser("salt-blend", "Average finished runs, with weights chosen on out-of-fold predictions.")
         parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs of the same data and folds")
-        parser.add_argument("--out", type=Path, metavar="RUN", required=True, help="the new run directory")
-        parser.add_argument("--root", help="data folder, where it is not at the place that the runs were trained from")
+        parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="where the blend is written")
+        add_root(parser)
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         print(blend_runs(arguments.runs, arguments.out, arguments.root))
 
 
 def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
-    """Write the blended run in `out`, without a submission; returns its weights and scores in words.
+    """Write the weights of the runs and the out-of-fold result of their mean into `out`; return both in words.
 
     Raises:
         ValueError: the runs do not fit together, or `out` holds something else.
@@ -42,43 +39,42 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     from salt.data.load import load_data_of_run
     from salt.inference import blend
 
-    if out.exists() and not (out / BLEND).exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and ((out / BLEND).exists() or is_empty(out))):
         raise ValueError(f"--out {out}: this folder holds something else; name a new one")
-    members = [blend.read_member(path) for path in paths]
-    blend.check_members(members)
+    members = [read_member(path) for path in paths]
+    ids, stacks = blend.read_out_of_fold(members)
     first = members[0]
-    data = load_data_of_run(RunDir(first.path), first.config, root).train
+    data = load_data_of_run(first.directory, first.config, root).train
     assert data.masks is not None
     position = {name: i for i, name in enumerate(data.ids)}
-    index = np.array([position[name] for name in first.ids])
-    folds = read_folds(first.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
-    tiles = read_tiles(first.path / "oof.csv").loc[first.ids]
+    index = np.array([position[name] for name in ids])
+    folds = read_folds(first.directory.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
+    tiles = read_tiles(first.directory.path / "oof.csv").loc[ids]
     sections = tiles["section"].to_numpy() if "section" in tiles else None
-    weights, probabilities, result = blend.blend(members, data.masks[index], folds, sections)
+    weights, probabilities, result = blend.blend(ids, stacks, data.masks[index], folds, sections)
 
+    score = result.summary | {key: first.score[key] for key in ("partial", "missing_folds")}
     out.mkdir(parents=True, exist_ok=True)
     with locked(out, "collect"):
-        for name in ("submission.json", "submission.csv", "test.npz", "report.html"):  # of other weights than these
+        for name in OF_OLD_WEIGHTS:
             (out / name).unlink(missing_ok=True)
-        missing = first.score["missing_folds"]
-        score = result.summary | {"partial": bool(missing), "missing_folds": missing}
-        write_json(out / BLEND, blend.describe(out, members, weights))
-        config = first.config.model_dump(mode="json", by_alias=True) | {"name": out.resolve().name}
-        write_text(out / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        begun = read_json(first.path / "environment.json", "data_sha256")
-        of_one = ("command", "changes", "resumed")  # of the first run alone
-        write_json(out / "environment.json", {key: value for key, value in begun.items() if key not in of_one})
-        shutil.copyfile(first.path / "folds.csv", out / "folds.csv")
-        write_results(out, np.array(first.ids), probabilities, result.table, score)
+        write_json(out / BLEND, {"runs": blend.entries_of(out, members, weights)})
+        write_results(out, np.array(ids), probabilities, result.table, score)
     return in_words(out, members, weights, score["map"])
 
 
-def in_words(out: Path, members: "Sequence[Member]", weights: NDArray[np.float64], score: float) -> str:
-    """Weights and scores of the runs, the score of the blend in `out`, and whether one run alone scores more."""
-    lines = [f"{w:5.2f}  {m.path}  (map {m.score['map']:.4f})" for w, m in zip(weights, members, strict=True)]
-    best = max(members, key=lambda member: float(member.score["map"]))
-    less = best.score["map"] - score
-    more = f", {less:.4f} less than {best.path} alone (salt-compare tells if that is resolved)" if less >= 5e-5 else ""
+def is_empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing but hidden files, such as a lock that a killed command left."""
+    return all(path.name.startswith(".") for path in folder.iterdir())
+
+
+def in_words(out: Path, members: Sequence[Member], weights: NDArray[np.float64], score: float) -> str:
+    """Return weights and scores of the runs, the score of their mean, and whether one run alone scores more."""
+    rows = [(member.directory.path, float(member.score["map"])) for member in members]
+    lines = [f"{weight:5.2f}  {path}  (map {alone:.4f})" for weight, (path, alone) in zip(weights, rows, strict=True)]
+    best, most = max(rows, key=lambda row: row[1])
+    less = most - score
+    more = f", {less:.4f} less than {best} alone (salt-compare tells if that is resolved)" if less >= 5e-5 else ""
     return "\n".join([*lines, f"{out}: out-of-fold map {score:.4f}{more}; salt-submit {out} writes its submission"])
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import add_root, make_parser, messages
 from salt.reporting.comparison import compare
 
 
@@ -15,7 +15,7 @@ def main() -> None:
         parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or one sweep's folder")
         parser.add_argument("--baseline", metavar="NAME", help="run to compare with (default: the sweep's, or first)")
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the sweep's folder, or this one")
-        parser.add_argument("--root", help="data folder, where it is not at the place that the runs were trained from")
+        add_root(parser)
         parser.add_argument(
             "--across-folds",
             action="store_true",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import add_run, make_parser, messages
 from salt.runs.rundir import RunDir
 
 KINDS = ("onnx", "torchscript", "exported-program")
@@ -12,7 +12,7 @@ def main() -> None:
     """Write the file, or one for each fold; exit code 1 and one message if it fails."""
     with messages("salt-export"):
         parser = make_parser("salt-export", "Write a run's networks as one file that other programs run without Salt.")
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+        add_run(parser)
         parser.add_argument("--to", choices=KINDS, required=True, help="format of the file")
         parser.add_argument(
             "--out", type=Path, metavar="FILE", help="a new file (default: RUN/model with the format's ending)"
@@ -42,7 +42,7 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
     from salt.inference.export import export
     from salt.inference.formats import FORMATS
 
-    run = RunDir(path.expanduser())
+    run = RunDir(path)
     score = run.read_score(run.read_config().data.n_folds)
     suffix = FORMATS[kind].suffix
     file = out if out is not None else run.path / f"model{suffix}"

@@ -10,12 +10,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salt.commands.common import finite_number, make_parser, messages
+from salt.commands.common import (
+    add_prediction_options,
+    add_run,
+    finite_number,
+    make_parser,
+    messages,
+    settings_from,
+)
 from salt.data.names import id_of, shown
-from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
+from salt.inference.settings import PredictionSettings
 from salt.paths import on_disk
+from salt.runs.ensemble import Ensemble, read_ensemble
 from salt.runs.files import first_line, locked, read_json, write_json, write_text
-from salt.runs.rundir import RunDir
 
 TABLE, RECORD, SOURCES = "masks.csv", "run.json", "sources.json"  # in the folder of the predictions
 
@@ -26,7 +33,7 @@ def main() -> None:
         parser = make_parser(
             "salt-predict", "Write probability, mask and overlay of images and SEG-Y lines of any size."
         )
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+        add_run(parser)
         parser.add_argument(
             "files", type=Path, nargs="+", metavar="FILE", help="PNG, TIFF, JPEG, NPY, SEG-Y, or folders"
         )
@@ -46,12 +53,13 @@ def main() -> None:
             raise ValueError(f"--out {arguments.out} holds the files to predict; choose another folder for the results")
         if arguments.out.exists() and not arguments.out.is_dir():
             raise ValueError(f"--out {arguments.out} is a file, expected a folder")
-        check_depth(arguments.run, arguments.depth)
+        ensemble = read_ensemble(arguments.run)
+        check_depth(ensemble, arguments.depth)
         arguments.out.mkdir(parents=True, exist_ok=True)
         with locked(arguments.out, "predict"):
-            claim(arguments.out, arguments.run, {"nodata": arguments.nodata, "depth": arguments.depth})
+            claim(arguments.out, ensemble, {"nodata": arguments.nodata, "depth": arguments.depth})
             claim_names(arguments.out, files)
-            failed = predict_all(arguments.run, files, arguments.out, settings, arguments.depth, arguments.nodata)
+            failed = predict_all(ensemble, files, arguments.out, settings, arguments.depth, arguments.nodata)
         if failed:
             sys.exit(f"salt-predict: {failed} of {len(files)} files failed")
 
@@ -84,30 +92,25 @@ def find_files(given: list[Path]) -> list[Path]:
     return list(files.values())
 
 
-def check_depth(run: Path, depth: float | None) -> None:
+def check_depth(ensemble: Ensemble, depth: float | None) -> None:
     """Make sure that a depth is given to a network that sees it, and to no other.
 
     Raises:
         ValueError: it is missing, or given to another one.
     """
-    sees_depth = RunDir(run.expanduser()).read_config().input.channels == "depth_z"
-    if depth is not None and not sees_depth:
-        raise ValueError(f"--depth {depth:g}: the network of {run} does not see the depth; leave it out")
-    if depth is None and sees_depth:
-        raise ValueError(f"the network of {run} sees the depth in the survey: give it in feet, with --depth FEET")
+    if depth is not None and not ensemble.sees_depth:
+        raise ValueError(f"--depth {depth:g}: the network of {ensemble.path} does not see the depth; leave it out")
+    if depth is None and ensemble.sees_depth:
+        raise ValueError(f"the network of {ensemble.path} sees the survey depth: give it in feet, with --depth FEET")
 
 
-def claim(out: Path, run: Path, given: dict[str, float | None]) -> None:
+def claim(out: Path, ensemble: Ensemble, given: dict[str, float | None]) -> None:
     """Note from which weights, threshold and options the results in a folder come.
 
     Raises:
         ValueError: those that are there come from others.
     """
-    from salt.inference.submission import origin_of
-
-    directory = RunDir(run.expanduser())
-    origin = origin_of(directory, directory.read_score(directory.read_config().data.n_folds))
-    origin |= {key: value for key, value in given.items() if value is not None}
+    origin = ensemble.origin | {key: value for key, value in given.items() if value is not None}
     record = out / RECORD
     if record.exists() and (found := read_json(record)) != origin:
         changed = [f"--{key}" for key in given if found.get(key) != origin.get(key)]
@@ -151,13 +154,18 @@ def is_other(before: Path, path: Path) -> bool:
 
 
 def predict_all(
-    run: Path, files: list[Path], out: Path, settings: PredictionSettings, depth: float | None, nodata: float | None
+    ensemble: Ensemble,
+    files: list[Path],
+    out: Path,
+    settings: PredictionSettings,
+    depth: float | None,
+    nodata: float | None,
 ) -> int:
     """Predict the files that are not done yet, and write the table of all masks; return how many failed."""
     from salt.data import rle
     from salt.data.amplitudes import Scaling, remarks
-    from salt.inference.blend import load_run
     from salt.inference.files import check_name, read, write
+    from salt.inference.model import load_networks
     from salt.scoring.metrics import is_salt
 
     masks = read_table(out)
@@ -165,7 +173,7 @@ def predict_all(
     todo = [path for path in files if path not in done]
     if done:
         print(f"{len(done)} of {len(files)} files are done already")
-    model = load_run(run, settings) if todo else None
+    model = load_networks(ensemble, settings) if todo else None
     failed = 0
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         assert model is not None

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import add_prediction_options, add_root, add_run, make_parser, messages, settings_from
 from salt.config import RunConfig, check_config
-from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
-from salt.runs.rundir import BLEND, RunDir
+from salt.inference.settings import PredictionSettings
+from salt.runs.rundir import RunDir
 
 if TYPE_CHECKING:  # at run time they are imported when they are needed: a wrong path is found at once
     import pandas as pd
@@ -27,10 +27,10 @@ def main() -> None:
             "Label tiles without a mask, for fold k by the networks that were not trained on fold k. Then: salt-train "
             "semi-supervised=pseudo data.pseudo=RUN/pseudo.csv",
         )
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
+        add_run(parser)
         parser.add_argument("--unlabelled", metavar="FOLDER", help="data whose test images are used (default: RUN's)")
         parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/pseudo.csv)")
-        parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
+        add_root(parser)
         add_prediction_options(parser)
         parser.add_argument(
             "--least",
@@ -62,8 +62,6 @@ def label(
         ValueError: it is no run with a finished fold, or there are no tiles without a mask.
     """
     directory = RunDir(path)
-    if (path / BLEND).is_file():
-        raise ValueError(f"{path} is a blend, which has no networks of its own; name one of the runs in it")
     raw = directory.read_config().model_dump(by_alias=True)
     data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"]}
     config = settings.applied(check_config(raw | {"data": data}))

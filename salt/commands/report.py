@@ -1,8 +1,6 @@
 """The command `salt-report RUN`: what a run scored and wrote, and its page to look at."""
 
-from pathlib import Path
-
-from salt.commands.common import make_parser, messages
+from salt.commands.common import add_root, add_run, make_parser, messages
 from salt.reporting.run import report
 
 
@@ -10,8 +8,8 @@ def main() -> None:
     """Print the report, write RUN/report.html and report.png; exit code 1 and one message if it fails."""
     with messages("salt-report"):
         parser = make_parser("salt-report", "Print what a run scored and wrote; write RUN/report.html and report.png.")
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
-        parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
+        add_run(parser)
+        add_root(parser)
         arguments = parser.parse_args()
         report(arguments.run, arguments.root)
 

@@ -2,67 +2,55 @@
 
 import logging
 import sys
-from functools import partial
-from pathlib import Path
 
-from salt.commands.common import make_parser, messages
-from salt.inference.settings import PredictionSettings, add_prediction_options, settings_from
-from salt.runs.files import locked, read_json
-from salt.runs.rundir import RunDir
+from salt.commands.common import add_prediction_options, add_root, add_run, make_parser, messages, settings_from
+from salt.inference.settings import PredictionSettings
+from salt.runs.ensemble import Ensemble, read_ensemble
+from salt.runs.files import locked
 
 
 def main() -> None:
     """Predict the test tiles and write RUN/submission.csv; exit code 1 and one message if it fails."""
     with messages("salt-submit"):
-        parser = make_parser("salt-submit", "Write and check RUN/submission.csv from the folds of a run.")
-        parser.add_argument("run", type=Path, metavar="RUN", help="run directory, such as runs/baseline")
-        parser.add_argument("--root", help="data folder, where it is not at the place that the run was trained from")
+        parser = make_parser("salt-submit", "Write and check RUN/submission.csv from the folds of a run or a blend.")
+        add_run(parser)
+        add_root(parser)
         add_prediction_options(parser)
         parser.add_argument("--upload", action="store_true", help="send it to Kaggle too, by the command kaggle")
         parser.add_argument("--message", help="what Kaggle shows beside an upload (default: run and score)")
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         settings = settings_from(arguments)
+        ensemble = read_ensemble(arguments.run)
         if arguments.upload:
-            check_upload(arguments.run)
+            check_upload(ensemble)
         elif arguments.message is not None:
             raise ValueError("--message is what Kaggle shows beside an upload; add --upload, or leave it out")
-        submit(arguments.run, arguments.root, settings)
+        submit(ensemble, arguments.root, settings)
         if arguments.upload:
-            print(upload(arguments.run, arguments.message))
+            print(upload(ensemble, arguments.message))
 
 
-def submit(path: Path, root: str | None, settings: PredictionSettings) -> None:
-    """Write the submission of the run in `path`, predicted with these settings.
+def submit(ensemble: Ensemble, root: str | None, settings: PredictionSettings) -> None:
+    """Write the submission of a run or a blend, predicted with these settings.
 
     Raises:
-        ValueError: it is no run with a finished fold, its score is of other folds, or the data is not what it was
-            trained on.
+        ValueError: the data has no test images, or is not what it was trained on.
     """
-    directory = RunDir(path)
-    config = settings.applied(directory.read_config())
-    with locked(path, "collect"):  # also finds a read-only disk before the prediction, not after it
-        score = directory.read_score(config.data.n_folds)
+    with locked(ensemble.path, "collect"):  # also finds a read-only disk before the prediction, not after it
         from salt.data.load import load_data_of_run  # no torch yet: a wrong --root is found at once
 
-        data = load_data_of_run(directory, config, root)
+        config = ensemble.first.config
+        data = load_data_of_run(ensemble.first.directory, config, root)
         if not data.test.ids:
             raise ValueError(f"{root or config.data.root} has no test images to predict")
         from salt.inference import submission
-        from salt.machine.device import choose_runtime
+        from salt.inference.model import load_in_turn
 
-        origin = submission.origin_of(directory, score)
-        if "runs" not in origin:
-            submission.submit(config, directory, origin, data.test, choose_runtime(config.trainer))
-            return
-        from salt.inference.blend import Blend
-
-        blend = Blend(path, settings)
-        predict = partial(blend.predict_tiles, data.test)
-        submission.write_predictions(config, directory, origin, data.test, predict, blend.made_with)
+        submission.make_submission(load_in_turn(ensemble, settings), data.test)
 
 
-def check_upload(run: Path) -> None:
+def check_upload(ensemble: Ensemble) -> None:
     """Check what an upload needs before anything is predicted: the competition's data and the command kaggle.
 
     Raises:
@@ -70,22 +58,24 @@ def check_upload(run: Path) -> None:
     """
     from salt.data import kaggle
 
-    data = RunDir(run).read_config().data
+    data = ensemble.first.config.data
     if data.layout != "kaggle" or data.synthetic is not None:
-        raise ValueError(f"--upload: {run} was trained on other data than the competition's, so Kaggle would refuse it")
+        raise ValueError(
+            f"--upload: {ensemble.path} was trained on other data than the competition's, so Kaggle would refuse it"
+        )
     kaggle.program()
 
 
-def upload(run: Path, message: str | None) -> str:
-    """Send a run's submission to Kaggle and return its answer.
+def upload(ensemble: Ensemble, message: str | None) -> str:
+    """Send a submission to Kaggle and return its answer.
 
     Raises:
         ValueError: it cannot be sent.
     """
     from salt.data import kaggle
 
-    score = read_json(run / "score.json", "map")
-    return kaggle.upload(run / "submission.csv", message or f"{run.resolve().name}, out-of-fold map {score['map']:.4f}")
+    default = f"{ensemble.path.resolve().name}, out-of-fold map {ensemble.score['map']:.4f}"
+    return kaggle.upload(ensemble.path / "submission.csv", message or default)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,19 @@
-"""Several runs as one: the mean of their probabilities, with weights that were chosen on tiles no network saw."""
+"""Weights for the mean of several runs' probabilities, chosen on tiles that no network saw."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-from salt.config import RunConfig
-from salt.data.amplitudes import Grey, Scaling
-from salt.data.tiles import Tiles
-from salt.inference.model import Model
-from salt.inference.settings import PredictionSettings, made_with
-from salt.inference.submission import origin_of
-from salt.paths import on_disk
+from salt.runs.ensemble import Member
 from salt.runs.files import read_json
-from salt.runs.rundir import BLEND, RunDir
-from salt.runs.stacks import Stack, empty_stack, load_stack, sizes_of
-from salt.scoring.metrics import is_salt, score_table
+from salt.runs.stacks import Stack, empty_stack, read_probabilities, sizes_of
+from salt.scoring.metrics import score_table
 from salt.scoring.score import OutOfFold, score_out_of_fold
 from salt.scoring.threshold import best_threshold
 
@@ -29,70 +21,47 @@ SAMPLED = 500  # pixels of each tile on which the weights are chosen
 SURE = 1e-4  # no probability counts as nearer to 0 or 1, where one wrong pixel would decide
 
 
-@dataclass(frozen=True)
-class Member:
-    """One of the runs: its place, settings, score and out-of-fold probabilities (N H W, or N arrays)."""
-
-    path: Path
-    config: RunConfig
-    score: dict[str, Any]
-    ids: list[str]
-    probabilities: Stack
-
-
-def read_member(path: Path) -> Member:
-    """A finished run with what it said of the tiles that were held out.
+def read_out_of_fold(members: Sequence[Member]) -> tuple[list[str], list[Stack]]:
+    """Return the ids of the scored tiles, and each run's out-of-fold probabilities of them.
 
     Raises:
-        ValueError: it is none, a blend itself, or one of its files is damaged.
-    """
-    directory = RunDir(path)
-    config = directory.read_config()
-    if (path / BLEND).exists():
-        raise ValueError(f"{path} is a blend already; name the runs that it averages")
-    score = directory.read_score(config.data.n_folds)
-    file = path / "oof.npz"
-    try:
-        ids, probabilities = load_stack(file.read_bytes(), "probabilities")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}") from None
-    return Member(path, config, score, ids, probabilities)
-
-
-def check_members(members: Sequence[Member]) -> None:
-    """Make sure that the runs were trained on the same data and folds.
-
-    Raises:
-        ValueError: they were not, or there are fewer than two runs or two folds.
+        ValueError: the runs have other data or folds than the first, or there are fewer than two runs or two folds.
     """
     if len(members) < 2:
         raise ValueError("expected two or more runs to blend")
-    first = members[0]
-    if len(first.score["folds"]) < 2:
-        raise ValueError(
-            f"{first.path} has one finished fold; weights are chosen on the other folds, so two are needed"
-        )
-    for other in members[1:]:
-        for file, key in (("environment.json", "data_sha256"), ("folds.csv", None)):
-            a, b = (part.path / file for part in (first, other))
-            same = read_json(a, key)[key] == read_json(b, key)[key] if key else a.read_bytes() == b.read_bytes()
-            if not same:
-                raise ValueError(f"{first.path} and {other.path} have different {'data' if key else 'folds'} ({file})")
-        if other.ids != first.ids:
-            raise ValueError(f"{first.path} and {other.path} have different finished folds")
+    paths = [member.directory.path for member in members]
+    if len(members[0].score["folds"]) < 2:
+        raise ValueError(f"{paths[0]} has one finished fold; weights are chosen on the other folds, so two are needed")
+    found = [read_probabilities(path / "oof.npz") for path in paths]
+    begun = [read_json(path / "environment.json", "data_sha256") for path in paths]
+    settings = [member.config.data for member in members]
+    told = {
+        "data (environment.json)": [content["data_sha256"] for content in begun],
+        "data.amplitudes or data.nodata": [(data.amplitudes, data.nodata) for data in settings],
+        "folds (folds.csv)": [(path / "folds.csv").read_bytes() for path in paths],
+        "finished folds": [ids for ids, _ in found],
+    }
+    for what, values in told.items():
+        for path, value in zip(paths, values, strict=True):
+            if value != values[0]:
+                raise ValueError(f"{paths[0]} and {path} have different {what}")
+    return found[0][0], [probabilities for _, probabilities in found]
 
 
 def blend(
-    members: Sequence[Member], masks: Stack, folds: NDArray[np.int64], sections: NDArray[np.int64] | None = None
+    ids: Sequence[str],
+    stacks: Sequence[Stack],
+    masks: Stack,
+    folds: NDArray[np.int64],
+    sections: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float64], Stack, OutOfFold]:
-    """Weights for all tiles, the blended out-of-fold probabilities, and their score.
+    """Return weights for all tiles, the blended out-of-fold probabilities, and their score.
 
     Weights and threshold of a fold are chosen on the other folds alone. Weights are never negative and sum to 1. The
     score's interval takes tiles of one of the `sections` (N, numbers) together.
 
     Reference: Breiman 1996, "Stacked Regressions", Machine Learning 24, 49-64.
     """
-    stacks = [member.probabilities for member in members]
     together = empty_stack(sizes_of(masks), np.float16)
     chosen = np.empty(len(masks), dtype=np.int64)
     for fold in tqdm(np.unique(folds), "weights", unit="fold", disable=None, leave=False):
@@ -100,7 +69,7 @@ def blend(
         weights = choose_weights([stack[others] for stack in stacks], masks[others])
         chosen[here] = best_threshold(score_table(mean([stack[others] for stack in stacks], weights), masks[others]))
         together[here] = mean([stack[here] for stack in stacks], weights)
-    result = score_out_of_fold(np.array(members[0].ids), together, masks, folds, 0, chosen, sections)
+    result = score_out_of_fold(np.array(ids), together, masks, folds, 0, chosen, sections)
     return choose_weights(stacks, masks), together, result
 
 
@@ -138,67 +107,13 @@ def choose_weights(stacks: Sequence[Stack], masks: Stack) -> NDArray[np.float64]
     return np.asarray(weights / weights.sum())
 
 
-def describe(path: Path, members: Sequence[Member], weights: NDArray[np.float64]) -> dict[str, Any]:
-    """The content of blend.json: the runs by their place relative to it, so that the runs' folder can be moved."""
-    runs = [
+def entries_of(out: Path, members: Sequence[Member], weights: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return what blend.json in a folder says of each run; paths are relative, so that all can be moved together."""
+    return [
         {
-            "run": os.path.relpath(member.path, path),
+            "run": os.path.relpath(member.directory.path, out),
             "weight": float(weight),
-            "weights_sha256": origin_of(RunDir(member.path), member.score)["weights_sha256"],
+            "weights_sha256": member.weights_sha256,
         }
         for member, weight in zip(members, weights, strict=True)
     ]
-    return {"folds": [row["fold"] for row in members[0].score["folds"]], "runs": runs}
-
-
-class Blend:
-    """The networks of several runs: as `Model`, with their weights."""
-
-    def __init__(self, run: str | Path, settings: PredictionSettings):
-        path = Path(run).expanduser()
-        directory = RunDir(path)
-        self.config = directory.read_config()
-        self.threshold = float(directory.read_score(self.config.data.n_folds)["threshold"])
-        self.members: list[tuple[float, Model]] = []
-        for part in read_json(path / BLEND, "runs")["runs"]:
-            member = RunDir(path / on_disk(part["run"], str(path)))
-            score = member.read_score(member.read_config().data.n_folds)
-            if origin_of(member, score)["weights_sha256"] != part["weights_sha256"]:
-                raise ValueError(f"{member.path} has other weights than when {path} was blended; run salt-blend again")
-            if part["weight"] > 0:
-                self.members.append((part["weight"], Model(member.path, settings)))
-
-    def predict(self, images: ArrayLike, depth: float | None = None, progress: bool = False) -> NDArray[np.float32]:
-        """Probability of salt for each pixel: see `Model.predict`."""
-        parts = [np.float32(weight) * model.predict(images, depth, progress) for weight, model in self.members]
-        return np.asarray(sum(parts[1:], parts[0]))
-
-    def predict_grey(self, greys: Sequence[Grey], depth: float | None = None, progress: bool = False) -> Stack:
-        """Return probabilities (N H W) of images that are scaled already, see `Model.predict_grey`."""
-        parts = [np.float32(weight) * model.predict_grey(greys, depth, progress) for weight, model in self.members]
-        return sum(parts[1:], parts[0])
-
-    def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
-        """Where there is salt: where `predict` is above `threshold`."""
-        return is_salt(self.predict(images, depth), self.threshold)
-
-    @property
-    def made_with(self) -> dict[str, str]:
-        """Return the device and precision of its runs."""
-        return made_with(*(model.runtime for _, model in self.members))
-
-    @property
-    def scaling(self) -> Scaling:
-        """How amplitudes become grey values: as in the first run, whose data is that of all."""
-        return self.members[0][1].scaling
-
-    def predict_tiles(self, tiles: Tiles, positions: NDArray[np.int64]) -> Stack:
-        """Probabilities (N H W, or N arrays) of the tiles of a data set at N positions."""
-        parts = [np.float32(weight) * model.predict_tiles(tiles, positions) for weight, model in self.members]
-        return sum(parts[1:], parts[0])
-
-
-def load_run(run: str | Path, settings: PredictionSettings) -> Model | Blend:
-    """Return the networks of a run, or of the runs that it blends."""
-    kind = Blend if (Path(run).expanduser() / BLEND).is_file() else Model
-    return kind(run, settings)

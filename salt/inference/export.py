@@ -18,7 +18,7 @@ from salt.inference.formats import FORMATS, in_one_line
 from salt.models.inputs import AnySize, Pad
 from salt.models.segmenter import Segmenter
 from salt.runs.files import write_atomic
-from salt.runs.rundir import BLEND, RunDir, weight_files
+from salt.runs.rundir import RunDir, weight_files
 from salt.runs.weights import load_weights
 
 CLOSE = 1e-4  # the most that a probability of the file may differ from torch's
@@ -89,10 +89,8 @@ def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
     """The networks of some folds as one module, on the CPU in float32.
 
     Raises:
-        ValueError: the network's input has one size, or depends on the tile's, or the run is a blend of others.
+        ValueError: the network's input has one size, or depends on the tile's.
     """
-    if (run.path / BLEND).exists():
-        raise ValueError(f"{run.path} is a blend of other runs; export each of them")
     models = []
     for file in [file for fold in folds for file in weight_files(run.fold(fold))]:
         model = build.build_model(build.without_weights(config))

@@ -1,10 +1,9 @@
-"""A finished run as one object that predicts images of any size."""
+"""A run or a blend as one object that predicts images of any size."""
 
 import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from salt.build import build_network, compiled
 from salt.data.amplitudes import Grey, Scaling, remarks
 from salt.data.tiles import Tiles
-from salt.data.windows import Windows
-from salt.inference.predict import predict
+from salt.inference.predict import Predictor, predict_mean
 from salt.inference.settings import PredictionSettings
+from salt.machine import distributed
 from salt.machine.device import choose_runtime
-from salt.runs.rundir import RunDir, weight_files
+from salt.runs.ensemble import Ensemble, Member
 from salt.runs.stacks import Stack, as_stack
 from salt.runs.weights import load_weights
 from salt.scoring.metrics import is_salt
@@ -25,26 +24,17 @@ log = logging.getLogger("salt")
 
 
 class Model:
-    """The networks of a run's finished folds: `salt.load(run)` makes one.
+    """The networks of a run or a blend: `salt.load(run)` makes one.
 
     Its methods take one image (H W) or several of one size (N H W), of any size and real type of number, with samples
     down and traces to the right. They may be called from several threads at once.
     """
 
-    def __init__(self, run: str | Path, settings: PredictionSettings):
-        directory = RunDir(Path(run).expanduser())
-        self.config = settings.applied(directory.read_config())
-        score = directory.read_score(self.config.data.n_folds)
-        self.threshold = float(score["threshold"])
-        self.scaling = Scaling.of(self.config.data)
-        self.runtime = choose_runtime(self.config.trainer)
-        network = build_network(self.config, self.runtime)
-        self.networks = []  # one for each file of weights, which stay as they are: so threads do not disturb each other
-        for row in score["folds"]:
-            for file in weight_files(directory.fold(row["fold"])):
-                load_weights(network.model, file)
-                own = copy.deepcopy(network.model).eval()
-                self.networks.append(compiled(own, self.config))
+    def __init__(self, ensemble: Ensemble, networks: Sequence[Sequence[Predictor]]):
+        self.ensemble = ensemble
+        self.networks = networks  # of each member: one for each file of weights
+        self.threshold = float(ensemble.score["threshold"])
+        self.scaling = Scaling.of(ensemble.first.config.data)
 
     def predict(self, images: ArrayLike, depth: float | None = None, progress: bool = False) -> NDArray[np.float32]:
         """Probability of salt for each pixel, in the shape of the images: the mean over folds, snapshots and mirroring.
@@ -84,29 +74,53 @@ class Model:
         Raises:
             ValueError: the depth is missing.
         """
-        if depth is None and self.config.input.channels == "depth_z":
+        if depth is None and self.ensemble.sees_depth:
             raise ValueError("this network sees the depth in the survey: give depth=..., in feet")
         depths = np.full(len(greys), np.nan if depth is None else depth)
-        stacks = [as_stack([getattr(grey, part) for grey in greys]) for part in ("levels", "missing")]
-        tiles = Tiles([str(i) for i in range(len(greys))], stacks[0], None, depths, stacks[1])
-        positions = np.arange(len(greys))
-        probabilities = self.predict_tiles(tiles, positions, progress)
-        tiles.empty_unseen(probabilities, positions, self.config.data.constant_tiles)
-        return probabilities
+        levels, missing = (as_stack([getattr(grey, part) for grey in greys]) for part in ("levels", "missing"))
+        tiles = Tiles([str(i) for i in range(len(greys))], levels, None, depths, missing)
+        return self.predict_tiles(tiles, np.arange(len(greys)), progress)
 
     def predict_tiles(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
-        """Probabilities (N H W, or N arrays) of the tiles of a data set at N positions."""
-        runtime = self.runtime
-        if not self.config.trainer.compile:  # else each size would be compiled
-            n_windows = len(Windows(tiles.images, positions, self.config.data.size))
-            size = min(runtime.predict_batch_size, max(n_windows, 1))  # what a batch lacks is filled with copies
-            runtime = replace(runtime, predict_batch_size=size)
-        total = np.zeros((), dtype=np.float32)
-        for i, network in enumerate(self.networks):
-            title = f"network {i + 1} of {len(self.networks)}"
-            total = total + predict(network, tiles, positions, runtime, self.config.trainer.tta, title, progress)
-        return total / np.float32(len(self.networks))
+        """Return probabilities (N H W, or N arrays) of the tiles at N positions, 0 where nothing is seen in them.
+
+        They are the weighted mean over the members. With several processes rank 0 gets them, the others none.
+        """
+        parts = []
+        for member, networks in zip(self.ensemble.members, self.networks, strict=True):
+            part = predict_mean(networks, tiles, positions, progress)
+            if distributed.is_main():
+                tiles.empty_unseen(part, positions, member.config.data.constant_tiles)
+            parts.append(np.float32(member.weight) * part)
+        return sum(parts[1:], parts[0])
 
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
-        """Where there is salt: where `predict` is above `threshold`, of the run."""
+        """Return where there is salt: where `predict` is above `threshold`."""
         return is_salt(self.predict(images, depth), self.threshold)
+
+
+def load_networks(ensemble: Ensemble, settings: PredictionSettings) -> Model:
+    """Return a model that keeps each network in memory, so that threads do not disturb each other."""
+    return Model(
+        ensemble, [[own_network(one, settings) for one in in_turn(member, settings)] for member in ensemble.members]
+    )
+
+
+def load_in_turn(ensemble: Ensemble, settings: PredictionSettings) -> Model:
+    """Return a model that keeps one network of each run in memory, for many tiles at once and one thread."""
+    return Model(ensemble, [in_turn(member, settings) for member in ensemble.members])
+
+
+def in_turn(member: Member, settings: PredictionSettings) -> list[Predictor]:
+    """Return the networks of a run: one that takes each file of weights in turn."""
+    config = settings.applied(member.config)
+    runtime = choose_runtime(config.trainer)
+    return Predictor(build_network(config, runtime), runtime, config.trainer.tta, "predict").in_turn(member.files)
+
+
+def own_network(shared: Predictor, settings: PredictionSettings) -> Predictor:
+    """Return a predictor with a copy of a network that has the weights of its file."""
+    assert shared.file is not None
+    load_weights(shared.network.model, shared.file)
+    network = compiled(copy.deepcopy(shared.network.model).eval(), settings.compile)
+    return replace(shared, network=network, file=None, fill=settings.compile)

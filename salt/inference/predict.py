@@ -1,5 +1,8 @@
-"""Probabilities of tiles from a trained network, averaged over the mirrored tile and over folds."""
+"""Probabilities of tiles from trained networks, averaged over the mirrored tile, folds and snapshots."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -8,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from salt.build import Forward, Network
+from salt.build import Network
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.machine import distributed
 from salt.machine.device import Runtime, is_out_of_memory
 from salt.runs.stacks import Stack, empty_stack
+from salt.runs.weights import load_weights
 
 BLOCK = 4096  # windows that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
 
@@ -30,74 +34,105 @@ def inputs(tiles: Tiles, windows: Windows, start: int, stop: int, runtime: Runti
     return torch.from_numpy(images)[:, None].to(runtime.device), depths.to(runtime.device)
 
 
-@torch.no_grad()
-def predict(
-    network: Network,
-    tiles: Tiles,
-    positions: NDArray[np.int64],
-    runtime: Runtime,
-    tta: bool,
-    title: str,
-    progress: bool = True,
-) -> Stack:
-    """Probabilities (N H W, float32; or N arrays) of the tiles at N positions, in eval mode.
+@dataclass(frozen=True)
+class Predictor:
+    """A network that predicts tiles, in eval mode, and how.
 
-    Images larger than the network's tile are predicted in windows that overlap. With several processes each predicts
-    its share; rank 0 gets all probabilities, the others none.
-
-    Raises:
-        ValueError: the device's memory is too small, or a probability is no number.
+    With `tta` the mirrored tile is predicted too. The weights in `file` are loaded first (None: it has its own). Every
+    call of the network has one batch size, so that it is compiled once; a small number of tiles is filled up with
+    copies unless `fill` is false. `title` is shown in the bar and begins the messages.
     """
-    network.model.eval()
-    share = positions[distributed.rank() :: distributed.world_size()]
-    windows = Windows(tiles.images, share, network.model.tile)
-    probabilities = windows.start_result()
-    try:
-        hidden = distributed.hides_bars() if progress else True
-        with tqdm(total=len(windows), desc=title, unit="tile", disable=hidden, leave=False) as bar:
-            for start in range(0, len(windows), BLOCK):
-                images, depths = inputs(tiles, windows, start, min(start + BLOCK, len(windows)), runtime)
-                block = predict_block(network.eval_forward, images, depths, runtime, tta, bar)
-                windows.put(probabilities, start, block.cpu().numpy())
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ValueError(
-            f"{title}: out of GPU memory while {runtime.predict_batch_size} tiles are predicted at once: "
-            f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on "
-            "(commands that predict: --batch-size)."
-        ) from error
-    if distributed.world_size() > 1:
-        parts = distributed.gather(probabilities)
-        probabilities = empty_stack([tiles.images[i].shape for i in positions] if parts else [], np.float32)
-        for rank, part in enumerate(parts):
-            for i, image in enumerate(part):
-                probabilities[rank + i * distributed.world_size()] = image
-    if not all(np.isfinite(image).all() for image in probabilities):
-        raise ValueError(
-            f"{title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"
-        )
+
+    network: Network
+    runtime: Runtime
+    tta: bool
+    title: str
+    file: Path | None = None
+    fill: bool = True
+
+    @torch.no_grad()
+    def predict(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
+        """Return probabilities (N H W, float32; or N arrays) of the tiles at N positions.
+
+        Images larger than the network's tile are predicted in windows that overlap. With several processes each
+        predicts its share; rank 0 gets all probabilities, the others none.
+
+        Raises:
+            ValueError: the device's memory is too small, a probability is no number, or the file cannot be used.
+        """
+        if self.file is not None:
+            load_weights(self.network.model, self.file)
+        self.network.model.eval()
+        share = positions[distributed.rank() :: distributed.world_size()]
+        windows = Windows(tiles.images, share, self.network.model.tile)
+        probabilities = windows.start_result()
+        size = self.runtime.predict_batch_size
+        if not self.fill:
+            size = min(size, max(len(windows), 1))
+        try:
+            hidden = distributed.hides_bars() if progress else True
+            with tqdm(total=len(windows), desc=self.title, unit="tile", disable=hidden, leave=False) as bar:
+                for start in range(0, len(windows), BLOCK):
+                    images, depths = inputs(tiles, windows, start, min(start + BLOCK, len(windows)), self.runtime)
+                    block = self.predict_block(images, depths, size, bar)
+                    windows.put(probabilities, start, block.cpu().numpy())
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"{self.title}: out of GPU memory while {size} tiles are predicted at once: "
+                f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on "
+                "(commands that predict: --batch-size)."
+            ) from error
+        probabilities = gathered(probabilities, tiles, positions)
+        if not all(np.isfinite(image).all() for image in probabilities):
+            raise ValueError(
+                f"{self.title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"
+            )
+        return probabilities
+
+    def predict_block(self, images: Tensor, depths: Tensor, size: int, bar: "tqdm[NoReturn]") -> Tensor:
+        """Return probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), without waiting for the device.
+
+        All are on the device. The last batch of `size` is filled up with copies.
+        """
+        n = len(images)
+        full = torch.arange(-(-n // size) * size, device=images.device) % n
+        parts = []
+        for start in range(0, n, size):
+            index = full[start : start + size]
+            batch, batch_depths = to_float(images[index], self.runtime), depths[index]
+            with self.runtime.autocast():
+                result = self.network.eval_forward(batch, batch_depths).logits.float().sigmoid()
+                if self.tta:
+                    mirrored = self.network.eval_forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
+                    result = (result + mirrored.flip(-1)) / 2
+            parts.append(result[:, 0])
+            bar.update(min(size, n - start))
+        return torch.cat(parts)[:n]
+
+    def in_turn(self, files: Sequence[Path]) -> list["Predictor"]:
+        """Return predictors that share this network, which takes the weights of each file (of a fold) in turn."""
+        return [replace(self, title=f"{self.title}, {file.parent.name}", file=file) for file in files]
+
+
+def gathered(share: Stack, tiles: Tiles, positions: NDArray[np.int64]) -> Stack:
+    """Return the probabilities of all processes on rank 0, in the order of the positions; none on the others."""
+    if distributed.world_size() == 1:
+        return share
+    parts = distributed.gather(share)
+    probabilities = empty_stack([tiles.images[i].shape for i in positions] if parts else [], np.float32)
+    for rank, part in enumerate(parts):
+        for i, image in enumerate(part):
+            probabilities[rank + i * distributed.world_size()] = image
     return probabilities
 
 
-def predict_block(
-    forward: Forward, images: Tensor, depths: Tensor, runtime: Runtime, tta: bool, bar: "tqdm[NoReturn]"
-) -> Tensor:
-    """Probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), all on the device, without waiting for it.
-
-    Every call has the same batch size, the last one filled up with copies, so that the network is not compiled again.
-    """
-    n, batch_size = len(images), runtime.predict_batch_size
-    full = torch.arange(-(-n // batch_size) * batch_size, device=images.device) % n
-    parts = []
-    for start in range(0, n, batch_size):
-        index = full[start : start + batch_size]
-        batch, batch_depths = to_float(images[index], runtime), depths[index]
-        with runtime.autocast():
-            result = forward(batch, batch_depths).logits.float().sigmoid()
-            if tta:
-                mirrored = forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
-                result = (result + mirrored.flip(-1)) / 2
-        parts.append(result[:, 0])
-        bar.update(min(batch_size, n - start))
-    return torch.cat(parts)[:n]
+def predict_mean(
+    predictors: Sequence[Predictor], tiles: Tiles, positions: NDArray[np.int64], progress: bool = True
+) -> Stack:
+    """Return the mean probabilities (N H W, or N arrays) of several networks; see `Predictor.predict`."""
+    total = np.zeros((), dtype=np.float32)
+    for predictor in predictors:
+        total = total + predictor.predict(tiles, positions, progress)
+    return total / np.float32(len(predictors))

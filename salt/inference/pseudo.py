@@ -1,20 +1,19 @@
 """Pseudo-labels: what the networks of a run say about tiles without a mask, fold by fold."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salt.build import Network, build_network
+from salt.build import build_network
 from salt.config import RunConfig
 from salt.data import rle
 from salt.data.folds import read_folds
 from salt.data.tiles import Tiles
 from salt.data.unlabelled import LabelTable, digest_of_folds
-from salt.inference.ensemble import predict_mean
-from salt.machine import distributed
+from salt.inference.predict import Predictor, predict_mean
 from salt.machine.device import Runtime
 from salt.runs.rundir import RunDir, weight_files
 from salt.runs.stacks import Stack, as_stack
@@ -38,34 +37,24 @@ def confidence(probabilities: Stack, masks: Stack) -> NDArray[np.float64]:
     return sure
 
 
-@dataclass(frozen=True)
-class Labeller:
-    """Labels tiles by the networks of one fold of a run: those that were not trained on the fold's own tiles."""
-
-    config: RunConfig
-    directory: RunDir
-    network: Network
-    runtime: Runtime
-
-    def label(self, fold: int, tiles: Tiles) -> pd.DataFrame:
-        """The labels (columns fold, id, confidence, rle_mask) of all tiles by the networks of a fold."""
-        files, parts = weight_files(self.directory.fold(fold)), []
-        tta = self.config.trainer.tta
-        starts = range(0, len(tiles.ids), PREDICTED)
-        for start in tqdm(starts, f"fold {fold}", unit="part", disable=distributed.hides_bars(), leave=False):
-            positions = np.arange(start, min(start + PREDICTED, len(tiles.ids)))
-            probabilities = predict_mean(self.network, files, tiles, positions, self.runtime, tta, "label")
-            tiles.empty_unseen(probabilities, positions, self.config.data.constant_tiles)
-            masks = as_stack([is_salt(p, THRESHOLD) for p in probabilities])
-            ids = [tiles.ids[i] for i in positions]
-            sure = confidence(probabilities, masks)
-            rows = {"fold": fold, "id": ids, "confidence": sure.round(4), "rle_mask": rle.encode_all(masks)}
-            parts.append(pd.DataFrame(rows))
-        return pd.concat(parts, ignore_index=True)
+def label(fold: int, networks: Sequence[Predictor], tiles: Tiles, constant_tiles: str) -> pd.DataFrame:
+    """Return the labels (columns fold, id, confidence, rle_mask) of all tiles by the networks of a fold."""
+    parts = []
+    starts = range(0, len(tiles.ids), PREDICTED)
+    for start in tqdm(starts, f"fold {fold}", unit="part", disable=None, leave=False):
+        positions = np.arange(start, min(start + PREDICTED, len(tiles.ids)))
+        probabilities = predict_mean(networks, tiles, positions)
+        tiles.empty_unseen(probabilities, positions, constant_tiles)
+        masks = as_stack([is_salt(p, THRESHOLD) for p in probabilities])
+        ids = [tiles.ids[i] for i in positions]
+        sure = confidence(probabilities, masks)
+        rows = {"fold": fold, "id": ids, "confidence": sure.round(4), "rle_mask": rle.encode_all(masks)}
+        parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True)
 
 
 def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles, runtime: Runtime) -> LabelTable:
-    """Labels of tiles without a mask, for each finished fold of a run by the networks of that fold alone.
+    """Return labels of tiles without a mask, for each finished fold of a run by the networks of that fold alone.
 
     Raises:
         ValueError: no fold is finished, or a file of the run is missing or damaged.
@@ -74,6 +63,10 @@ def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles
     if not done:
         raise ValueError(f"{directory.path} has no finished fold yet: go on with the same salt-train command")
     folds = read_folds(directory.path / "folds.csv", train.ids, config.data.n_folds)
-    labeller = Labeller(config, directory, build_network(config, runtime), runtime)
-    table = pd.concat([labeller.label(fold, tiles) for fold in done], ignore_index=True)
+    predictor = Predictor(build_network(config, runtime), runtime, config.trainer.tta, "label")
+    tables = [
+        label(fold, predictor.in_turn(weight_files(directory.fold(fold))), tiles, config.data.constant_tiles)
+        for fold in done
+    ]
+    table = pd.concat(tables, ignore_index=True)
     return LabelTable(digest_of_folds(train, folds), tiles.digest(), table)

@@ -1,18 +1,14 @@
 """How a trained run predicts: one object for every command and for `salt.load`.
 
-A new setting is a field here, a line in `EXPECTED`, and an argument in `add_prediction_options`.
+A new setting is a field here, a line in `EXPECTED`, and an argument in `salt.commands.common`.
 """
 
 import re
-from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from salt.config import RunConfig
-
-if TYPE_CHECKING:  # it imports torch, which takes seconds: a wrong value is found at once
-    from salt.machine.device import Runtime
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -45,7 +41,7 @@ class PredictionSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        check(asdict(self), "{}={!r}")
+        check_values(asdict(self), "{}={!r}")
 
     def applied(self, config: RunConfig) -> RunConfig:
         """Return a run's config with these settings in place of those of its training."""
@@ -59,7 +55,7 @@ class PredictionSettings:
         return config.model_copy(update={"trainer": config.trainer.model_copy(update=given)})
 
 
-def check(values: Mapping[str, Any], named: str) -> None:
+def check_values(values: Mapping[str, Any], named: str) -> None:
     """Refuse the first value that is none of those expected; `named` is a format of setting and value.
 
     Raises:
@@ -69,37 +65,3 @@ def check(values: Mapping[str, Any], named: str) -> None:
         expected, fits = EXPECTED[name]
         if not fits(value):
             raise ValueError(f"{named.format(name, value)}: expected {expected}")
-
-
-def add_prediction_options(parser: ArgumentParser) -> None:
-    """Add the options that every command that predicts has in common; `settings_from` reads them."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument(
-        "--batch-size", metavar="N", help="tiles or windows predicted at once (default: as in training)"
-    )
-    parser.add_argument("--precision", help=f"{EXPECTED['precision'][0]} (default: as in training)")
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the network first, which pays for many images on a GPU"
-    )
-
-
-def settings_from(arguments: Namespace) -> PredictionSettings:
-    """Return the settings that were typed.
-
-    Raises:
-        ValueError: a value is none of those expected; the message names the option.
-    """
-    values = {field.name: getattr(arguments, field.name) for field in fields(PredictionSettings)}
-    if re.fullmatch(r"[+-]?\d+", values["batch_size"] or ""):
-        values["batch_size"] = int(values["batch_size"])
-    for name, value in values.items():
-        check({name: value}, f"--{name.replace('_', '-')} {{1}}")
-    return PredictionSettings(**values)
-
-
-def made_with(*runtimes: "Runtime") -> dict[str, str]:
-    """Return the kind of device and the precision that something was predicted with, by several networks too."""
-    return {
-        "device": " and ".join(sorted({runtime.device.type for runtime in runtimes})),
-        "precision": " and ".join(sorted({str(runtime.dtype).removeprefix("torch.") for runtime in runtimes})),
-    }

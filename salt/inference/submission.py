@@ -2,26 +2,21 @@
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from salt.build import Network, build_network
-from salt.config import RunConfig
 from salt.data import rle
 from salt.data.tiles import Tiles
-from salt.inference.ensemble import predict_mean
-from salt.inference.settings import made_with
+from salt.inference.model import Model
 from salt.machine import distributed
 from salt.machine.device import Runtime
+from salt.runs.ensemble import Ensemble
 from salt.runs.files import read_json, sha256, write_json, write_text
-from salt.runs.rundir import BLEND, RunDir, weight_files
 from salt.runs.stacks import Stack, empty_stack, save_stack, sizes_of
-from salt.scoring.metrics import to_mask
+from salt.scoring.metrics import is_salt
 
 log = logging.getLogger(__name__)
 
@@ -29,85 +24,48 @@ MADE = "made_with"  # in submission.json
 PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
 
 
-def submit(
-    config: RunConfig,
-    directory: RunDir,
-    origin: dict[str, Any],
-    tiles: Tiles,
-    runtime: Runtime,
-    network: Network | None = None,
-) -> None:
-    """Predict the test tiles by the mean over the weights of `origin` and write submission.csv.
+def make_submission(model: Model, tiles: Tiles) -> None:
+    """Predict the test tiles; write submission.csv, test.npz and submission.json.
 
-    `network` is the run's, where it is there already.
+    test.npz has the probabilities, 255 times as large and rounded. submission.json tells from which weights and
+    threshold they came, and with which device and precision they were made.
     """
-    network = network or build_network(config, runtime)
-    files = [directory.path / name for name in origin["weights_sha256"]]
-
-    def mean(positions: NDArray[np.int64]) -> Stack:
-        return predict_mean(network, files, tiles, positions, runtime, config.trainer.tta, "test")
-
-    write_predictions(config, directory, origin, tiles, mean, made_with(runtime))
-
-
-def write_predictions(
-    config: RunConfig,
-    directory: RunDir,
-    origin: dict[str, Any],
-    tiles: Tiles,
-    predict: Callable[[NDArray[np.int64]], Stack],
-    made: dict[str, str],
-) -> None:
-    """Write submission.csv from what `predict` says of the test tiles at some positions.
-
-    submission.json tells from which weights and threshold it came, and with which device and precision it was made;
-    test.npz has the probabilities, 255 times as large and rounded.
-    """
-    salt = empty_stack(sizes_of(tiles.images), np.bool_)
-    shares = empty_stack(sizes_of(tiles.images), np.uint8)
+    path, origin = model.ensemble.path, model.ensemble.origin
+    salt, shares = (empty_stack(sizes_of(tiles.images), kind) for kind in (np.bool_, np.uint8))
     for start in range(0, len(salt), PREDICTED):
         positions = np.arange(start, min(start + PREDICTED, len(salt)))
-        probabilities = predict(positions)
+        probabilities = model.predict_tiles(tiles, positions)
         if distributed.is_main():
             for i, image in zip(positions, probabilities, strict=True):
-                salt[i] = to_mask(image, origin["threshold"], origin.get("least_area", 0.0))
+                salt[i] = is_salt(image, model.threshold)
                 shares[i] = np.rint(image * 255)
     if not distributed.is_main():
         return
-    for stack in (salt, shares):
-        tiles.empty_unseen(stack, np.arange(len(salt)), config.data.constant_tiles)
-    save_stack(directory.path / "test.npz", np.array(tiles.ids), probabilities=shares)
-    file = directory.path / "submission.csv"
+    save_stack(path / "test.npz", np.array(tiles.ids), probabilities=shares)
+    file = path / "submission.csv"
     write_submission(file, tiles.ids, salt)
-    write_json(directory.path / "submission.json", origin | {"sha256": sha256(file), MADE: made})
+    runtimes = [predictor.runtime for networks in model.networks for predictor in networks]
+    write_json(path / "submission.json", origin | {"sha256": sha256(file), MADE: made_with(runtimes)})
     empty = np.mean([not mask.any() for mask in salt])
     log.info("%s: %d test tiles, %.0f %% without salt", file, len(salt), 100 * empty)
 
 
-def origin_of(directory: RunDir, score: dict[str, Any]) -> dict[str, Any]:
-    """What a submission is made from: threshold and least area of a score, and the weights of the scored folds.
-
-    A fold that another process finishes later is not among them. The settings and the data stay the same as long as a
-    run exists. A blend is made from the weights of its runs.
-    """
-    gates = {key: score[key] for key in ("threshold", "least_area") if score.get(key)}
-    if (directory.path / BLEND).is_file():
-        return gates | {"runs": read_json(directory.path / BLEND, "runs")["runs"]}
-    files = [file for row in score["folds"] for file in weight_files(directory.fold(row["fold"]))]
-    weights = {f"{file.parent.name}/{file.name}": sha256(file) for file in files}
-    return gates | {"weights_sha256": weights}
+def made_with(runtimes: Sequence[Runtime]) -> dict[str, str]:
+    """Return the kinds of device and the precisions of some networks."""
+    kinds = {"device": {of.device.type for of in runtimes}, "precision": {str(of.dtype) for of in runtimes}}
+    return {name: " and ".join(sorted(found)).replace("torch.", "") for name, found in kinds.items()}
 
 
-def is_fresh(directory: RunDir, origin: dict[str, Any]) -> bool:
+def is_fresh(ensemble: Ensemble) -> bool:
     """Whether submission.csv was made from these weights and this threshold, and has not changed since."""
-    file, record = directory.path / "submission.csv", directory.path / "submission.json"
+    file, record = ensemble.path / "submission.csv", ensemble.path / "submission.json"
     if not (file.is_file() and record.is_file()):
         return False
     try:
         found = read_json(record)
         found.pop(MADE, None)  # on another machine it is as good
-        return found == origin | {"sha256": sha256(file)}
-    except (ValueError, OSError):  # damaged: it is made anew
+        return found == ensemble.origin | {"sha256": sha256(file)}
+    except (ValueError, OSError):  # damaged: it is made again
         return False
 
 

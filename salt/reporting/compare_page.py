@@ -15,9 +15,9 @@ from salt.reporting.gallery import Gallery, changes_gallery
 from salt.reporting.page import columns, render
 from salt.reporting.sentences import about_comparison, runs_differ_in
 from salt.reporting.words import plural
+from salt.runs.ensemble import first_run
 from salt.runs.files import read_json, write_text
 from salt.runs.results import Run
-from salt.runs.rundir import RunDir
 from salt.scoring.bootstrap import LEVEL
 from salt.scoring.comparison import Row
 
@@ -80,7 +80,7 @@ def changes(first: Run, second: Run, root: str | None) -> Gallery:
     Raises:
         ValueError: the data is not at hand, or a file of the runs is missing or damaged.
     """
-    directory = RunDir(first.path)
+    directory = first_run(first.path)
     data = load_data_of_run(directory, directory.read_config(), root)
     tables, predicted = [], []
     for run in (first, second):

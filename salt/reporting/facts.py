@@ -15,14 +15,15 @@ from salt.data.load import load_data_of_run
 from salt.data.places import mosaic_file, read_mosaic
 from salt.data.tiles import Dataset, Tiles
 from salt.overrides import default_settings
+from salt.runs.ensemble import blended, read_ensemble
 from salt.runs.environment import LOCAL
 from salt.runs.files import read_json
 from salt.runs.options import flatten
 from salt.runs.results import read_tiles
-from salt.runs.rundir import BLEND, SETTLED_KEYS, RunDir
-from salt.runs.stacks import Stack, load_stack, sizes_of
+from salt.runs.rundir import SETTLED_KEYS, RunDir
+from salt.runs.stacks import Stack, read_probabilities, sizes_of
 from salt.scoring.bootstrap import bootstrap
-from salt.scoring.metrics import to_mask
+from salt.scoring.metrics import is_salt
 
 OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that say nothing of the run as a whole
 NO_DEFAULT = "(not in the default run)"
@@ -63,6 +64,7 @@ class Facts:
     environment: dict[str, Any] = field(default_factory=dict)
     private: dict[str, Any] = field(default_factory=dict)  # what local.json has of the machine that made it
     settings: list[Setting] = field(default_factory=list)
+    runs: dict[str, float] = field(default_factory=dict)  # that a blend averages, with their weights
     held_out: Predicted | None = None
     test: Predicted | None = None
     mosaic: pd.DataFrame | None = None  # section, row and column of tiles, by id, where the data's folder tells them
@@ -76,35 +78,41 @@ class Facts:
             return None
 
 
-def read_facts(directory: RunDir, root: str | None = None, data: Dataset | None = None) -> Facts:
-    """Read a run; `data` is its data set, where it is in memory already.
+def read_facts(path: Path, root: str | None = None, data: Dataset | None = None) -> Facts:
+    """Read a run or a blend; `data` is its data set, if it is in memory already.
 
     Raises:
-        ValueError: it is no run, or its score.json or oof.csv, without which there is nothing to tell, cannot be read.
+        ValueError: it is neither, or its score.json or oof.csv, without which there is nothing to tell, cannot be read.
     """
-    config = directory.read_config()
-    score = directory.read_score(config.data.n_folds)
-    table = read_table(directory.path / "oof.csv")
+    ensemble = read_ensemble(path)
+    config, score = ensemble.first.config, ensemble.score
+    table = read_table(path / "oof.csv")
     sections = table["section"].to_numpy() if "section" in table else None
     low, high = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy(), sections)[0]
-    facts = Facts(directory.path, config, score, table, (float(low), float(high)))
-    facts.environment = facts.attempt(read_json, directory.path / "environment.json") or {}
-    if (directory.path / LOCAL).exists():
-        facts.private = facts.attempt(read_json, directory.path / LOCAL) or {}
-    facts.settings = facts.attempt(list_settings, config) or []
-    if not (directory.path / BLEND).exists():  # a blend's folds lie in its runs
-        for row in score["folds"]:
-            curve = facts.attempt(read_curve, directory.fold(row["fold"]) / "metrics.csv")
-            if curve is not None:
-                facts.curves[row["fold"]] = curve
-    data = data or facts.attempt(load_data_of_run, directory, config, root)
+    facts = Facts(path, config, score, table, (float(low), float(high)))
+    facts.runs = {entry["run"]: entry["weight"] for _, entry in blended(path)}
+    if not facts.runs:
+        read_training(facts)
+    data = data or facts.attempt(load_data_of_run, ensemble.first.directory, config, root)
     if data is not None:
-        facts.held_out = facts.attempt(read_held_out, directory.path, data.train, table)
-        if (directory.path / "test.npz").exists():
-            facts.test = facts.attempt(read_test, directory.path, data.test)
+        facts.held_out = facts.attempt(read_held_out, path, data.train, table)
+        if (path / "test.npz").exists():
+            facts.test = facts.attempt(read_test, path, data.test)
         mosaic = Path(config.data.mosaic or mosaic_file(Path(root or config.data.root)))
         facts.mosaic = facts.attempt(read_mosaic, mosaic) if mosaic.is_file() else None
     return facts
+
+
+def read_training(facts: Facts) -> None:
+    """Read how a run was trained: its environment, settings and learning curves."""
+    facts.environment = facts.attempt(read_json, facts.path / "environment.json") or {}
+    if (facts.path / LOCAL).exists():
+        facts.private = facts.attempt(read_json, facts.path / LOCAL) or {}
+    facts.settings = facts.attempt(list_settings, facts.config) or []
+    for row in facts.score["folds"]:
+        curve = facts.attempt(read_curve, RunDir(facts.path).fold(row["fold"]) / "metrics.csv")
+        if curve is not None:
+            facts.curves[row["fold"]] = curve
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -135,9 +143,8 @@ def read_curve(file: Path) -> pd.DataFrame:
 
 def read_held_out(run: Path, tiles: Tiles, table: pd.DataFrame) -> Predicted:
     """The training tiles as predicted by networks that did not see them; masks as they were scored."""
-    positions, probabilities = read_probabilities(run / "oof.npz", tiles, table["id"].tolist())
-    least = table["least_area"] if "least_area" in table else np.zeros(len(table))
-    salt = [to_mask(*gated) for gated in zip(probabilities, table["threshold"], least, strict=True)]
+    positions, probabilities = read_predicted(run / "oof.npz", tiles, table["id"].tolist())
+    salt = [is_salt(*pair) for pair in zip(probabilities, table["threshold"], strict=True)]
     return Predicted(tiles, positions, probabilities, salt)
 
 
@@ -147,7 +154,7 @@ def read_test(run: Path, tiles: Tiles) -> Predicted:
     Raises:
         ValueError: a file is missing, damaged or of other tiles.
     """
-    positions, probabilities = read_probabilities(run / "test.npz", tiles, tiles.ids)
+    positions, probabilities = read_predicted(run / "test.npz", tiles, tiles.ids)
     file = run / "submission.csv"
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False).set_index("id").loc[tiles.ids]
@@ -157,16 +164,13 @@ def read_test(run: Path, tiles: Tiles) -> Predicted:
     return Predicted(tiles, positions, probabilities, salt)
 
 
-def read_probabilities(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArray[np.int64], Stack]:
+def read_predicted(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArray[np.int64], Stack]:
     """The probabilities in a file, which must be of the tiles with these ids, and where these are among all tiles.
 
     Raises:
         ValueError: the file is missing, damaged or of other tiles.
     """
-    try:
-        found, probabilities = load_stack(file.read_bytes(), "probabilities")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}") from None
+    found, probabilities = read_probabilities(file)
     place = {name: i for i, name in enumerate(tiles.ids)}
     if found != ids or not set(found) <= set(place):
         raise ValueError(f"{file} is damaged: it holds other tiles than expected")

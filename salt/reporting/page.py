@@ -20,7 +20,7 @@ from salt.reporting.facts import Facts, read_facts
 from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
 from salt.reporting.sentences import (
     about_bias,
-    about_gains,
+    about_gain,
     about_score,
     good_thresholds,
     most_lost,
@@ -30,7 +30,6 @@ from salt.reporting.sentences import (
 )
 from salt.reporting.words import breakable, duration, percent, plural, signed, span
 from salt.runs.files import write_text
-from salt.runs.rundir import RunDir
 from salt.scoring.bootstrap import LEVEL
 from salt.scoring.calibration import bias, calibration_error, reliability
 from salt.scoring.errors import KINDS, NEAR
@@ -42,14 +41,14 @@ PAGE = "report.html"
 SHARP = 0.002  # thresholds whose score is this near to the best are as good
 
 
-def write_page(directory: RunDir, root: str | None = None, data: Dataset | None = None) -> Facts:
-    """Write report.html of a run, from what lies in its directory and from its data; returns what was read.
+def write_page(path: Path, root: str | None = None, data: Dataset | None = None) -> Facts:
+    """Write report.html of a run or a blend, from what lies in its folder and from its data; return what was read.
 
     Raises:
-        ValueError: it is no run with a score of its finished folds.
+        ValueError: it has no score of its finished folds.
     """
-    facts = read_facts(directory, root, data)
-    write_text(directory.path / PAGE, render("report.html.j2", **describe(facts)))
+    facts = read_facts(path, root, data)
+    write_text(facts.path / PAGE, render("report.html.j2", **describe(facts)))
     return facts
 
 
@@ -116,7 +115,7 @@ def said(
         "no_better": no_better(facts.score),
         "partial": partial(facts.score),
         "lost": most_lost(1 - facts.score["map"], worst.get("kind"), worst["class"], sampled),
-        "gains": about_gains(facts.score["gains"]),
+        "gain": about_gain(facts.score["gains"]["threshold"]),
         "validations": validations(facts.curves) if facts.curves else None,
         "sampled": f"Kinds of error are of the {len(held_out.table):,} tiles in this page, and links show no others."
         if sampled and held_out

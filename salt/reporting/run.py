@@ -15,10 +15,10 @@ from salt.reporting.facts import Facts
 from salt.reporting.page import PAGE, command, write_page
 from salt.reporting.sentences import no_better, partial
 from salt.reporting.words import plural
+from salt.runs.ensemble import read_ensemble
 from salt.runs.files import write_atomic
-from salt.runs.rundir import RunDir
 from salt.runs.stacks import Stack
-from salt.scoring.metrics import to_mask
+from salt.scoring.metrics import is_salt
 
 FILES = {
     "score.json": "scores of the run and of each fold",
@@ -33,6 +33,8 @@ FILES = {
     "environment.json": "commit, versions, machine, threads: what the bytes depend on",
     "local.json": "paths and names of this machine, not to be shared",
     "train.log": "log",
+    "blend.json": "the runs that are averaged, with their weights",
+    "fold_*": "model.safetensors, metrics.csv, metrics.png (learning curves), oof.npz, timing.json",
 }
 N_SHOWN = 8  # tiles in the picture
 ROWS = ("tile", "truth", "probability", "prediction")
@@ -45,31 +47,29 @@ def report(path: Path, root: str | None) -> None:
     Raises:
         ValueError: it is no run with a score of its finished folds.
     """
-    directory = RunDir(path)
-    print_scores(directory.read_score(directory.read_config().data.n_folds))
+    print_scores(read_ensemble(path).score)
     try:
-        facts = write_page(directory, root)
+        facts = write_page(path, root)
         if command(facts):
             print(f"\nthe command that makes this run again:\n  {command(facts)}")
         for problem in facts.problems:
             print(f"\n{PAGE} lacks a part: {problem}")
         if facts.held_out is not None:
-            write_picture(directory, facts)
+            write_picture(facts)
     except OSError as error:  # such as a disk that cannot be written; the numbers are there all the same
         print(f"\nnot written: {error}")
     print(f"\nwritten in {path}:")
     for name, meaning in FILES.items():
-        if (path / name).exists():
+        if list(path.glob(name)):
             print(f"  {name:<18}{meaning}")
-    print(f"  {'fold_N/':<18}model.safetensors, metrics.csv, metrics.png (learning curves), oof.npz, timing.json")
 
 
-def write_picture(directory: RunDir, facts: Facts) -> None:
+def write_picture(facts: Facts) -> None:
     """Write report.png from a run's out-of-fold predictions."""
     assert facts.held_out is not None and facts.held_out.tiles.masks is not None
     tiles, index = facts.held_out.tiles, facts.held_out.positions
     picture = draw(facts.table, tiles.images[index], facts.held_out.tiles.masks[index], facts.held_out.probabilities)
-    write_atomic(directory.path / "report.png", lambda temporary: temporary.write_bytes(picture))
+    write_atomic(facts.path / "report.png", lambda temporary: temporary.write_bytes(picture))
 
 
 def print_scores(score: dict[str, Any]) -> None:
@@ -79,16 +79,15 @@ def print_scores(score: dict[str, Any]) -> None:
     rows = pd.DataFrame([*score["folds"], {"fold": "together"} | whole, {"fold": "all empty"} | nothing])
     rows = rows.set_index("fold").round(4).convert_dtypes().astype(object)
     print(rows.where(rows.notna(), "").to_string())
-    print(f"\nout-of-fold map {score['map']:.4f} over {plural(score['n'], 'tile')} ({gates_in_words(score)})")
+    print(f"\nout-of-fold map {score['map']:.4f} over {plural(score['n'], 'tile')} ({threshold_in_words(score)})")
     for warning in filter(None, (no_better(score), partial(score))):
         print(f"  {warning}")
 
 
-def gates_in_words(score: dict[str, Any]) -> str:
-    """Return the threshold of new tiles, and the least area of salt if one is used."""
+def threshold_in_words(score: dict[str, Any]) -> str:
+    """Return the threshold for new tiles, and whether those of the scored tiles differ from it."""
     used = score["gains"]["threshold"]["used"]
-    text = f"threshold {score['threshold']:g}{'; each tile at one chosen on others' if used else ''}"
-    return text + (f"; empty below {100 * score['least_area']:g} % of salt" if score["least_area"] else "")
+    return f"threshold {score['threshold']:g}{'; each tile at one chosen on others' if used else ''}"
 
 
 def draw(
@@ -108,8 +107,7 @@ def draw(
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(ROWS), len(chosen), squeeze=False)
     for column, i in zip(grid.T, chosen, strict=True):
-        least_area = table["least_area"][i] if "least_area" in table else 0.0
-        prediction = to_mask(probabilities[i], table["threshold"][i], least_area)
+        prediction = is_salt(probabilities[i], table["threshold"][i])
         for axes in column:
             axes.imshow(images[i], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])

@@ -68,31 +68,13 @@ def good_thresholds(threshold: float, low: float, high: float, near: float) -> s
     return f"Used: {threshold:g}. From {low:g} to {high:g} the score is within {near} of the best."
 
 
-def about_gains(gains: Mapping[str, Any]) -> str:
-    """Return what the choices after the network are worth."""
-    threshold, area = gains["threshold"], gains["least_area"]
-    text = f"Thresholds chosen on other tiles {change(threshold, ' against 0.5')}: {used(threshold)}. "
-    if not any(area["chosen"]):
-        return text + "On other tiles no least area of salt was chosen."
-    limits = " or ".join(f"{100 * limit:g} %" for limit in area["chosen"])
-    return text + (
-        f"Calling a tile empty if less than a limit is predicted as salt ({limits} of the tile, chosen on other tiles) "
-        f"{change(area)}: {used(area)}. Each is used if its interval is above 0."
-    )
-
-
-def change(gain: Mapping[str, Any], against: str = "") -> str:
-    """Return by how much a choice changes the score, with its interval."""
+def about_gain(gain: Mapping[str, Any]) -> str:
+    """Return by how much thresholds chosen on other tiles change the score, and whether they are used."""
     low, high = gain["interval"]
+    change = f"change the score by {signed(gain['gain'])} against 0.5 ({LEVEL} % interval {span(low, high, sign=True)})"
     if signed(gain["gain"]) == signed(low) == signed(high) == signed(0):
-        return f"do not change the score{against}" if against else "does not change the score"
-    verb = "change" if against else "changes"
-    return f"{verb} the score by {signed(gain['gain'])}{against} ({LEVEL} % interval {span(low, high, sign=True)})"
-
-
-def used(gain: Mapping[str, Any]) -> str:
-    """Return whether a choice is used."""
-    return "used" if gain["used"] else "not used"
+        change = "do not change the score against 0.5"
+    return f"Thresholds chosen on other tiles {change}: {'used' if gain['used'] else 'not used'}."
 
 
 def about_bias(bias: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from salt.overrides import point_names
+from salt.runs.ensemble import blended, first_run
 from salt.runs.files import folder_name, read_json, read_yaml, write_json, write_text
 from salt.runs.options import flatten
 from salt.runs.rundir import BLEND, is_free
@@ -15,7 +16,7 @@ from salt.runs.stacks import Stack, save_stack
 
 COLUMNS = {"id": "str", "fold": "int64", "coverage": "float64", "score": "float64"}  # of oof.csv
 SECTION = {"section": "int64"}  # the number of a tile's section, where the run knew it
-TRACES = ("config.yaml", "error.txt", "train.log")  # a sub-folder of a sweep with one of them is a run
+TRACES = ("config.yaml", "error.txt", "train.log", BLEND)  # a sub-folder of a sweep with one of them is a run
 SAME_ROW = ("seed", "name")  # settings in which the seeds of one row may differ, beside those that are free
 N_REASON = 160  # characters of a failure's reason
 
@@ -56,18 +57,18 @@ def read_run(path: Path) -> Run:
         ValueError: it is none, or one of its files is damaged.
     """
     below = [point.name for point in find_points(path)]
-    if not (path / "config.yaml").is_file():
+    first = first_run(path).path
+    if not (first / "config.yaml").is_file():
         hint = f"; to compare the runs in it ({', '.join(below)}) give it alone" if below else ""
-        raise ValueError(f"{path} is no run directory, it has no config.yaml{hint}")
+        raise ValueError(f"{first} is no run directory, it has no config.yaml{hint}")
     if not (path / "score.json").is_file():
         raise ValueError(f"{path} has no score.json yet{reason(path)}: finish the run with the same salt-train command")
-    config = flatten(read_yaml(path / "config.yaml"))
+    config = flatten(read_yaml(first / "config.yaml"))
     settings = {key: value for key, value in config.items() if key not in SAME_ROW and not is_free(key)}
-    digests = read_digests(path)
+    digests = read_digests(first)
     if "unlabelled_sha256" in digests:  # the paths of tiles and labels say nothing
         settings["semi_supervised.tiles"] = digests["unlabelled_sha256"]
-    if (path / BLEND).is_file():  # its config is that of its first run
-        settings["blend"] = (path / BLEND).read_text(encoding="utf-8")
+    settings["blend"] = [entry for _, entry in blended(path)]
     try:
         partial = bool(json.loads((path / "score.json").read_text(encoding="utf-8")).get("partial"))
     except (ValueError, AttributeError) as error:

@@ -24,7 +24,8 @@ FREE_KEYS = (
 )
 # Null until the data was read; then what it has.
 SETTLED_KEYS = ("data.tile", "data.amplitudes.range")
-BLEND = "blend.json"  # of a run that salt-blend made: the runs that it averages, and their weights
+BLEND = "blend.json"  # in a folder of salt-blend, which is no run: the runs that it averages, and their weights
+SCORE_KEYS = ("folds", "gains", "map", "n", "threshold")  # of score.json, which are always read
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,11 @@ class RunDir:
         """The config that this directory was trained with.
 
         Raises:
-            ValueError: this is no run directory; runs below it are named.
+            ValueError: this is no run directory, or a blend of several; runs below it are named.
         """
         file = self.path / "config.yaml"
+        if (self.path / BLEND).is_file():
+            raise ValueError(f"{self.path} is a blend of other runs, expected one of those that {BLEND} names")
         if not file.is_file():
             below = sorted(shlex.quote(str(f.parent)) for f in self.path.glob("*/config.yaml"))
             hint = f"; runs below it: {', '.join(below)}" if below else ""
@@ -65,9 +68,7 @@ class RunDir:
         return check_config(read_yaml(file))
 
     def done_folds(self, n_folds: int) -> list[int]:
-        """The finished folds of 0 ... n_folds-1; of a blend those of its runs."""
-        if (self.path / BLEND).is_file():
-            return [int(fold) for fold in read_json(self.path / BLEND, "folds")["folds"]]
+        """The finished folds of 0 ... n_folds-1."""
         return [fold for fold in range(n_folds) if self.is_done(fold)]
 
     def unfinished(self, folds: list[int]) -> list[int]:
@@ -87,7 +88,7 @@ class RunDir:
         file = self.path / "score.json"
         if not file.is_file():
             raise ValueError(f"{self.path} has no score.json yet: finish the run with the same salt-train command")
-        score = read_json(file, "folds", "map", "n", "threshold")
+        score = read_json(file, *SCORE_KEYS)
         scored, done = [row["fold"] for row in score["folds"]], self.done_folds(n_folds)
         if scored != done:
             raise ValueError(
@@ -125,13 +126,12 @@ class RunDir:
             ValueError: the directory belongs to another config (the differing keys are named), or to other data, tiles
                 without a mask or encoder weights.
         """
-        if (self.path / BLEND).exists():
-            raise ValueError(f"{self.path} is a blend of other runs; choose another name=...")
-        folds = list(self.path.glob("fold_*"))  # first: another process may begin the run just now, these come last
+        # looked for first: another process may begin the run just now, these come last
+        results = [*self.path.glob("fold_*"), *self.path.glob("score.json")]
         if not self.is_begun():
-            if folds:
+            if results:
                 raise ValueError(
-                    f"{self.path} has folds but lacks config.yaml or environment.json; choose another name=..."
+                    f"{self.path} holds results but lacks config.yaml or environment.json; choose another name=..."
                 )
             return []
         changes = differences(read_yaml(self.path / "config.yaml"), config)

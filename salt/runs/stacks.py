@@ -69,6 +69,18 @@ def save_stack(path: Path, ids: NDArray[np.str_], **stacks: Stack) -> None:
     write_atomic(path, write)
 
 
+def read_probabilities(file: Path) -> tuple[list[str], Stack]:
+    """Return ids and probabilities from a file that `save_stack` wrote.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    try:
+        return load_stack(file.read_bytes(), "probabilities")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is missing or damaged: {error}") from None
+
+
 def load_stack(data: bytes, name: str) -> tuple[list[str], Stack]:
     """Ids and images from the content of a file of `save_stack`.
 

@@ -19,12 +19,6 @@ def is_salt(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np
     return np.greater(probabilities, threshold, signature="dd->?")
 
 
-def to_mask(probabilities: NDArray[np.floating], threshold: float, least_area: float = 0.0) -> NDArray[np.bool_]:
-    """The mask of one image (H W): where `is_salt` holds; nothing, if less than a share `least_area` of it is that."""
-    mask = is_salt(probabilities, threshold)
-    return mask if mask.mean() >= least_area else np.zeros_like(mask)
-
-
 def score_counts(
     intersection: NDArray[np.int64], truth: NDArray[np.int64], prediction: NDArray[np.int64]
 ) -> NDArray[np.float64]:

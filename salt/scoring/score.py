@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from salt.scoring import metrics
 from salt.scoring.bootstrap import are_enough, bootstrap
-from salt.scoring.gates import choose_gates
-from salt.scoring.threshold import cross_fit
+from salt.scoring.threshold import choose_thresholds, cross_fit
 
 
 @dataclass(frozen=True)
@@ -32,45 +31,41 @@ def score_out_of_fold(
 ) -> OutOfFold:
     """Score probabilities (N H W, or N arrays), each from a network that did not train on the tile, against masks.
 
-    The threshold is 0.5, and no least area of salt is asked for, unless more is gained for certain by those that are
-    chosen on the tiles of the other folds (see `choose_gates`); with one single fold, on the other random half of it
-    (of its sections, where they are known and more than one). `chosen` (N, indices of `THRESHOLDS`) are thresholds that
-    were chosen so already. Tiles of one of the `sections` (N, numbers) lie beside each other: intervals take them
-    together.
+    The threshold is 0.5, unless thresholds chosen on the tiles of the other folds score more for certain (see
+    `choose_thresholds`). A single fold is split into random halves instead, by sections if there are several. `chosen`
+    (N, indices of `THRESHOLDS`) are thresholds that were chosen so already. Tiles of one of the `sections` (N, numbers)
+    lie beside each other: intervals take them together.
     """
-    groups = folds if len(np.unique(folds)) > 1 else halves(len(ids), sections, seed)
     counts = metrics.count_pixels(probabilities, masks)
     table = metrics.score_counts(*counts)
-    fitted = cross_fit(table, groups) if chosen is None else chosen
-    row, sizes, truth = np.arange(len(ids)), np.array([mask.size for mask in masks]), counts[1][:, 0]
-    areas = counts[2] / sizes[:, None]
-    gates = choose_gates(table, areas, truth == 0, fitted, groups, folds, sections)
-    kept = areas[row, gates.thresholds] >= gates.least_areas
-    intersection, prediction = (count[row, gates.thresholds] * kept for count in (counts[0], counts[2]))
+    if chosen is None:
+        chosen = cross_fit(table, folds if len(np.unique(folds)) > 1 else halves(len(ids), sections, seed))
+    used, threshold, gain = choose_thresholds(table, chosen, folds, sections)
+    row, truth = np.arange(len(ids)), counts[1][:, 0]
+    intersection, prediction = counts[0][row, used], counts[2][row, used]
     frame = pd.DataFrame(
         {
             "id": ids,
             "fold": folds,
-            "coverage": truth / sizes,
+            "coverage": truth / [mask.size for mask in masks],
             "iou": metrics.iou(intersection, truth, prediction),
             "score": metrics.score_counts(intersection, truth, prediction),
-            "threshold": metrics.THRESHOLDS[gates.thresholds],
+            "threshold": metrics.THRESHOLDS[used],
         }
     )
-    more = {"least_area": gates.least_areas if gates.least_areas.any() else None, "section": sections}
-    frame = frame.assign(**{name: column for name, column in more.items() if column is not None})
+    if sections is not None:
+        frame["section"] = sections
     at_half = table[:, metrics.HALF]
     summary: dict[str, Any] = {
         "map": float(frame["score"].mean()),
         "map_at_0.5": float(at_half.mean()),
         **metrics.salt_and_empty(intersection, truth, prediction),
-        "threshold": gates.threshold,
-        "least_area": gates.least_area,
+        "threshold": threshold,
         "n": len(ids),
         "map_all_empty": float((truth == 0).mean()),
         "folds": [fold_summary(frame[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
     }
-    return OutOfFold(frame, summary | {"gains": gates.gains} | how_sure(frame))
+    return OutOfFold(frame, summary | {"gains": {"threshold": gain}} | how_sure(frame))
 
 
 def halves(n: int, sections: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:

@@ -1,8 +1,11 @@
 """The threshold that maximises the mean score, chosen without a leak."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import HALF, THRESHOLDS
 
 
@@ -27,6 +30,25 @@ def cross_fit(table: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[
     for group in np.unique(groups):
         chosen[groups == group] = best_threshold(table[groups != group])
     return chosen
+
+
+def choose_thresholds(
+    table: NDArray[np.float64],
+    fitted: NDArray[np.int64],
+    folds: NDArray[np.int64],
+    sections: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.int64], float, dict[str, Any]]:
+    """Use thresholds that were fitted on other tiles only if the interval of their gain over 0.5 is above 0.
+
+    Takes the tiles' scores at each threshold (N T), and their fitted thresholds (N, indices of `THRESHOLDS`). Returns
+    the index to use for each tile (N), the threshold for new tiles, and the gain with its interval.
+    """
+    differences = table[np.arange(len(table)), fitted] - table[:, HALF]
+    low, high = bootstrap(differences[None], folds, sections)[0].tolist()
+    gain = {"gain": float(differences.mean()), "interval": [low, high], "used": low > 0}
+    if not gain["used"]:
+        return np.full_like(fitted, HALF), 0.5, gain
+    return fitted, float(THRESHOLDS[best_threshold(table)]), gain
 
 
 def around_best(means: NDArray[np.float64], near: float) -> tuple[float, float]:

@@ -26,8 +26,7 @@ from salt.data.augment import Augment
 from salt.data.loader import Batch, TrainTiles, train_loader
 from salt.data.tiles import Dataset, Tiles
 from salt.data.windows import Windows
-from salt.inference.ensemble import predict_mean
-from salt.inference.predict import BLOCK, inputs, predict, to_float
+from salt.inference.predict import BLOCK, Predictor, inputs, predict_mean, to_float
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, Runtime, peak_memory, seed_all
@@ -177,8 +176,8 @@ def finish(fold: Fold, state: State) -> list[Path]:
     with result_weights(fold, state):
         save_weights(state.model, files[-1])
         distributed.barrier()  # the other processes read what rank 0 wrote
-        tta = fold.config.trainer.tta
-        probabilities = predict_mean(fold.network, files, fold.tiles, fold.held_out, fold.runtime, tta, "validate")
+        predictor = Predictor(fold.network, fold.runtime, fold.config.trainer.tta, "validate")
+        probabilities = predict_mean(predictor.in_turn(files), fold.tiles, fold.held_out)
     ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
     save_stack(fold.path / "oof.npz", ids, probabilities=halves(probabilities))
     times = {"epochs": state.epoch, "seconds": state.clock.seconds, "images_per_second": state.clock.images_per_second}
@@ -242,7 +241,8 @@ def validate(fold: Fold, state: State) -> Row:
     if state.epoch < fold.config.trainer.epochs and state.epoch % fold.config.trainer.validate_every:
         return NOT_VALIDATED
     with result_weights(fold, state):
-        probabilities = predict(fold.network, fold.tiles, fold.held_out, fold.runtime, tta=False, title="validate")
+        predictor = Predictor(fold.network, fold.runtime, tta=False, title="validate")
+        probabilities = predictor.predict(fold.tiles, fold.held_out)
     if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
     fold.tiles.empty_unseen(probabilities, fold.held_out, fold.config.data.constant_tiles)

@@ -18,7 +18,7 @@ from salt.config import RunConfig
 from salt.data.loader import TrainTiles, train_loader
 from salt.data.tiles import Dataset, Tiles
 from salt.data.windows import Windows
-from salt.inference.predict import predict
+from salt.inference.predict import Predictor
 from salt.machine.device import Runtime, seed_all
 from salt.training.fold import prepare
 from salt.training.setup import epoch_batches, start, training_tiles
@@ -100,7 +100,7 @@ def estimate_seconds(
         train_step(fold, state, loaded if runtime.workers else next(iter(loader))).tolist()
 
     def validate() -> None:
-        predict(network, shown, some, runtime, tta=False, title="trial")
+        Predictor(network, runtime, tta=False, title="trial").predict(shown, some)
 
     step = fastest(train) / few.trainer.batch_size
     predicted = fastest(validate) / runtime.predict_batch_size

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from salt import build
 from salt.config import RunConfig
 from salt.data.folds import read_folds
-from salt.runs.rundir import BLEND, RunDir, weight_files
+from salt.runs.rundir import RunDir, weight_files
 from salt.runs.weights import other_tensor, read_weights
 
 
@@ -21,8 +21,6 @@ def first_weights(config: RunConfig, fold: int) -> Path | None:
     if config.init is None:
         return None
     source = RunDir(Path(config.init))
-    if (source.path / BLEND).exists():
-        raise ValueError(f"init={config.init} is a blend of other runs, which has no weights; name one of those")
     n_folds = source.read_config().data.n_folds
     if n_folds != config.data.n_folds:
         raise ValueError(f"init={config.init} has {n_folds} folds, expected {config.data.n_folds}, as this run")

@@ -1,9 +1,8 @@
-"""salt-blend: several runs as one, which is reported, compared, submitted and loaded like any other."""
+"""salt-blend: the weighted mean of runs, which is reported, compared, submitted and loaded as a run is."""
 
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,8 @@ from salt.commands import blend as command
 from salt.commands import compare, report, submit
 from salt.data.tgs import read_dataset
 from salt.inference import blend
+from salt.runs.ensemble import Member
+from salt.runs.rundir import RunDir
 from salt.scoring import metrics
 
 
@@ -68,7 +69,7 @@ def test_weights_have_the_least_cross_entropy():
 
 @pytest.mark.parametrize(("score", "says"), [(0.75, "map 0.7500, 0.0500 less than b alone ("), (0.85, "map 0.8500;")])
 def test_a_blend_that_scores_less_than_one_of_its_runs_says_so(score, says):
-    members = [SimpleNamespace(path=Path(name), score={"map": value}) for name, value in (("a", 0.7), ("b", 0.8))]
+    members = [Member(RunDir(Path(name)), None, {"map": value}) for name, value in (("a", 0.7), ("b", 0.8))]
     text = command.in_words(Path("ab"), members, np.array([0.4, 0.6]), score)
     assert "0.60  b  (map 0.8000)" in text and says in text
 
@@ -78,19 +79,23 @@ def test_weights_and_threshold_of_a_fold_ignore_its_tiles():
     masks = (rng.random((20, 30, 30)) < 0.4).astype(np.uint8)
     stacks = [np.clip(masks * s + rng.normal(0.3, 0.25, masks.shape), 0, 1).astype(np.float16) for s in (0.5, 0.3)]
     folds = np.arange(20) % 2
-    members = [blend.Member(None, None, {}, [str(i) for i in range(20)], stack) for stack in stacks]
-    _, before, first = blend.blend(members, masks, folds)
+    ids = [str(i) for i in range(20)]
+    _, before, first = blend.blend(ids, stacks, masks, folds)
     masks[folds == 0] = 1 - masks[folds == 0]
-    _, after, second = blend.blend(members, masks, folds)
+    _, after, second = blend.blend(ids, stacks, masks, folds)
     assert np.array_equal(before[folds == 0], after[folds == 0])
     same = first.table["threshold"][folds == 0].to_numpy() == second.table["threshold"][folds == 0].to_numpy()
     assert same.all() and not np.array_equal(before[folds == 1], after[folds == 1])
 
 
-def test_it_is_a_run_like_any_other(runs, synthetic_root):
+def test_commands_take_it_as_a_run(runs, synthetic_root):
     images = read_dataset(synthetic_root).test.images
     words = ["--root", synthetic_root]
-    assert "out-of-fold map" in run(runs, "ab", *words, main=report.main).stdout
+    assert {path.name for path in (runs / "ab").iterdir() if path.suffix != ".lock"} == {
+        *("blend.json", "oof.csv", "oof.npz", "score.json")
+    }
+    told = run(runs, "ab", *words, main=report.main).stdout
+    assert "out-of-fold map" in told and "lacks a part" not in told and "fold_" not in told
     table = run(runs, "a", "ab", "--out", ".", main=compare.main)
     assert table.returncode == 0 and "The runs differ in: blend" in table.stdout, table.stdout  # not in the seed alone
     ended = run(runs, "ab", *words, "--device", "cpu", main=submit.main)
@@ -98,6 +103,8 @@ def test_it_is_a_run_like_any_other(runs, synthetic_root):
     assert len(pd.read_csv(runs / "ab/submission.csv")) == 6
     content = json.loads((runs / "ab/blend.json").read_text())
     weights = [part["weight"] for part in content["runs"]]
+    page = (runs / "ab/report.html").read_text()
+    assert all(f"<td>{weight:.3f}</td>" in page for weight in weights) and "Settings that" not in page
     parts = [salt.load(runs / name, "cpu").predict(images) for name in ("a", "b")]
     expected = sum(w * part for w, part in zip(weights, parts, strict=True))
     np.testing.assert_allclose(salt.load(runs / "ab", "cpu").predict(images), expected, atol=1e-6)
@@ -111,13 +118,19 @@ def test_what_does_not_fit_is_refused(runs, synthetic_root, tmp_path):
 
     assert "expected two or more runs" in refused("a", "--out", "new")
     assert "this folder holds something else" in refused("a", "b", "--out", "a")
-    assert "is a blend already" in refused("a", "ab", "--out", "new")
-    other = shutil.copytree(runs / "b", tmp_path / "other")
-    (other / "folds.csv").write_text((other / "folds.csv").read_text().replace(",0", ",2"))
-    assert "have different folds (folds.csv)" in refused("a", other, "--out", "new")
+    assert "ab is a blend of other runs" in refused("a", "ab", "--out", "new")
+    for file, before, after, message in (
+        ("folds.csv", ",0", ",2", "have different folds (folds.csv)"),
+        ("config.yaml", "nodata: null", "nodata: 3.0", "have different data.amplitudes or data.nodata"),
+        ("environment.json", '"data_sha256": "', '"data_sha256": "0', "have different data (environment.json)"),
+    ):
+        other = shutil.copytree(runs / "b", tmp_path / file)
+        text = (other / file).read_text()
+        (other / file).write_text(text.replace(before, after))
+        assert before in text and message in refused("a", other, "--out", "new")
     assert not (runs / "new").exists()
     trained = run(runs.parent, *TINY, f"data.root={synthetic_root}", "name=ab")
-    assert trained.returncode == 1 and "runs/ab is a blend of other runs" in trained.stderr
+    assert trained.returncode == 1 and "runs/ab holds results but lacks config.yaml" in trained.stderr
 
 
 def test_a_run_that_changed_since_is_noticed(runs, synthetic_root, tmp_path):
@@ -128,9 +141,45 @@ def test_a_run_that_changed_since_is_noticed(runs, synthetic_root, tmp_path):
         salt.load(tmp_path / "runs/ab", "cpu")
 
 
+def test_each_run_treats_constant_tiles_as_in_its_training(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    file = tmp_path / "runs/b/config.yaml"
+    file.write_text(file.read_text().replace("constant_tiles: empty", "constant_tiles: model"))
+    weight = json.loads((runs / "ab/blend.json").read_text())["runs"][1]["weight"]
+    image = np.full((101, 101), 7, np.uint8)
+    part = salt.load(tmp_path / "runs/b", "cpu").predict(image)
+    assert part.min() > 0 and weight > 0
+    np.testing.assert_array_equal(salt.load(tmp_path / "runs/ab", "cpu").predict(image), np.float32(weight) * part)
+
+
+def test_a_run_without_weight_is_not_loaded(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    file = tmp_path / "runs/ab/blend.json"
+    content = json.loads(file.read_text())
+    content["runs"][0]["weight"], content["runs"][1]["weight"] = 0.0, 1.0
+    file.write_text(json.dumps(content))
+    both, b = (salt.load(tmp_path / "runs" / name, "cpu") for name in ("ab", "b"))
+    image = np.arange(101 * 101, dtype=np.uint8).reshape(101, 101)
+    assert len(both.networks) == 1
+    np.testing.assert_array_equal(both.predict(image), b.predict(image))
+
+
+def test_an_unfinished_blend_is_told_and_can_be_made_again(runs, synthetic_root, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    (tmp_path / "runs/ab/score.json").unlink()
+    ended = run(tmp_path, "runs/ab", "--root", synthetic_root, main=submit.main)
+    assert ended.returncode == 1 and "runs/ab/score.json is missing" in ended.stderr
+    shutil.rmtree(tmp_path / "runs/ab")
+    (tmp_path / "runs/ab").mkdir()
+    (tmp_path / "runs/ab/.collect.lock").touch()  # of a command that was killed
+    words = ("runs/a", "runs/b", "--out", "runs/ab", "--root", synthetic_root)
+    assert run(tmp_path, *words, main=command.main).returncode == 0
+    assert (tmp_path / "runs/ab/score.json").read_bytes() == (runs / "ab/score.json").read_bytes()
+
+
 def test_a_new_blend_leaves_nothing_of_an_old_one(runs, synthetic_root):
     folder = shutil.copytree(runs / "ab", runs / "again")
-    left = ("submission.csv", "submission.json", "test.npz", "report.html")
+    left = ("submission.csv", "submission.json", "test.npz", "report.html", "report.png")
     for name in left:
         (folder / name).write_text("of other weights")
     words = ("runs/a", "runs/b", "--out", "runs/again", "--root", synthetic_root)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from salt.build import Network
 from salt.data.tiles import Tiles, tile_size
 from salt.data.windows import Windows, starts
-from salt.inference.predict import predict
+from salt.inference.predict import Predictor
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.runs.stacks import as_stack
@@ -88,7 +88,7 @@ def test_no_seam_is_seen(tiny, tta):
     tiles = Tiles(["line"], grey(size), None, np.zeros(1))
     runtime = choose_runtime(tiny().trainer)
     whole, parts = (
-        predict(Network(model, model), tiles, np.array([0]), runtime, tta, "")[0]
+        Predictor(Network(model, model), runtime, tta, "").predict(tiles, np.array([0]))[0]
         for model in (Local(size), Local((101, 101)))
     )
     assert whole.std() > 0.05

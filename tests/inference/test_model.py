@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ def test_it_predicts_what_the_run_submitted(model, finished, images):
     submission = pd.read_csv(finished / "runs/a/submission.csv", keep_default_na=False)
     expected = rle.decode_all(submission["rle_mask"].tolist(), (101, 101))
     assert np.array_equal(model.mask(images), expected)
-    assert len(model.networks) == 2
+    assert len(model.networks[0]) == 2
 
 
 def test_one_image_or_several(model, images):
@@ -110,8 +111,10 @@ def test_what_is_no_image_is_refused(model, image, message):
 
 
 def test_a_depth_that_the_network_needs(model, monkeypatch):
-    sees = model.config.model_copy(update={"input": model.config.input.model_copy(update={"channels": "depth_z"})})
-    monkeypatch.setattr(model, "config", sees)
+    config = model.ensemble.first.config
+    sees = config.model_copy(update={"input": config.input.model_copy(update={"channels": "depth_z"})})
+    members = [replace(model.ensemble.first, config=sees)]
+    monkeypatch.setattr(model, "ensemble", replace(model.ensemble, members=members))
     with pytest.raises(ValueError, match="depth"):
         model.predict(np.zeros((40, 40)))
 

@@ -9,8 +9,7 @@ import torch
 from salt.build import Network, build_model
 from salt.data.load import load_data
 from salt.inference import predict as predict_module
-from salt.inference.ensemble import predict_mean
-from salt.inference.predict import predict
+from salt.inference.predict import Predictor, predict_mean
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.runs.weights import save_weights
@@ -51,7 +50,7 @@ def test_every_tile_once_in_any_batches_and_blocks(tiny, tiles, monkeypatch, bat
     positions = np.random.default_rng(0).permutation(24)[:23]
     model = Brightness()
     for tta in (False, True):
-        found = predict(Network(model, model), tiles, positions, runtime, tta, "")
+        found = Predictor(Network(model, model), runtime, tta, "").predict(tiles, positions)
         np.testing.assert_allclose(found, expected(tiles, positions)[tta], atol=1e-6)
     assert set(model.calls) == {batch_size}  # a last batch that is smaller would be compiled anew
 
@@ -69,9 +68,9 @@ def test_the_mean_over_files_of_weights(tiny, tiles, tmp_path):
         model = build_model(config)
         files.append(tmp_path / f"{i}.safetensors")
         save_weights(model, files[-1])
-        parts.append(predict(Network(model, model), tiles, positions, runtime, True, ""))
+        parts.append(Predictor(Network(model, model), runtime, True, "").predict(tiles, positions))
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
-    found = predict_mean(Network(model, model), files, tiles, positions, runtime, True, "")
+    found = predict_mean(Predictor(Network(model, model), runtime, True, "").in_turn(files), tiles, positions)
     np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
 
 
@@ -93,7 +92,7 @@ def test_too_little_memory_names_the_setting(tiny, tiles, error):
     model = TooLarge()
     runtime = choose_runtime(tiny().trainer)
     with pytest.raises(ValueError, match=r"test: out of GPU memory while 4 tiles .* Lower trainer.predict_batch_size"):
-        predict(Network(model, model), tiles, np.arange(3), runtime, True, "test")
+        Predictor(Network(model, model), runtime, True, "test").predict(tiles, np.arange(3))
 
 
 def test_another_error_of_the_network_stays_as_it_is(tiny, tiles):
@@ -103,12 +102,13 @@ def test_another_error_of_the_network_stays_as_it_is(tiny, tiles):
         def forward(self, images, depths):
             raise RuntimeError("shapes do not match")
 
+    runtime = choose_runtime(tiny().trainer)
     with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
-        predict(Network(Broken(), Broken()), tiles, np.arange(3), choose_runtime(tiny().trainer), True, "test")
+        Predictor(Network(Broken(), Broken()), runtime, True, "test").predict(tiles, np.arange(3))
 
 
 def test_probabilities_that_are_no_numbers_are_refused(tiny, tiles):
     runtime, model = choose_runtime(tiny().trainer), Brightness()
     tiles = dataclasses.replace(tiles, depths=np.where(np.arange(24) == 2, np.nan, tiles.depths))
     with pytest.raises(ValueError, match="no numbers"):
-        predict(Network(model, model), tiles, np.arange(3), runtime, False, "")
+        Predictor(Network(model, model), runtime, False, "").predict(tiles, np.arange(3))

@@ -11,7 +11,8 @@ from conftest import salt as run
 
 import salt
 from salt.commands import blend, predict, pseudo, submit
-from salt.inference.settings import PredictionSettings, made_with
+from salt.inference.settings import PredictionSettings
+from salt.inference.submission import made_with
 from salt.machine.device import Runtime
 
 
@@ -136,8 +137,8 @@ def test_a_wrong_value_in_python_is_one_line(settings, message):
 
 def test_several_networks_have_been_computed_in_several_ways():
     cpu, gpu = (Runtime(torch.device(name), torch.float32, 0, 4) for name in ("cpu", "cuda:1"))
-    assert made_with(cpu, cpu) == {"device": "cpu", "precision": "float32"}
-    assert made_with(cpu, gpu) == {"device": "cpu and cuda", "precision": "float32"}
+    assert made_with([cpu, cpu]) == {"device": "cpu", "precision": "float32"}
+    assert made_with([cpu, gpu]) == {"device": "cpu and cuda", "precision": "float32"}
 
 
 def test_settings_leave_the_rest_of_the_config_alone(tiny):

@@ -12,14 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from salt import build, crossval
-from salt.build import build_network
 from salt.config import check_config
 from salt.data.synthetic import ensure_synthetic
 from salt.data.tgs import read_dataset
-from salt.inference import submission
+from salt.inference import model, submission
 from salt.inference.submission import check_submission, write_submission
-from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
+from salt.runs.ensemble import Ensemble, Member
 from salt.runs.rundir import RunDir
 
 
@@ -173,10 +172,10 @@ def logit_of(probability):
 def test_a_constant_tile_is_emptied_only_where_the_setting_says_so(with_constant_tiles, tmp_path, monkeypatch, policy):
     root, data = with_constant_tiles
     config = check_config(raw_config(*TINY, f"data.root={root}", *TILES, f"data.constant_tiles={policy}"))
-    monkeypatch.setattr(submission, "predict_mean", lambda *_: np.ones(data.test.images.shape, dtype=np.float32))
-    runtime = choose_runtime(config.trainer)
-    origin = {"threshold": 0.5, "weights_sha256": {}}
-    submission.submit(config, RunDir(tmp_path), origin, data.test, runtime, build_network(config, runtime))
+    monkeypatch.setattr(model, "predict_mean", lambda *_: np.ones(data.test.images.shape, dtype=np.float32))
+    score = {"threshold": 0.5, "folds": []}
+    ensemble = Ensemble(tmp_path, score, [Member(RunDir(tmp_path), config, score)])
+    submission.make_submission(model.Model(ensemble, [[]]), data.test)
     masks = read_masks(tmp_path)
     full = [masks[tile_id].all() for tile_id in data.test.ids]
     assert full == [policy == "model" or not constant for constant in data.test.constant.tolist()]

@@ -14,7 +14,7 @@ SIZE = 101
 def score(**changes):
     folds = [{"fold": fold, "threshold": 0.4, "map": 0.7, "map_at_0.5": 0.6, "iou": 0.5, "n": 10} for fold in (0, 1)]
     whole = {"map": 0.7123, "map_at_0.5": 0.6, "map_all_empty": 0.39, "iou": 0.5, "n": 20, "partial": False}
-    whole |= {"threshold": 0.5, "least_area": 0.0, "gains": {"threshold": {"used": False}}}
+    whole |= {"threshold": 0.5, "gains": {"threshold": {"used": False}}}
     return whole | {"folds": folds, "missing_folds": []} | changes
 
 
@@ -33,8 +33,8 @@ def test_the_table_ends_with_all_folds_and_with_all_tiles_empty(capsys):
     [
         ({}, "threshold 0.5"),
         (
-            {"threshold": 0.62, "least_area": 0.005, "gains": {"threshold": {"used": True}}},
-            "threshold 0.62; each tile at one chosen on others; empty below 0.5 % of salt",
+            {"threshold": 0.62, "gains": {"threshold": {"used": True}}},
+            "threshold 0.62; each tile at one chosen on others",
         ),
     ],
 )

@@ -16,7 +16,6 @@ from salt.reporting.comparison import compare
 from salt.reporting.facts import Facts, Predicted, read_facts
 from salt.reporting.page import describe, render
 from salt.reporting.sentences import validations
-from salt.runs.rundir import RunDir
 
 INLINE = {"a", "strong", "span", "em", "small", "wbr", "code", "button", "label", "output"}
 SILENT = {"script", "style", "title", "svg", "pre", "option"}  # not sentences, or not ours
@@ -89,7 +88,7 @@ def paragraphs(page):
 
 @pytest.fixture(scope="module")
 def facts(finished, synthetic_root):
-    return read_facts(RunDir(finished / "runs/a"), str(synthetic_root))
+    return read_facts(finished / "runs/a", str(synthetic_root))
 
 
 def test_blocks_of_a_template_keep_the_space_between_them(tmp_path, monkeypatch):
@@ -105,25 +104,18 @@ def test_blocks_of_a_template_keep_the_space_between_them(tmp_path, monkeypatch)
     assert texts(render("x.j2", yes=True)) == [("p", "One. Two. 3. 4.")]
 
 
-def gains(threshold, area, chosen, used):
-    def gain(value, interval):
-        return {"gain": value, "interval": list(interval), "used": used}
-
-    return {
-        "threshold": gain(*threshold),
-        "least_area": gain(*area) | {"chosen": chosen},
-    }
+def gain(value, low, high, used):
+    return {"gains": {"threshold": {"gain": value, "interval": [low, high], "used": used}}}
 
 
-NOTHING = (0.0, (0.0, 0.0))
 SCORES = {
     "as it is": {},
     "sections": {"interval_over": "sections", "fold_spread": 0.0123},
     "sections, one fold": {"interval_over": "sections", "fold_spread": None},
     "tiles, several folds": {"interval_over": "tiles", "fold_spread": 0.0123},
-    "no gain": {"gains": gains(NOTHING, NOTHING, [0.0], False)},
-    "gains of nearly nothing": {"gains": gains((-1e-6, (-2e-5, 1e-6)), (1e-6, (-1e-6, 1e-6)), [0.0, 0.0075], False)},
-    "gains": {"gains": gains((0.01, (0.005, 0.02)), (0.02, (0.02, 0.02)), [0.001, 0.002], True)},
+    "no gain": gain(0.0, 0.0, 0.0, False),
+    "a gain of nearly nothing": gain(-1e-6, -2e-5, 1e-6, False),
+    "a gain": gain(0.01, 0.005, 0.02, True),
     "one fold missing": {"partial": True, "missing_folds": [1]},
     "folds missing": {"partial": True, "missing_folds": [1, 2, 4]},
     "perfect": {"map": 1.0},

@@ -45,7 +45,7 @@ def test_read_config_names_the_runs_below(tmp_path):
 
 def test_folds_without_their_config_are_not_adopted(tmp_path):
     (tmp_path / "fold_0").mkdir()
-    with pytest.raises(ValueError, match=r"has folds but lacks config.yaml"):
+    with pytest.raises(ValueError, match=r"holds results but lacks config.yaml"):
         RunDir(tmp_path).claim({"data": {"root": "a"}}, Digests("digest"))
 
 
@@ -119,7 +119,7 @@ def test_a_score_of_other_folds_than_the_finished_ones_is_refused(tmp_path):
     run = RunDir(tmp_path)
     with pytest.raises(ValueError, match=r"has no score\.json yet"):
         run.read_score(3)
-    score = {"map": 0.5, "n": 2, "threshold": 0.5, "folds": [{"fold": 0}, {"fold": 2}]}
+    score = {"gains": {}, "map": 0.5, "n": 2, "threshold": 0.5, "folds": [{"fold": 0}, {"fold": 2}]}
     (tmp_path / "score.json").write_text(json.dumps(score))
     for fold in (0, 2):
         (tmp_path / f"fold_{fold}").mkdir()

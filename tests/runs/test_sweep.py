@@ -99,7 +99,7 @@ def test_a_dry_sweep_leaves_nothing_and_keeps_what_is_there(tmp_path, synthetic_
     (point / "fold_0").mkdir(parents=True)  # of an unknown config: no run may go on there, nor a dry one pass
     before = everything(tmp_path)
     result = salt(tmp_path, *arguments)
-    assert result.returncode == 1 and f"{point} has folds but lacks config.yaml" in result.stderr
+    assert result.returncode == 1 and f"{point} holds results but lacks config.yaml" in result.stderr
     assert everything(tmp_path) == before
 
 

@@ -69,8 +69,8 @@ def test_every_number_of_the_summary_by_its_definition():
         ties = [t for t, m in zip(metrics.THRESHOLDS, means, strict=True) if m > max(means) - 1e-9]
         return min(ties, key=lambda t: abs(t - 0.5))
 
-    assert summary["gains"]["threshold"]["used"] and not summary["gains"]["least_area"]["used"]
-    assert summary["threshold"] == best(folds >= 0) and summary["least_area"] == 0
+    assert summary["gains"]["threshold"]["used"]
+    assert summary["threshold"] == best(folds >= 0)
     expected = np.select([folds == f for f in (0, 2, 5)], [best(folds != f) for f in (0, 2, 5)])
     assert frame["threshold"].tolist() == expected.tolist() and len(set(expected)) > 1
     iou, score = scores(expected)
@@ -115,20 +115,3 @@ def test_a_section_lies_in_one_half():
     assert set(half) == {0, 1} and all(len(set(half[sections == s])) == 1 for s in range(30))
     assert np.bincount(halves(200, None, seed=0)).tolist() == [100, 100]
     assert set(halves(9, np.zeros(9, dtype=np.int64), seed=0)) == {0, 1}  # one section has to be divided
-
-
-def test_tiles_with_little_salt_are_scored_as_empty_where_that_gains():
-    rng = np.random.default_rng(0)
-    masks = np.zeros((300, 20, 20), dtype=np.uint8)
-    masks[:150, :10] = 1
-    probabilities = masks * 0.9
-    probabilities[150:, 0, 0] = 0.9 * (rng.random(150) < 0.5)  # one pixel of 400, in half of those without salt
-    result = score_out_of_fold(np.arange(300).astype(str), probabilities, masks, np.arange(300) % 5, seed=0)
-    table, summary = result.table, result.summary
-    assert summary["least_area"] == 0.003 and (table["least_area"] == 0.003).all()
-    assert summary["map"] == summary["empty"] == 1 and summary["map_at_0.5"] < 0.8
-    assert (table["score"] == 1).all() and (table["iou"] == 1).all()
-    for probability, mask, least in zip(probabilities, masks, table["least_area"], strict=True):
-        assert (metrics.to_mask(probability, 0.5, least) == mask).all()
-    result = score_out_of_fold(np.arange(300).astype(str), masks * 0.9, masks, np.arange(300) % 5, seed=0)
-    assert result.summary["least_area"] == 0 and "least_area" not in result.table

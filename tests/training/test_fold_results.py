@@ -9,7 +9,7 @@ from test_fold import files, stop_after_saving, train
 from torch import distributed
 
 from salt.build import Network, build_loss, build_model
-from salt.inference.predict import predict
+from salt.inference.predict import Predictor
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.training import fold as fold_module
@@ -27,7 +27,7 @@ def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny,
     for name in names:
         model = build_model(config)
         model.load_state_dict(load_file(tmp_path / name))
-        parts.append(predict(Network(model, model), data.train, held_out, runtime, True, ""))
+        parts.append(Predictor(Network(model, model), runtime, True, "").predict(data.train, held_out))
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
     with np.load(tmp_path / "oof.npz") as oof:
         np.testing.assert_allclose(oof["probabilities"], (parts[0] + parts[1]) / 2, atol=1e-3)

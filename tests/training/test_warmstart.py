@@ -1,7 +1,6 @@
 """init=RUN: each fold begins with the weights of the same fold of another run, and never of one that saw its tiles."""
 
 import json
-import shutil
 
 import pytest
 import torch
@@ -60,10 +59,10 @@ def test_another_network_is_refused(finished, synthetic_root):
     assert not (finished / "runs/e").exists()
 
 
-def test_other_folds_and_blends_are_named(finished, synthetic_root):
+def test_another_number_of_folds_and_a_blend_are_refused(finished, synthetic_root):
     ended = train(finished, synthetic_root, "name=f", "data.n_folds=3")
     assert ended.returncode == 1 and "init=runs/a has 2 folds, expected 3, as this run" in ended.stderr
-    blend = shutil.copytree(finished / "runs/a", finished / "runs/blend")
-    (blend / "blend.json").write_text(json.dumps({"folds": [0, 1]}))
+    (finished / "runs/blend").mkdir()
+    (finished / "runs/blend/blend.json").write_text(json.dumps({"runs": []}))
     ended = train(finished, synthetic_root, "name=g", "init=runs/blend")
-    assert ended.returncode == 1 and "init=runs/blend is a blend of other runs" in ended.stderr
+    assert ended.returncode == 1 and "init: there is no file runs/blend/config.yaml" in ended.stderr

@@ -1,0 +1,100 @@
+"""What a user may name as RUN: a finished run, or a blend of several."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from salt.config import RunConfig
+from salt.paths import on_disk
+from salt.runs.files import read_json, sha256
+from salt.runs.rundir import BLEND, SCORE_KEYS, RunDir, weight_files
+
+
+@dataclass(frozen=True)
+class Member:
+    """A finished run, and the weight of its probabilities in the mean."""
+
+    directory: RunDir
+    config: RunConfig
+    score: dict[str, Any]
+    weight: float = 1.0
+
+    @property
+    def files(self) -> list[Path]:
+        """The weights that its prediction averages: of all scored folds, with their snapshots."""
+        return [file for row in self.score["folds"] for file in weight_files(self.directory.fold(row["fold"]))]
+
+    @cached_property
+    def weights_sha256(self) -> dict[str, str]:
+        """SHA-256 of each of these files, by its path in the run."""
+        return {f"{file.parent.name}/{file.name}": sha256(file) for file in self.files}
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Runs that predict by the weighted mean of their probabilities: one alone, or those of a blend.
+
+    `path` holds its score, its out-of-fold probabilities and its submission.
+    """
+
+    path: Path
+    score: dict[str, Any]
+    members: list[Member]
+
+    @property
+    def first(self) -> Member:
+        """The run whose settings of the data are those of all."""
+        return self.members[0]
+
+    @property
+    def sees_depth(self) -> bool:
+        """Whether a network needs the survey depth of its images."""
+        return any(member.config.input.channels == "depth_z" for member in self.members)
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What its predictions come from: a threshold, and all weights."""
+        entries = [entry for _, entry in blended(self.path)]
+        return {"threshold": self.score["threshold"]} | (
+            {"runs": entries} if entries else {"weights_sha256": self.first.weights_sha256}
+        )
+
+
+def blended(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the runs that a blend averages, with their entries in blend.json; none for a run."""
+    entries = read_json(path / BLEND, "runs")["runs"] if (path / BLEND).is_file() else []
+    return [(path / on_disk(entry["run"], str(path)), entry) for entry in entries]
+
+
+def first_run(path: Path) -> RunDir:
+    """Return the run whose settings and data are those of all: the one in a folder, or the first that is blended."""
+    return RunDir(next((run for run, _ in blended(path)), path))
+
+
+def read_member(path: Path, weight: float = 1.0) -> Member:
+    """Return a finished run.
+
+    Raises:
+        ValueError: it is no run, is a blend, has no score, or its score is of other folds than those finished now.
+    """
+    directory = RunDir(path)
+    config = directory.read_config()
+    return Member(directory, config, directory.read_score(config.data.n_folds), weight)
+
+
+def read_ensemble(path: Path) -> Ensemble:
+    """Return the run or the blend in a folder.
+
+    Raises:
+        ValueError: it is neither, one of its files is damaged, it has no score, or a run has changed since.
+    """
+    entries = blended(path)
+    if not entries:
+        member = read_member(path)
+        return Ensemble(path, member.score, [member])
+    members = [read_member(run, entry["weight"]) for run, entry in entries]
+    for member, (run, entry) in zip(members, entries, strict=True):
+        if member.weights_sha256 != entry["weights_sha256"]:
+            raise ValueError(f"{run} has other weights than when {path} was blended; run salt-blend again")
+    return Ensemble(path, read_json(path / "score.json", *SCORE_KEYS), [m for m in members if m.weight > 0])
