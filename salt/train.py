@@ -118,12 +118,13 @@ def run(cfg: DictConfig) -> float | None:
         if not config.dry_run:
             outlive_readers()
         from salt import crossval  # torch is imported from here on
+        from salt.job import Place
         from salt.runs.start import describe_start
 
         with log_to(None if config.dry_run else path / "train.log", name_of_point()), device_of_point() as device:
             log_choices()
             points_left, in_parts = Sweep.points_left(), HydraConfig.get().callbacks["sweep"].in_parts
-            return crossval.run(config, path, device, in_parts, points_left, describe_start(cfg))
+            return crossval.run(config, path, Place(device, in_parts, points_left, describe_start(cfg)))
 
 
 def log_choices() -> None:
@@ -149,7 +150,7 @@ def check_point(cfg: DictConfig) -> None:
     with open_dict(settings):
         del settings["hydra"]
     config = typed(settings)
-    from salt.training.check import check_parts
+    from salt.preflight.parts import check_parts
 
     check_parts(config)
 

@@ -92,7 +92,7 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
 
     from salt.data.folds import read_folds
     from salt.inference.pseudo import THRESHOLD, confidence
-    from salt.reporting.scores import read_held_out
+    from salt.out_of_fold import read_held_out
     from salt.runs.stacks import as_stack, sizes_of
     from salt.scoring.metrics import count_pixels, is_salt, score_counts
 

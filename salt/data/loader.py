@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from salt.data.augment import Augment, crop_transforms
 from salt.data.tiles import Tiles
+from salt.machine.distributed import ALONE, Group
 from salt.machine.interrupt import SIGNALS
 from salt.runs.stacks import Size
 
@@ -82,62 +83,66 @@ class TrainTiles(Dataset[Sample]):
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], float(self.depths[i]), i
 
 
+@dataclass(frozen=True)
+class Draws:
+    """Which tiles (numbers) the epochs of a fold draw from.
+
+    Each of `positions` comes once an epoch, but of those without salt, `empty`, only the share `empty_share`, drawn
+    again in each. The last `n_more` tiles of a batch are some of `more`: all in turn, repeated if an epoch needs more.
+    """
+
+    positions: NDArray[np.int64]
+    empty: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    empty_share: float = 1.0
+    more: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    n_more: int = 0
+
+
 class EpochBatches(Sampler[list[Key]]):
     """Shuffled full batches of keys. The rest of an epoch is dropped.
 
-    Of the tiles without salt, `empty`, an epoch has the share `empty_share`, drawn anew in each. The last `n_more`
-    tiles of each batch are some of `more`: all in turn, again from the first where an epoch needs more. The loop sets
-    `epoch`, and `first`, the batch to begin with. Of several processes each gets its share of a batch.
+    The loop sets `epoch`, and `first`, the batch to start with. Of several processes each gets its share of a batch.
 
     Raises:
         ValueError: the processes cannot share a batch evenly, or an epoch has fewer tiles than a batch.
     """
 
-    def __init__(
-        self,
-        positions: NDArray[np.int64],
-        batch_size: int,
-        seed: tuple[int, int],
-        rank: int = 0,
-        world_size: int = 1,
-        empty: NDArray[np.int64] | None = None,
-        empty_share: float = 1.0,
-        more: NDArray[np.int64] | None = None,
-        n_more: int = 0,
-    ):
-        if batch_size % world_size:
-            raise ValueError(f"trainer.batch_size={batch_size}, expected a multiple of the {world_size} processes")
-        assert 0 <= n_more < batch_size and n_more % world_size == 0
-        self.positions, self.batch_size, self.seed = positions, batch_size - n_more, seed
-        self.more, self.n_more = positions[:0] if more is None else more, n_more
-        self.rank, self.world_size, self.epoch, self.first = rank, world_size, 0, 0
-        self.empty = positions[:0] if empty is None else empty
-        self.n_left_out = round((1 - empty_share) * len(self.empty))
+    def __init__(self, draws: Draws, batch_size: int, seed: tuple[int, int], group: Group = ALONE):
+        if batch_size % group.world_size:
+            raise ValueError(
+                f"trainer.batch_size={batch_size}, expected a multiple of the {group.world_size} processes"
+            )
+        assert 0 <= draws.n_more < batch_size and draws.n_more % group.world_size == 0
+        self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_more, seed, group
+        self.epoch, self.first = 0, 0
+        self.n_left_out = round((1 - draws.empty_share) * len(draws.empty))
         if not len(self):
-            n_tiles = len(positions) - self.n_left_out
+            n_tiles = len(draws.positions) - self.n_left_out
             raise ValueError(f"trainer.batch_size={batch_size} is more than the {n_tiles} training tiles of an epoch")
 
     def __len__(self) -> int:
-        return (len(self.positions) - self.n_left_out) // self.batch_size
+        return (len(self.draws.positions) - self.n_left_out) // self.batch_size
 
     @property
     def repeats(self) -> int:
-        """How often at most an epoch has each tile of `more`."""
-        return math.ceil(len(self) * self.n_more / len(self.more)) if len(self.more) else 0
+        """How often at most an epoch has each tile of `draws.more`."""
+        n = len(self.draws.more)
+        return math.ceil(len(self) * self.draws.n_more / n) if n else 0
 
     def __iter__(self) -> Iterator[list[Key]]:
-        rng = np.random.default_rng((*self.seed, self.epoch))
-        kept = self.positions
+        rng, draws = np.random.default_rng((*self.seed, self.epoch)), self.draws
+        kept = draws.positions
         if self.n_left_out:
-            kept = np.setdiff1d(kept, rng.choice(self.empty, self.n_left_out, replace=False))
+            kept = np.setdiff1d(kept, rng.choice(draws.empty, self.n_left_out, replace=False))
         order = rng.permutation(kept)
-        assert len(self.more) or not self.n_more
-        more, repeats = rng.permutation(self.more), range(self.repeats)
+        assert len(draws.more) or not draws.n_more
+        more, repeats = rng.permutation(draws.more), range(self.repeats)
         keys = [(self.epoch, i, 0) for i in order.tolist()]
         more_keys = [(self.epoch, i, repeat) for repeat in repeats for i in more.tolist()]
         for step in range(self.first, len(self)):
-            parts = [part[step * n : (step + 1) * n] for part, n in ((keys, self.batch_size), (more_keys, self.n_more))]
-            yield [key for part in parts for key in part[self.rank :: self.world_size]]
+            pairs = (keys, self.batch_size), (more_keys, draws.n_more)
+            parts = [part[step * n : (step + 1) * n] for part, n in pairs]
+            yield [key for part in parts for key in part[self.group.rank :: self.group.world_size]]
 
 
 def collate(samples: list[Sample]) -> Batch:

@@ -21,7 +21,8 @@ class Group:
     local_rank: int = 0
 
 
-_group = Group()
+ALONE = Group()
+_group = ALONE
 
 
 def take_part() -> None:
@@ -63,6 +64,11 @@ def read_group(variables: Mapping[str, str]) -> Group:
 def remedy() -> str:
     """Return what to do about variables that no torchrun has set."""
     return "if no torchrun started this, these variables are left over: unset RANK WORLD_SIZE"
+
+
+def group() -> Group:
+    """Return the processes that train together."""
+    return _group
 
 
 def world_size() -> int:

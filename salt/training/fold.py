@@ -1,7 +1,7 @@
 """One fold: epochs of training steps, validation, checkpoints, and the result.
 
-The order at start: a finished fold is not touched (crossval decides that); else `last.pt` goes on; else from zero.
-All that is random in a step comes from (seed, fold, epoch, step), so that a fold can go on after any step.
+The order at start: a finished fold is not touched (crossval decides that); else it resumes from `last.pt`, or starts anew.
+All that is random in a step comes from (seed, fold, epoch, step), so that a fold can resume after any step.
 """
 
 import logging
@@ -14,78 +14,56 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from salt import build
-from salt.build import Network
-from salt.config import RunConfig
-from salt.data.augment import Augment
 from salt.data.loader import Batch, TrainTiles, train_loader
-from salt.data.tiles import Dataset, Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import BLOCK, Predictor, inputs, predict_mean, to_float
+from salt.job import Job
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
-from salt.machine.device import AsyncScalars, Runtime, peak_memory, seed_all
+from salt.machine.device import AsyncScalars, peak_memory, seed_all
 from salt.reporting.loggers import spread, tiles_picture
 from salt.runs.files import write_json
-from salt.runs.rundir import has_checkpoint, snapshot_file
+from salt.runs.rundir import snapshot_file
 from salt.runs.stacks import halves, save_stack
 from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
-from salt.training.progress import ALONE, Ahead, epoch_line, time_left
+from salt.training.batches import epoch_batches, training_tiles
+from salt.training.progress import epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
-from salt.training.setup import (
-    build_logger,
-    epoch_batches,
-    snapshots,
-    start,
-    training_tiles,
-    wrap_ddp,
-)
-from salt.training.state import Epoch, Row, State
-from salt.training.step import HELP, Fold, Statistics, read_outcome, train_step
-from salt.training.warmstart import first_weights
+from salt.training.setup import make_fold, make_state, snapshots
+from salt.training.state import Epoch, Fold, Row, State
+from salt.training.step import HELP, read_outcome, train_step
 
 log = logging.getLogger(__name__)
 
 NOT_VALIDATED: Row = {"map_at_0.5": None, "iou": None, "empty": None}
 
 
-def train_fold(
-    config: RunConfig,
-    number: int,
-    data: Dataset,
-    folds: NDArray[np.int64],
-    path: Path,
-    network: Network,
-    runtime: Runtime,
-    ahead: Ahead = ALONE,
-) -> list[Path]:
-    """Train one fold to its end and write model.safetensors, metrics.csv, oof.npz and timing.json into `path`.
+def train_fold(job: Job, number: int) -> list[Path]:
+    """Train one fold to its end; write model.safetensors, metrics.csv, oof.npz and timing.json into its folder.
 
-    Returns the files of weights whose probabilities the fold's prediction averages.
+    Return the files of weights whose probabilities the fold's prediction averages.
 
     Raises:
         ValueError: too many steps give no finite loss, or last.pt cannot be used.
         Interrupted: a signal asked for it; the state is saved.
     """
-    augment = build.build_augment(config)
-    tiles = training_tiles(config, data, number)
-    dataset = TrainTiles(tiles, augment, (config.seed, number), config.data.size)
-    batches = epoch_batches(config, tiles, folds, number)
-    loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
+    config, n = job.config, job.config.trainer.epochs
+    tiles = training_tiles(job, number)
+    dataset = TrainTiles(tiles, build.build_augment(config), (config.seed, number), config.data.size)
+    batches = epoch_batches(job, number, tiles)
+    loader = train_loader(dataset, batches, job.runtime.workers, pin_memory=job.runtime.device.type == "cuda")
 
     seed_all(config.seed, number)
-    first = None if has_checkpoint(path) else first_weights(config, number)
-    state = start(config, len(batches), path, network.model, runtime, first)
-    fold = prepare(config, number, data.train, folds, path, network, runtime, augment, ahead)
-    n = config.trainer.epochs
+    state = make_state(job, number, len(batches))
+    fold = make_fold(job, number)
     hidden = distributed.hides_bars()
     epochs = tqdm(range(state.epoch, n), f"fold {number}", n, initial=state.epoch, unit="epoch", disable=hidden)
     saved = time.monotonic()
@@ -93,12 +71,12 @@ def train_fold(
         for epoch in epochs:
             batches.epoch, batches.first = epoch, state.current.steps
             stop = train_epoch(fold, state, loader, tiles.ids)
-            if state.current.steps == len(batches) and not stop:  # a stopped fold ends its epoch when it goes on
+            if state.current.steps == len(batches) and not stop:  # a stopped fold ends its epoch when it resumes
                 finish_epoch(fold, state)
-                epochs.set_postfix_str(time_left(state, ahead))
+                epochs.set_postfix_str(time_left(state, fold.ahead))
             due = time.monotonic() - saved >= config.trainer.checkpoint_seconds
             if stop or due or state.epoch == n:
-                checkpoint.save(state, path)
+                checkpoint.save(state, fold.path)
                 saved = time.monotonic()
             if stop:
                 log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, state.epoch + 1)
@@ -107,42 +85,11 @@ def train_fold(
     return finish(fold, state)
 
 
-def prepare(
-    config: RunConfig,
-    number: int,
-    tiles: Tiles,
-    folds: NDArray[np.int64],
-    path: Path,
-    network: Network,
-    runtime: Runtime,
-    augment: Augment,
-    ahead: Ahead = ALONE,
-) -> Fold:
-    """What the steps of a fold work with, around a network that has its first weights."""
-    loss = build.build_loss(config).to(runtime.device)
-    return Fold(
-        config=config,
-        number=number,
-        path=path,
-        runtime=runtime,
-        tiles=tiles,
-        training=np.flatnonzero(folds != number),
-        held_out=np.flatnonzero(folds == number),
-        network=network,
-        train_forward=wrap_ddp(network, loss, runtime),
-        loss=loss,
-        mix=augment.mix,
-        statistics=Statistics(network.model),
-        ahead=ahead,
-        logger=build_logger(config),
-    )
-
-
 @contextmanager
 def shown(fold: Fold, state: State) -> Iterator[None]:
     """Within this context the run's logger shows the epochs of the fold."""
-    settings = fold.config.model_dump(mode="json", by_alias=True)
-    fold.logger.call("start", fold.config.name, fold.number, fold.path, state.epoch, settings)
+    settings = fold.job.config.model_dump(mode="json", by_alias=True)
+    fold.logger.call("start", fold.job.config.name, fold.number, fold.path, state.epoch, settings)
     try:
         yield
     finally:
@@ -155,7 +102,7 @@ def finish_epoch(fold: Fold, state: State) -> None:
     row: Row = {"epoch": state.epoch + 1, "lr": state.current.lr}
     row["loss"] = mean_loss = state.current.mean
     state.epoch += 1
-    state.average.after_epoch(state.epoch / fold.config.trainer.epochs)
+    state.average.after_epoch(state.epoch / fold.job.config.trainer.epochs)
     after_epoch(state.schedule, mean_loss)
     distributed.same_as_main(state.average.module)
     check_finite(state)
@@ -176,19 +123,19 @@ def finish(fold: Fold, state: State) -> list[Path]:
     with result_weights(fold, state):
         save_weights(state.model, files[-1])
         distributed.barrier()  # the other processes read what rank 0 wrote
-        predictor = Predictor(fold.network, fold.runtime, fold.config.trainer.tta, "validate")
-        probabilities = predict_mean(predictor.in_turn(files), fold.tiles, fold.held_out)
-    ids = np.array([fold.tiles.ids[i] for i in fold.held_out])
+        predictor = Predictor(fold.job.network, fold.job.runtime, fold.job.config.trainer.tta, "validate")
+        probabilities = predict_mean(predictor.in_turn(files), fold.job.data.train, fold.job.held_out(fold.number))
+    ids = np.array([fold.job.data.train.ids[i] for i in fold.job.held_out(fold.number)])
     save_stack(fold.path / "oof.npz", ids, probabilities=halves(probabilities))
     times = {"epochs": state.epoch, "seconds": state.clock.seconds, "images_per_second": state.clock.images_per_second}
-    write_json(fold.path / "timing.json", times | {"memory_gb": peak_memory(fold.runtime.device)})
+    write_json(fold.path / "timing.json", times | {"memory_gb": peak_memory(fold.job.runtime.device)})
     return files
 
 
 def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
     """Train what is left of an epoch; returns whether a signal asked to stop, which may leave it incomplete."""
     state.model.train()
-    set_progress(fold.loss, state.epoch / fold.config.trainer.epochs)
+    set_progress(fold.loss, state.epoch / fold.job.config.trainer.epochs)
     bar = tqdm(
         loader,
         initial=state.current.steps,
@@ -202,7 +149,7 @@ def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list
     stop = False
     began = clock = time.perf_counter()
     for batch in bar:
-        seed_all(fold.config.seed, fold.number, state.epoch, state.current.steps, distributed.rank())
+        seed_all(fold.job.config.seed, fold.number, state.epoch, state.current.steps, distributed.rank())
         state.current.lr = float(state.schedule.get_last_lr()[0])
         unread.append((batch.index, AsyncScalars(train_step(fold, state, batch))))
         state.current.steps += 1
@@ -237,19 +184,19 @@ def check_finite(state: State) -> None:
 
 def validate(fold: Fold, state: State) -> Row:
     """Score at threshold 0.5, IoU of tiles with salt, and accuracy on tiles without, not mirrored; if it is time to."""
-    assert fold.tiles.masks is not None
-    if state.epoch < fold.config.trainer.epochs and state.epoch % fold.config.trainer.validate_every:
+    assert fold.job.data.train.masks is not None
+    if state.epoch < fold.job.config.trainer.epochs and state.epoch % fold.job.config.trainer.validate_every:
         return NOT_VALIDATED
     with result_weights(fold, state):
-        predictor = Predictor(fold.network, fold.runtime, tta=False, title="validate")
-        probabilities = predictor.predict(fold.tiles, fold.held_out)
+        predictor = Predictor(fold.job.network, fold.job.runtime, tta=False, title="validate")
+        probabilities = predictor.predict(fold.job.data.train, fold.job.held_out(fold.number))
     if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
-    fold.tiles.empty_unseen(probabilities, fold.held_out, fold.config.data.constant_tiles)
-    masks = fold.tiles.masks[fold.held_out]
+    fold.job.data.train.empty_unseen(probabilities, fold.job.held_out(fold.number), fold.job.config.data.constant_tiles)
+    masks = fold.job.data.train.masks[fold.job.held_out(fold.number)]
     if fold.logger.n_images:
-        some = spread(fold.tiles.coverage[fold.held_out], fold.logger.n_images)
-        images = fold.tiles.images[fold.held_out[some]]
+        some = spread(fold.job.data.train.coverage[fold.job.held_out(fold.number)], fold.logger.n_images)
+        images = fold.job.data.train.images[fold.job.held_out(fold.number)[some]]
         fold.logger.call("picture", state.epoch, tiles_picture(images, masks[some], probabilities[some]))
     counts = metrics.count_pixels(probabilities, masks, np.array([0.5]))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
@@ -265,8 +212,8 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
     state.model.load_state_dict(state.average.module.state_dict())
     try:
         if state.average.stale_norms:
-            seed_all(fold.config.seed, fold.number, state.epoch)  # of dropout
-            with fold.runtime.autocast():
+            seed_all(fold.job.config.seed, fold.number, state.epoch)  # of dropout
+            with fold.job.runtime.autocast():
                 recompute_norms(state.model, clean_batches(fold))
         yield
     finally:
@@ -275,11 +222,11 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
 
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and depths of the fold's training tiles as they are, in full batches; many are copied at once."""
-    size = fold.config.trainer.batch_size
-    windows = Windows(fold.tiles.images, fold.training, fold.network.model.tile)
+    size = fold.job.config.trainer.batch_size
+    windows = Windows(fold.job.data.train.images, fold.job.training(fold.number), fold.job.network.model.tile)
     end = len(windows) // size * size
     block = max(BLOCK // size, 1) * size
     for begin in range(0, end, block):
-        images, depths = inputs(fold.tiles, windows, begin, min(begin + block, end), fold.runtime)
+        images, depths = inputs(fold.job.data.train, windows, begin, min(begin + block, end), fold.job.runtime)
         for some_images, some_depths in zip(images.split(size), depths.split(size), strict=True):
-            yield to_float(some_images, fold.runtime), some_depths
+            yield to_float(some_images, fold.job.runtime), some_depths

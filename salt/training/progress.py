@@ -1,20 +1,7 @@
 """The progress of a fold: a line for each epoch, and the time that is left."""
 
-from dataclasses import dataclass
-
 from salt.reporting.words import duration
-from salt.training.state import State
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """Folds that come after this one, each taken to last as long: of the run, and of a sweep's next points."""
-
-    in_run: int = 0
-    in_sweep: int = 0
-
-
-ALONE = Ahead()
+from salt.training.state import Ahead, State
 
 
 def epoch_line(state: State, ahead: Ahead) -> str:

@@ -5,9 +5,7 @@ import inspect
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Optimizer
@@ -16,9 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from salt import build
 from salt.build import Forward, Network, get_target
 from salt.config import RunConfig
-from salt.data.loader import EpochBatches
-from salt.data.tiles import Dataset, Tiles
-from salt.data.unlabelled import digest_of_folds, joined
+from salt.job import Job
 from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
@@ -29,135 +25,63 @@ from salt.runs.weights import load_weights
 from salt.training import checkpoint
 from salt.training.averaging import Averaging
 from salt.training.schedule import snapshot_epochs
-from salt.training.state import State
+from salt.training.state import Ahead, Fold, State, Statistics
+from salt.training.warmstart import first_weights
 
 log = logging.getLogger(__name__)
 
-OFTEN = 10  # times that an epoch has a tile without a mask
-
 
 @full_gpu_named()
-def start(
-    config: RunConfig, steps_per_epoch: int, path: Path, model: Segmenter, runtime: Runtime, first: Path | None = None
-) -> State:
-    """The state in `last.pt`, or a fresh one around `model`, with new weights or those in the file `first`."""
+def make_state(job: Job, fold: int, steps_per_epoch: int) -> State:
+    """Return the state of a fold: that in its checkpoint, or a new one around the network, with its first weights."""
+    config, path, model = job.config, job.path(fold), job.network.model
     resumed = has_checkpoint(path)
     if not resumed:
-        model.load_state_dict(build.build_model(build.without_weights(config) if first else config).state_dict())
-        if first is not None:
-            load_weights(model, first)
-            log.info("%s begins with the weights in %s, SHA-256 %s", path, first, sha256(first))
+        set_first_weights(job, fold)
     optimizer = build_optimizer(config, model)
     state = State(
         model=model,
         average=build_averaging(config, model),
         optimizer=optimizer,
         schedule=build_schedule(config, optimizer, steps_per_epoch),
-        scaler=build_scaler(runtime),
+        scaler=build_scaler(job.runtime),
         epochs=config.trainer.epochs,
         steps_per_epoch=steps_per_epoch,
     )
     if resumed:
         checkpoint.load(state, path)
         snapshots(state, path)  # report a lost snapshot now, not at the end
-        log.info("%s goes on after epoch %d, step %d", path, state.epoch, state.current.steps)
+        log.info("%s resumes after epoch %d, step %d", path, state.epoch, state.current.steps)
     return state
 
 
-def training_tiles(config: RunConfig, data: Dataset, number: int) -> Tiles:
-    """Return what the epochs of a fold draw from: the tiles with masks, then those with pseudo-labels.
+def set_first_weights(job: Job, fold: int) -> None:
+    """Give the network new random weights with the encoder's own, or those of the run that `init` names."""
+    config, model = job.config, job.network.model
+    first = first_weights(config, fold)
+    model.load_state_dict(build.build_model(build.without_weights(config) if first else config).state_dict())
+    if first is not None:
+        load_weights(model, first)
+        log.info("%s starts from the weights in %s, SHA-256 %s", job.path(fold), first, sha256(first))
 
-    Raises:
-        ValueError: the pseudo-labels do not fit.
-    """
-    if data.unlabelled is None:
-        return data.train
-    added = data.unlabelled.for_training(number, config.semi_supervised.least)
-    log.info(
-        "fold %d: %d of %d tiles without a mask take part, %d in each batch",
-        number,
-        len(added.ids),
-        len(data.unlabelled.tiles.ids),
-        n_without_mask(config),
+
+def make_fold(job: Job, number: int) -> Fold:
+    """Return what the steps of a fold work with; the network has its first weights already."""
+    loss = build.build_loss(job.config).to(job.runtime.device)
+    later = job.config.fold_list[job.config.fold_list.index(number) + 1 :] if number in job.config.fold_list else []
+    return Fold(
+        job=job,
+        number=number,
+        train_forward=wrap_ddp(job.network, loss, job.runtime),
+        loss=loss,
+        mix=build.build_augment(job.config).mix,
+        statistics=Statistics(job.network.model),
+        ahead=Ahead(
+            in_run=len(job.directory.unfinished(later)),
+            in_sweep=job.place.points_left * len(job.config.fold_list),
+        ),
+        logger=build_logger(job.config),
     )
-    return joined(data.train, added)
-
-
-def check_unlabelled(config: RunConfig, data: Dataset, folds: NDArray[np.int64], begin: list[int]) -> None:
-    """Make sure that the folds `begin` can use the pseudo-labels; warn of settings that the run does not use.
-
-    Raises:
-        ValueError: labels are missing, or come from networks that saw tiles which are held out here; or the processes
-            cannot share the pseudo-labelled tiles of a batch.
-    """
-    for key in ("unlabelled", "pseudo"):
-        if getattr(config.data, key) is not None and not config.semi_supervised.share:
-            # no error: a sweep over semi-supervised has such points
-            log.warning("data.%s is not used by this run's choice of semi-supervised", key)
-    if data.unlabelled is None:
-        return
-    check_shares(config)
-    labels = data.unlabelled.labels
-    if labels.folds != digest_of_folds(data.train, folds):
-        raise ValueError(
-            f"data.pseudo={config.data.pseudo} was made with other tiles or folds than those of this run, so its "
-            "networks saw tiles that are held out here; use the same data, data.folds, data.n_folds and data.fold_seed"
-        )
-    for fold in begin:
-        labels.confident(fold, config.semi_supervised.least)
-
-
-def epoch_batches(config: RunConfig, tiles: Tiles, folds: NDArray[np.int64], number: int) -> EpochBatches:
-    """The batches of a fold's epochs; of several processes this one's share.
-
-    `folds` (N) are those of the first N tiles; what comes after these belongs to every fold.
-
-    Raises:
-        ValueError: as `EpochBatches`.
-    """
-    images = tiles.crops(config.data.size)
-    n = int(np.searchsorted(images, len(folds)))
-    training = np.flatnonzero(folds[images[:n]] != number)
-    batches = EpochBatches(
-        training,
-        config.trainer.batch_size,
-        (config.seed, number),
-        distributed.rank(),
-        distributed.world_size(),
-        training[tiles.coverage[images[training]] == 0],
-        config.trainer.empty_share,
-        np.arange(n, len(images)),
-        n_without_mask(config),
-    )
-    if batches.repeats > OFTEN:
-        log.warning(
-            "fold %d: an epoch has each of the %d tiles without a mask up to %d times; more of them, or a lower "
-            "semi_supervised.share or least, would be better",
-            number,
-            len(batches.more),
-            batches.repeats,
-        )
-    return batches
-
-
-def n_without_mask(config: RunConfig) -> int:
-    """How many tiles of a batch have no mask of their own: one at least, and not all of them."""
-    share, size = config.semi_supervised.share, config.trainer.batch_size
-    return min(max(round(share * size), 1), size - 1) if share else 0
-
-
-def check_shares(config: RunConfig) -> None:
-    """Make sure that the processes can share both kinds of tiles in a batch.
-
-    Raises:
-        ValueError: they cannot.
-    """
-    n, processes = n_without_mask(config), distributed.world_size()
-    if n % processes:
-        raise ValueError(
-            f"trainer.batch_size={config.trainer.batch_size} with semi_supervised.share={config.semi_supervised.share} "
-            f"has {n} tiles without a mask in each batch, expected a multiple of {processes}"
-        )
 
 
 def snapshots(state: State, path: Path) -> list[Path]:

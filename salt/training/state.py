@@ -1,17 +1,73 @@
-"""All that changes while a fold trains."""
+"""What a fold trains with: what never changes (`Fold`), and all that does (`State`)."""
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from salt.build import Forward
+from salt.data.mix import CutMix, MixUp, NoMix
+from salt.job import Job
 from salt.models.segmenter import Segmenter
+from salt.reporting.loggers import Harmless
 from salt.training.averaging import Averaging
 
 WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
 PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # of a state, with a state_dict
 Row = dict[str, float | int | None]  # of metrics.csv
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Folds that come after this one, each taken to last as long: of the run, and of a sweep's next points."""
+
+    in_run: int = 0
+    in_sweep: int = 0
+
+
+class Statistics:
+    """A copy of batch norm's running statistics from before a step, to restore them if the step is skipped."""
+
+    def __init__(self, model: nn.Module):
+        self.buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.kept = self.flat()
+
+    def keep(self) -> None:
+        """Copy the current statistics into one tensor."""
+        self.kept = self.flat()
+
+    def restore(self, where: Tensor) -> None:
+        """Restore the copy if `where` is true: a boolean on the device, which is not copied to the CPU."""
+        if not self.buffers:
+            return
+        right = torch.where(where, self.kept, self.flat()).split([buffer.numel() for buffer in self.buffers])
+        torch._foreach_copy_(self.buffers, [r.view_as(b) for r, b in zip(right, self.buffers, strict=True)])
+
+    def flat(self) -> Tensor:
+        """All statistics in one vector."""
+        return torch.cat([buffer.flatten() for buffer in self.buffers]) if self.buffers else torch.empty(0)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What the steps of one fold work with and never change."""
+
+    job: Job
+    number: int
+    train_forward: Forward  # the network as training calls it: in DistributedDataParallel with several processes
+    loss: nn.Module
+    mix: NoMix | MixUp | CutMix
+    statistics: Statistics
+    ahead: Ahead
+    logger: Harmless
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self.job.path(self.number)
 
 
 @dataclass

@@ -19,7 +19,7 @@ def check_build(config: RunConfig) -> int:
     Raises:
         ValueError: all parts that cannot be built, in one message.
     """
-    model, loss = build_parts(config)
+    model, loss = build_parts(with_tile(config))
     for progress in (0.0, 0.999):
         set_progress(loss, progress)
         check_dummy_batch(config, model, loss)
@@ -34,14 +34,20 @@ def check_parts(config: RunConfig) -> None:
     """
     if config.encoder.name is not None:
         config = build.without_weights(config)
-    if config.data.tile is None:  # any that the input takes
-        size = config.input.node().get("resize", config.input.node()["size"])
-        config = config.model_copy(update={"data": config.data.model_copy(update={"tile": [size, size]})})
+    config = with_tile(config)
     try:
         with torch.device("meta"):
             build_parts(config)
     except Exception:  # of any kind: some networks compute with their numbers when they are built
         build_parts(config)
+
+
+def with_tile(config: RunConfig) -> RunConfig:
+    """Return settings in which a tile has a size; before the data is read, the largest that the input takes."""
+    if config.data.tile is not None:
+        return config
+    size = config.input.node().get("resize", config.input.node()["size"])
+    return config.model_copy(update={"data": config.data.model_copy(update={"tile": [size, size]})})
 
 
 def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module]:

@@ -1,28 +1,27 @@
-"""The scores of a run from its finished folds, as they lie on disk."""
+"""The out-of-fold score of a run: the predictions of all its finished folds, each for the tiles it did not see."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from salt.config import RunConfig
 from salt.data.places import known_sections
-from salt.data.tiles import Tiles
+from salt.job import Job
 from salt.reporting.sentences import no_better, partial
 from salt.reporting.words import plural
 from salt.runs.files import read_json
 from salt.runs.results import write_results
-from salt.runs.rundir import RunDir, how_to_remake
+from salt.runs.rundir import how_to_remake
 from salt.runs.stacks import Size, Stack, empty_stack, load_stack, sizes_of
 from salt.scoring.score import score_out_of_fold
 
 log = logging.getLogger(__name__)
 
 
-def write_scores(config: RunConfig, directory: RunDir, tiles: Tiles, folds: NDArray[np.int64]) -> dict[str, Any]:
+def write_scores(job: Job) -> dict[str, Any]:
     """Write oof.npz, oof.csv and score.json from all finished folds, and return the content of score.json."""
+    config, directory, tiles, folds = job.config, job.directory, job.data.train, job.folds
     assert tiles.masks is not None
     done = directory.done_folds(config.data.n_folds)
     missing = sorted(set(range(config.data.n_folds)) - set(done))

@@ -1,4 +1,4 @@
-"""What a run will do, and how long it will take: a training step and a prediction are timed before it begins."""
+"""What a run will do, and how long it will take: a training step and a prediction are timed before it starts."""
 
 import dataclasses
 import logging
@@ -10,18 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from salt import build
-from salt.build import build_network
-from salt.config import RunConfig
+from salt.claims import out_of_memory_named
 from salt.data.loader import TrainTiles, train_loader
-from salt.data.tiles import Dataset, Tiles
+from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import Predictor
-from salt.machine.device import Runtime, seed_all
-from salt.training.fold import prepare
-from salt.training.setup import epoch_batches, start, training_tiles
+from salt.job import Job
+from salt.machine import distributed
+from salt.machine.device import memory_given_back, seed_all
+from salt.reporting.words import duration
+from salt.runs.rundir import RunDir
+from salt.training.batches import epoch_batches, training_tiles
+from salt.training.setup import make_fold, make_state
 from salt.training.step import train_step
 
 log = logging.getLogger(__name__)
@@ -30,14 +32,15 @@ LONG_ON_CPU = 5e12  # parameters times tiles trained on: 2 cores take 6 hours an
 FEW = 8  # tiles; on a CPU the time is in proportion to their number, and a whole batch may take long
 
 
-def log_plan(config: RunConfig, data: Dataset, folds: NDArray[np.int64], runtime: Runtime, n_parameters: int) -> None:
+def log_plan(job: Job, n_parameters: int) -> None:
     """Log the data, the network, the device, and the folds and steps to train."""
+    config, data, runtime = job.config, job.data, job.runtime
     empty = (data.train.coverage == 0).mean()
-    steps = [len(epoch_batches(config, data.train, folds, fold)) for fold in config.fold_list]
+    steps = [len(epoch_batches(job, fold, data.train)) for fold in config.fold_list]
     log.info(
         "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
         config.data.root,
-        len(folds),
+        len(data.train.ids),
         100 * empty,
         data.train.constant.sum(),
         len(data.test.ids),
@@ -70,9 +73,23 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def estimate_seconds(
-    config: RunConfig, data: Dataset, folds: NDArray[np.int64], todo: list[int], runtime: Runtime
-) -> float:
+def log_estimate(job: Job) -> None:
+    """Log how long the folds that are not finished will take, if one process trains them."""
+    if distributed.world_size() > 1:
+        return
+    todo = job.directory.unfinished(job.config.fold_list)
+    if todo:
+        log.info("timing a few steps ...")
+    with memory_given_back(), out_of_memory_named(job.config):
+        seconds = estimate_seconds(job, todo)
+    log.info(
+        "%s to train: about %s on this machine, by a trial of a few steps",
+        counted(len(todo), "fold"),
+        duration(seconds),
+    )
+
+
+def estimate_seconds(job: Job, todo: list[int]) -> float:
     """Return how many seconds the folds `todo` will take, with their validation and the prediction of the test tiles.
 
     Without torch.compile, whose start takes long. Loading counts if the run has no worker processes for it.
@@ -80,35 +97,33 @@ def estimate_seconds(
     if not todo:
         return 0.0
     one = todo[0]  # for all
-    few, runtime = smaller(config, runtime)
-    network = build_network(few, runtime)
-    augment = build.build_augment(few)
-    tiles = training_tiles(config, data, one)
-    dataset = TrainTiles(tiles, augment, (config.seed, one), config.data.size)
-    batches = epoch_batches(few, tiles, folds, one)
-    loader = train_loader(dataset, batches, 0, pin_memory=False)
+    config, data = job.config, job.data
+    tiles = training_tiles(job, one)
     with tempfile.TemporaryDirectory() as empty:
-        state = start(few, len(batches), Path(empty), network.model, runtime)
-        fold = prepare(few, one, data.train, folds, Path(empty), network, runtime, augment)
+        trial = smaller(job, Path(empty))
+        dataset = TrainTiles(tiles, build.build_augment(config), (config.seed, one), config.data.size)
+        batches = epoch_batches(trial, one, tiles)
+        loader = train_loader(dataset, batches, 0, pin_memory=False)
+        state, fold = make_state(trial, one, len(batches)), make_fold(trial, one)
     state.model.train()
     seed_all(config.seed)
     loaded = next(iter(loader))
-    some = np.resize(np.arange(len(loaded.index)), runtime.predict_batch_size)
+    some = np.resize(np.arange(len(loaded.index)), trial.runtime.predict_batch_size)
     shown = Tiles([], loaded.images[:, 0].numpy(), None, loaded.depths.numpy())
 
     def train() -> None:
-        train_step(fold, state, loaded if runtime.workers else next(iter(loader))).tolist()
+        train_step(fold, state, loaded if job.runtime.workers else next(iter(loader))).tolist()
 
     def validate() -> None:
-        Predictor(network, runtime, tta=False, title="trial").predict(shown, some)
+        Predictor(trial.network, trial.runtime, tta=False, title="trial").predict(shown, some)
 
-    step = fastest(train) / few.trainer.batch_size
-    predicted = fastest(validate) / runtime.predict_batch_size
-    n_trained = len(epoch_batches(config, data.train, folds, one)) * config.trainer.batch_size
+    step = fastest(train) / trial.config.trainer.batch_size
+    predicted = fastest(validate) / trial.runtime.predict_batch_size
+    n_trained = len(epoch_batches(job, one, data.train)) * config.trainer.batch_size
     n_held_out, n_test = (
         len(Windows(images, positions, config.data.size))
         for images, positions in (
-            (data.train.images, np.flatnonzero(folds == one)),
+            (data.train.images, job.held_out(one)),
             (data.test.images, np.arange(len(data.test.ids))),
         )
     )
@@ -127,11 +142,13 @@ def fastest(call: Callable[[], None], rounds: int = 3) -> float:
     return min(seconds[1:])
 
 
-def smaller(config: RunConfig, runtime: Runtime) -> tuple[RunConfig, Runtime]:
-    """The settings for the trial: random weights, nothing compiled, and on a CPU a few tiles at a time."""
-    size = config.trainer.batch_size
+def smaller(job: Job, path: Path) -> Job:
+    """Return the job for the trial: random weights, nothing compiled, and on a CPU a few tiles at a time."""
+    size, runtime = job.config.trainer.batch_size, job.runtime
     if runtime.device.type == "cpu":
         size = min(size, FEW)
         runtime = dataclasses.replace(runtime, predict_batch_size=min(runtime.predict_batch_size, FEW))
-    trainer = config.trainer.model_copy(update={"batch_size": size, "compile": False})
-    return build.without_weights(config).model_copy(update={"trainer": trainer}), runtime
+    trainer = job.config.trainer.model_copy(update={"batch_size": size, "compile": False})
+    config = build.without_weights(job.config).model_copy(update={"trainer": trainer, "init": None})
+    network = build.build_network(config, runtime)
+    return dataclasses.replace(job, config=config, directory=RunDir(path), runtime=runtime, network=network)
