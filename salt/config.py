@@ -1,12 +1,22 @@
 """What a run is made of: names, types, units and ranges of every setting. Every problem is reported, in one message."""
 
-import difflib
 import math
+import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from salt.paths import Place
+from salt.paths import as_text, on_disk
+from salt.problems import problem_in_words
 
 
 def check_ascending(pair: list[float]) -> list[float]:
@@ -18,6 +28,10 @@ def check_ascending(pair: list[float]) -> list[float]:
 
 Stages = Literal["all"] | list[int]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
+# A path among the settings. Few shells replace the ~ in key=~/path.
+Place = Annotated[
+    str, AfterValidator(os.path.expanduser), AfterValidator(on_disk), PlainSerializer(as_text, when_used="json")
+]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(check_ascending)]
 
 # The keys that `accept` may name. A changed value takes effect at the next step: checkpoints do not hold it.
@@ -203,7 +217,7 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        problems += [describe(detail) for detail in error.errors()]
+        problems += [problem_in_words(detail, RunConfig) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
     problems += check_accept(raw.get("accept"), raw.get("schedule"))
     if problems or config is None:
@@ -221,7 +235,7 @@ def check_name(name: object) -> None:
     try:
         TypeAdapter(Name).validate_python(name, strict=True)
     except ValidationError as error:
-        raise ValueError(describe(error.errors()[0] | {"loc": ("name",)})) from None
+        raise ValueError(problem_in_words(error.errors()[0] | {"loc": ("name",)}, RunConfig)) from None
 
 
 def check_folds(folds: object, data: object) -> list[str]:
@@ -245,27 +259,3 @@ def check_accept(accept: object, schedule: object) -> list[str]:
             "accept: trainer.epochs cannot change with schedule=cosine_restarts: its cycles have one length"
         )
     return problems
-
-
-def describe(detail: Any) -> str:
-    """One line for one problem found by pydantic."""
-    # pydantic adds the branch of a union ("list[int]") to the key; the user knows only names and list positions
-    key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("list[", "literal[")))
-    found = detail["input"]
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key{near_keys(detail['loc'])}"
-    if detail["type"] == "missing":
-        in_option = "; each option's YAML has it" if len(detail["loc"]) == 2 and isinstance(found, dict) else ""
-        return f"{key}: is missing{in_option}"
-    if detail["type"] == "model_type" and isinstance(found, str) and len(detail["loc"]) == 1:
-        return f"{key}={found}: {key} has the group's settings; choose an option with {key.replace('_', '-')}={found}"
-    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found!r}"
-
-
-def near_keys(loc: tuple[str | int, ...]) -> str:
-    """The nearest known key of the section that an unknown key stands in."""
-    section: Any = RunConfig
-    for part in loc[:-1]:
-        section = section.model_fields[part].annotation
-    near = difflib.get_close_matches(str(loc[-1]), getattr(section, "model_fields", {}), n=1)
-    return f"; did you mean {'.'.join([*map(str, loc[:-1]), near[0]])}?" if near else ""

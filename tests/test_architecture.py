@@ -24,7 +24,7 @@ def imports(file: Path, top_only: bool = False) -> set[str]:
 
 # From the lowest to the highest; a room imports from itself and from lower ones.
 LEVELS = [
-    ["paths"],
+    ["paths", "problems"],
     ["config"],
     ["overrides"],
     ["recipes"],
