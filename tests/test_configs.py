@@ -54,11 +54,12 @@ def test_every_setting_of_an_optimizer_changes_something(option, key, value, tin
         parts = {"encoder": torch.nn.Linear(3, 3), "decoder": torch.nn.Linear(3, 2)}
         model = torch.nn.Sequential(OrderedDict(parts))
         optimizer = build_optimizer(tiny(f"optimizer={option}", *extra), model)
-        for _ in range(3):
+        for _ in range(5):
             optimizer.zero_grad()
-            (model(torch.ones(1, 3)) ** 2).sum().backward()
+            (model(torch.randn(1, 3)) ** 2).sum().backward()
             optimizer.step()
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
-    changed = not value if isinstance(value, bool) else value / 2
-    assert not torch.equal(weights(), weights(f"optimizer.{key}={str(changed).lower()}"))
+    halves = [v / 2 for v in value] if isinstance(value, list) else value / 2
+    changed = str(not value).lower() if isinstance(value, bool) else halves
+    assert not torch.equal(weights(), weights(f"optimizer.{key}={changed}"))
