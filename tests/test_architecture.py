@@ -31,7 +31,7 @@ LEVELS = [
     ["machine"],
     ["runs"],
     ["data", "models", "losses", "scoring"],
-    ["build"],
+    ["build", "neighbours"],
     ["network"],
     ["inference", "reporting"],
     ["training"],

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from salt.config import Amplitudes
 from salt.data.amplitudes import Scaling
 from salt.data.folder import read_folder
-from salt.data.mosaic import Found, find_mosaics
 from salt.data.tgs import read_dataset
 from salt.data.tiles import Dataset
+from salt.neighbours.mosaic import Found, find_mosaics
 from salt.runs.files import write_atomic, write_text
 
 N_DRAWN = 12  # sections in the picture
