@@ -25,7 +25,7 @@ def imports(file: Path, top_only: bool = False) -> set[str]:
 # From the lowest to the highest; a room imports from itself and from lower ones.
 LEVELS = [
     ["paths"],
-    ["config"],
+    ["config", "components"],
     ["overrides"],
     ["recipes"],
     ["machine"],
@@ -69,7 +69,7 @@ def test_hydra_stays_where_configs_are_composed_and_built():
         name for name, file in FILES.items() if any(i.split(".")[0] in ("hydra", "omegaconf") for i in imports(file))
     }
     assert users <= {
-        *("salt.train", "salt.overrides", "salt.recipes", "salt.build"),
+        *("salt.train", "salt.overrides", "salt.recipes", "salt.components"),
         *("salt.runs.sweep", "salt.runs.points", "salt.runs.start"),
     }
 
@@ -79,7 +79,7 @@ def test_the_unet_receives_its_parts():
 
 
 def test_command_and_config_do_not_import_torch():
-    modules = "salt.train, salt.config, salt.commands.submit, salt.runs.rundir"
+    modules = "salt.train, salt.config, salt.components, salt.commands.submit, salt.runs.rundir"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
