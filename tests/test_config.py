@@ -51,9 +51,9 @@ def test_refused(override):
 
 def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    overrides = [f'{key}="~/x"' for key in ("data.root", "data.cache", "data.folds", "encoder.weights")]
+    overrides = [f'{key}="~/x"' for key in ("data.root", "data.mosaic", "data.folds", "encoder.weights")]
     config = check_config(raw_config(*overrides))
-    assert {config.data.root, config.data.cache, config.data.folds, config.encoder.weights} == {"/home/me/x"}
+    assert {config.data.root, config.data.mosaic, config.data.folds, config.encoder.weights} == {"/home/me/x"}
     assert check_config(raw_config('data.root="a~/~"')).data.root == "a~/~"
 
 
@@ -74,21 +74,6 @@ def test_runs_of_earlier_versions_name_classes_where_they_were(tmp_path):
         old[section]["_target_"] = target
     assert check_config(old) == config
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
-    (tmp_path / "environment.json").write_text("{}")
-    assert RunDir(tmp_path).check(config.model_dump(mode="json", by_alias=True)) == []
-
-
-@pytest.mark.parametrize(
-    ("data", "old", "new"),
-    [("tgs", None, "random"), ("tgs", "my.csv", "my.csv"), ("folder", None, None), ("folder", "my.csv", "my.csv")],
-)
-def test_runs_of_earlier_versions_name_folds_as_they_did(tmp_path, data, old, new):
-    overrides = [f"data={data}", "data.root=x", *([f"data.folds={new}"] if old else [])]
-    config = check_config(raw_config(*overrides))
-    earlier = config.model_dump(mode="json", by_alias=True)
-    earlier["data"] = {k: v for k, v in earlier["data"].items() if k not in ("folds", "mosaic")} | {"folds_csv": old}
-    assert check_config(earlier).data.folds == config.data.folds == new
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(earlier))
     (tmp_path / "environment.json").write_text("{}")
     assert RunDir(tmp_path).check(config.model_dump(mode="json", by_alias=True)) == []
 

@@ -69,9 +69,9 @@ def check_upload(run: Path) -> None:
         ValueError: the run is of other data, or the command is missing.
     """
     from salt.data import kaggle
+    from salt.data.source import source_of
 
-    data = RunDir(run).read_config().data
-    if data.layout != "kaggle" or data.synthetic is not None:
+    if source_of(RunDir(run).read_config().data).competition is None:
         raise ValueError(f"--upload: {run} was trained on other data than the competition's, so Kaggle would refuse it")
     kaggle.program()
 
