@@ -56,14 +56,6 @@ class Component(BaseModel):
         return {k: v for k, v in self.model_dump(by_alias=True).items() if k not in without}
 
 
-class Synthetic(Section):
-    """Tiles to generate where the folder does not hold them yet."""
-
-    n_train: int = Field(ge=4)
-    n_test: int = Field(ge=1)
-    seed: int = Field(ge=0)
-
-
 class Amplitudes(Section):
     """How 16-bit and float amplitudes become grey values 0-255; images of eight bits stay as they are."""
 
@@ -91,25 +83,34 @@ class Amplitudes(Section):
         return None if self.range is None else (self.range[0], self.range[1])
 
 
-class Data(Section):
-    """Where the tiles are and how they are divided."""
+class Data(Component):
+    """Where the tiles come from and how they are divided into folds; the source's own settings lie beside these."""
 
-    root: Place  # the data's folder, or Kaggle's outer zip
-    layout: Literal["kaggle", "folder"]  # Kaggle's tables and archives, or folders of images and masks
-    n_folds: int = Field(ge=2)
-    fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
-    cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
-    # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: folds.csv of a folder
-    folds: Place | None
-    mosaic: Place | None  # where tiles lie in sections; null: mosaic.csv of the data, if it is there
-    unlabelled: Place | None  # data whose test images train without a mask; null: this data's own
-    pseudo: Place | None  # a file of salt-pseudo, for semi-supervised=pseudo
-    # height and width in pixels of what the network is trained on; null: the images' own, or input.size
-    tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None
-    amplitudes: Amplitudes
-    nodata: float | None = Field(default=None, allow_inf_nan=False)  # amplitude that marks missing pixels
-    constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
-    synthetic: Synthetic | None
+    root: Place = Field(description="folder or file of the data")
+    n_folds: int = Field(ge=2, description="number of folds")
+    fold_seed: int = Field(ge=0, description="seed of the folds, which `seed` leaves as they are")
+    folds: Place | None = Field(
+        description="random, mosaic (sections stay whole) or a CSV id,fold; null: the data's own folds.csv, else random"
+    )
+    mosaic: Place | None = Field(description="CSV of salt-data mosaic; null: the data's own mosaic.csv, if any")
+    unlabelled: Place | None = Field(description="other data of this kind whose test images are used; null: root")
+    pseudo: Place | None = Field(description="semi-supervised=pseudo: file of salt-pseudo")
+    tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None = Field(
+        description="height and width in pixels, 32 or more, that the network is trained on; null: the images' own "
+        "size if all have one that fits, else crops of input.size"
+    )
+    amplitudes: Amplitudes = Field(description="how 16-bit and float images become grey values")
+    nodata: float | None = Field(
+        allow_inf_nan=False,
+        description="amplitude of missing pixels, such as -9999; NaN and pixels that a TIFF masks are always missing",
+    )
+    constant_tiles: Literal["empty", "model"] = Field(
+        description="images of one grey value: predict no salt, or leave them to the network"
+    )
+
+    def source(self) -> dict[str, Any]:
+        """Return the node of the class that reads the data: `_target_`, root and its own settings."""
+        return self.node(*(type(self).model_fields.keys() - {"target", "root"}))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from salt import build
 from salt.build import Network, build_network
 from salt.config import RunConfig
-from salt.data.folds import assign_folds, check_folds, keep_folds
+from salt.data.folds import assign_folds, check_same_folds, keep_folds
 from salt.data.load import load_data, load_pseudo_labels, settled
 from salt.data.tiles import Dataset
 from salt.inference.model import Model
@@ -75,7 +75,7 @@ def run(
     settings = config.model_dump(mode="json", by_alias=True)
     digests = digests_of(config, data, begin)
     directory.check(settings, digests)
-    check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
+    check_same_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(config, data.train.ids, folds, begin)
     check_unlabelled(config, data, folds, begin)
     log_plan(config, data, folds, runtime, n_parameters)

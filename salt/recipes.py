@@ -102,8 +102,8 @@ class Composition:
         name, option = section(group), self.chosen[group]
         settings = content.get(name)
         meant, is_named = self.meant(recipe, group)
-        if not isinstance(settings, dict) or meant in (None, option):
-            return []
+        if not isinstance(settings, dict) or meant in (None, option) or name not in self.settings:
+            return []  # the last: what comes before the options is common to them
         unfit = list(unknown_keys(settings, self.settings.get(name), [name]))
         dropped = [shown(key, content) for key in unfit]
         kept = [shown(key, content) for key in leaves(settings, [name]) if not any(starts(key, k) for k in unfit)]

@@ -65,7 +65,7 @@ def test_hydra_stays_where_configs_are_composed_and_built():
         name for name, file in FILES.items() if any(i.split(".")[0] in ("hydra", "omegaconf") for i in imports(file))
     }
     assert users <= {
-        *("salt.train", "salt.overrides", "salt.recipes", "salt.build"),
+        *("salt.train", "salt.overrides", "salt.recipes", "salt.components"),
         *("salt.runs.sweep", "salt.runs.points", "salt.runs.start"),
     }
 
@@ -75,7 +75,7 @@ def test_the_unet_receives_its_parts():
 
 
 def test_command_and_config_do_not_import_torch():
-    modules = "salt.train, salt.config, salt.commands.submit, salt.runs.rundir"
+    modules = "salt.train, salt.config, salt.components, salt.commands.submit, salt.runs.rundir"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -207,7 +207,7 @@ def test_a_run_that_cannot_label_is_refused(trained, tmp_path):
         assert ended.returncode == 1 and message in ended.stderr, ended.stderr
     (tmp_path / "empty").mkdir()
     ended = run(trained, "runs/base", "--unlabelled", tmp_path / "empty", main=pseudo.main)
-    assert ended.returncode == 1 and "empty: holds no image" in ended.stderr
+    assert ended.returncode == 1 and "holds no image" in ended.stderr
 
 
 def test_labels_that_are_not_sure_are_told():
