@@ -8,9 +8,10 @@ ARGS ?=
 TESTS ?=
 UPLOAD ?=
 MESSAGE ?=
+OPTION ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test slow faults gpu check wheel wheels docs evidence bench data train sweep submit report clean
+.PHONY: help setup demo ablation test slow faults gpu check wheel wheels docs costs evidence bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -41,11 +42,12 @@ faults: setup  ## the long form of the fault suite: kill, signals, full disks, d
 gpu: setup  ## the tests that need a GPU; without one each is skipped and says so
 	$(BIN)/python -m pytest -m gpu -rs
 
-check: setup  ## lint, types, spelling, and who may import whom
+check: setup  ## lint, types, spelling, who may import whom, and whether the generated pages are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/python scripts/pages.py --check
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 wheel:  ## build the wheel and try it with its own dependencies in a clean venv, from another directory
@@ -66,8 +68,12 @@ wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one wi
 evidence: setup  ## write docs/evidence.md from the finished folds in docs/evidence
 	$(BIN)/python scripts/evidence.py page
 
-docs: setup  ## measure the cost of every option and write docs/mechanisms.md (10 minutes on 2 cores)
-	$(BIN)/python scripts/mechanisms.py $(ARGS)
+docs: setup  ## write docs/settings.md, docs/mechanisms.md and the README's options from configs/ and salt/config.py (1 s)
+	$(BIN)/python scripts/pages.py
+
+costs: setup  ## measure what an option costs, OPTION=group/name, or all (10 minutes on 2 cores), and write docs/mechanisms.md
+	$(BIN)/python scripts/costs.py $(if $(OPTION),'$(OPTION)')
+	$(BIN)/python scripts/pages.py
 
 bench: setup  ## measure speed and memory, and write docs/benchmarks.md (20 minutes on 2 cores)
 	$(BIN)/python scripts/bench.py $(ARGS)

@@ -1,20 +1,14 @@
-"""The only place where a node of the config becomes an object; and the network on its device, one for all folds."""
+"""The only place where the config becomes a network, a loss and the other parts of a training."""
 
-import inspect
-import logging
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
 
 import torch
-from hydra.errors import HydraException
-from hydra.utils import get_object, instantiate
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from salt.components import build as build
+from salt.components import get_target as get_target
 from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
 from salt.losses.known import taking_known
@@ -24,66 +18,8 @@ from salt.models.depthwise import speed_up_depthwise
 from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
 from salt.models.segmenter import Output, Segmenter
-from salt.paths import search_current_folder
-
-logging.getLogger("hydra.utils").setLevel(logging.CRITICAL + 1)  # get_object logs the error that it raises
 
 Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey depths (N)
-
-
-def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
-    """The object of one node, with what is known only at run time added.
-
-    Raises:
-        ValueError: it cannot be built; the message names the group, the class and the cause.
-    """
-    check_settings(group, node)
-    try:
-        return instantiate(node, **runtime, _convert_="all")
-    except (HydraException, ValueError, TypeError) as error:
-        cause: BaseException = error
-        while isinstance(cause, HydraException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        text = f"{group}: cannot build {node['_target_']}: {type(cause).__name__}: {cause}"
-        if isinstance(cause, TypeError):  # Python names the unknown or missing argument; name the others too
-            known = inspect.signature(get_target(group, node["_target_"])).parameters.values()
-            names = [k.name for k in known if k.name not in runtime and k.kind not in (k.VAR_POSITIONAL, k.VAR_KEYWORD)]
-            text += f"; its settings: {', '.join(names) or 'none'}"
-        raise ValueError(text) from error
-
-
-def check_settings(group: str, node: dict[str, Any], path: str = "") -> None:
-    """Check the plain settings of a node, and of the nodes in it, against the types that its class declares.
-
-    Python itself would take the word `no` for true, and 16.0 for a number of channels.
-
-    Raises:
-        ValueError: a setting has another type, or the choice `none` has settings at all.
-    """
-    target = get_target(group, node["_target_"])
-    settings = {k: v for k, v in node.items() if not k.startswith("_")}
-    if target is nn.Identity and settings:
-        raise ValueError(f"{group}: the choice without effect has no settings, found {', '.join(settings)}")
-    try:
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # annotations of a foreign class that cannot be resolved
-        hints = {}
-    for key, value in settings.items():
-        for i, part in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(part, dict) and "_target_" in part:
-                check_settings(group, part, f"{path}{key}.{i}." if isinstance(value, list) else f"{path}{key}.")
-        if is_plain(hints.get(key)):
-            try:
-                TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
-            except ValidationError as error:
-                text = error.errors()[0]["msg"]
-                raise ValueError(f"{group}: {path}{key}={value!r}, expected otherwise: {text}") from None
-
-
-def is_plain(hint: Any) -> bool:
-    """Whether a type is one of numbers and words, alone, optional or in a sequence."""
-    parts = get_args(hint)
-    return hint in (bool, int, float, str, type(None)) or (bool(parts) and all(is_plain(part) for part in parts))
 
 
 def factory(group: str, component: Component, *without: str) -> Callable[[int], nn.Module]:
@@ -91,35 +27,6 @@ def factory(group: str, component: Component, *without: str) -> Callable[[int], 
     node = component.node(*without)
     get_target(group, node["_target_"])  # a misspelt class is found even where no stage uses it
     return lambda channels: build(group, node, channels=channels)
-
-
-def get_target(group: str, target: str) -> Any:
-    """Return the class or function of that name, which may be a user's own, of the current folder.
-
-    Raises:
-        ValueError: there is none, or its module cannot be imported.
-    """
-    search_current_folder()
-    try:
-        return get_object(target)
-    except (ImportError, ValueError, HydraException) as error:
-        raise ValueError(f"{group}: there is no {target}: {why_missing(target, error)}") from error
-
-
-def why_missing(target: str, error: Exception) -> str:
-    """Return in one line why a class cannot be had, and what to do if its module is not found."""
-    module, _, name = target.rpartition(".")
-    first, cause = target.partition(".")[0], error.__cause__
-    if isinstance(cause, ModuleNotFoundError) and cause.name == first:
-        return (
-            f"no module {first} in the current folder or in those of PYTHONPATH. Run the command in the folder of "
-            f"{first}.py, or name that folder in the variable: PYTHONPATH=FOLDER"
-        )
-    absent = isinstance(cause, AttributeError) or (isinstance(cause, ModuleNotFoundError) and cause.name == target)
-    if absent and module in sys.modules:
-        near = get_close_matches(name, vars(sys.modules[module]), n=1)
-        return f"{module} has no {name}{f'; did you mean {module}.{near[0]}?' if near else ''}"
-    return str(error).splitlines()[0] if cause is None else f"{type(cause).__name__}: {cause}"
 
 
 def build_model(config: RunConfig) -> Segmenter:

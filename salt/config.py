@@ -1,12 +1,22 @@
 """What a run is made of: names, types, units and ranges of every setting. Every problem is reported, in one message."""
 
-import difflib
 import math
+import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from salt.paths import Place
+from salt.paths import as_text, on_disk
+from salt.problems import problem_in_words
 
 
 def check_ascending(pair: list[float]) -> list[float]:
@@ -18,6 +28,10 @@ def check_ascending(pair: list[float]) -> list[float]:
 
 Stages = Literal["all"] | list[int]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
+# A path among the settings. Few shells replace the ~ in key=~/path.
+Place = Annotated[
+    str, AfterValidator(os.path.expanduser), AfterValidator(on_disk), PlainSerializer(as_text, when_used="json")
+]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(check_ascending)]
 
 # The keys that `accept` may name. A changed value takes effect at the next step: checkpoints do not hold it.
@@ -35,27 +49,21 @@ class Component(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, populate_by_name=True)
 
-    target: str = Field(alias="_target_")
+    target: str = Field(alias="_target_", description="class or function to build; the keys beside it are its own")
 
     def node(self, *without: str) -> dict[str, Any]:
         """The plain node to build from, less the keys that the class itself does not take."""
         return {k: v for k, v in self.model_dump(by_alias=True).items() if k not in without}
 
 
-class Synthetic(Section):
-    """Tiles to generate where the folder does not hold them yet."""
-
-    n_train: int = Field(ge=4)
-    n_test: int = Field(ge=1)
-    seed: int = Field(ge=0)
-
-
 class Amplitudes(Section):
     """How 16-bit and float amplitudes become grey values 0-255; images of eight bits stay as they are."""
 
-    per: Literal["image", "survey"]  # each image by its own percentiles, or all by common ones
-    percentiles: Pair  # these become 0 and 255, and what is beyond them too
-    range: Pair | None  # amplitudes that become 0 and 255; null: of the survey, by its percentiles
+    per: Literal["image", "survey"] = Field(description="scale each image by its own percentiles, or all by one range")
+    percentiles: Pair = Field(description="percentiles, 0 ... 100, that become the grey values 0 and 255")
+    range: Pair | None = Field(
+        description="per=survey: amplitudes that become the grey values 0 and 255; null: the percentiles of all images"
+    )
 
     @model_validator(mode="after")
     def check_range(self) -> "Amplitudes":
@@ -75,25 +83,34 @@ class Amplitudes(Section):
         return None if self.range is None else (self.range[0], self.range[1])
 
 
-class Data(Section):
-    """Where the tiles are and how they are divided."""
+class Data(Component):
+    """Where the tiles come from and how they are divided into folds; the source's own settings lie beside these."""
 
-    root: Place  # the data's folder, or Kaggle's outer zip
-    layout: Literal["kaggle", "folder"]  # Kaggle's tables and archives, or folders of images and masks
-    n_folds: int = Field(ge=2)
-    fold_seed: int = Field(ge=0)  # of the division alone, so that runs with several seeds share their folds
-    cache: Place | None  # folder where decoded tiles are kept and mapped into memory; null: in memory
-    # random or mosaic (both stratified by coverage), or a file (columns id, fold); null: folds.csv of a folder
-    folds: Place | None
-    mosaic: Place | None  # where tiles lie in sections; null: mosaic.csv of the data, if it is there
-    unlabelled: Place | None  # data whose test images train without a mask; null: this data's own
-    pseudo: Place | None  # a file of salt-pseudo, for semi-supervised=pseudo
-    # height and width in pixels of what the network is trained on; null: the images' own, or input.size
-    tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None
-    amplitudes: Amplitudes
-    nodata: float | None = Field(default=None, allow_inf_nan=False)  # amplitude that marks missing pixels
-    constant_tiles: Literal["empty", "model"]  # tiles of one grey value: predicted empty, or left to the model
-    synthetic: Synthetic | None
+    root: Place = Field(description="folder or file of the data")
+    n_folds: int = Field(ge=2, description="number of folds")
+    fold_seed: int = Field(ge=0, description="seed of the folds, which `seed` leaves as they are")
+    folds: Place | None = Field(
+        description="random, mosaic (sections stay whole) or a CSV id,fold; null: the data's own folds.csv, else random"
+    )
+    mosaic: Place | None = Field(description="CSV of salt-data mosaic; null: the data's own mosaic.csv, if any")
+    unlabelled: Place | None = Field(description="other data of this kind whose test images are used; null: root")
+    pseudo: Place | None = Field(description="semi-supervised=pseudo: file of salt-pseudo")
+    tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None = Field(
+        description="height and width in pixels, 32 or more, that the network is trained on; null: the images' own "
+        "size if all have one that fits, else crops of input.size"
+    )
+    amplitudes: Amplitudes = Field(description="how 16-bit and float images become grey values")
+    nodata: float | None = Field(
+        allow_inf_nan=False,
+        description="amplitude of missing pixels, such as -9999; NaN and pixels that a TIFF masks are always missing",
+    )
+    constant_tiles: Literal["empty", "model"] = Field(
+        description="images of one grey value: predict no salt, or leave them to the network"
+    )
+
+    def source(self) -> dict[str, Any]:
+        """Return the node of the class that reads the data: `_target_`, root and its own settings."""
+        return self.node(*(type(self).model_fields.keys() - {"target", "root"}))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,84 +123,104 @@ class Data(Section):
 class Input(Component):
     """How a tile becomes the network's input."""
 
-    channels: Literal["image", "depth", "depth_z"]
-    mean: float | None = Field(allow_inf_nan=False)  # grey level in [0, 1] that becomes 0; null: as the encoder expects
-    std: float | None = Field(gt=0, allow_inf_nan=False)  # spread of the grey level that becomes 1; null: as mean
+    channels: Literal["image", "depth", "depth_z"] = Field(
+        description="depth: image, relative depth in the tile, and their product; depth_z: also the depth in the survey"
+    )
+    mean: float | None = Field(
+        allow_inf_nan=False, description="grey level in [0, 1] that becomes 0; null: the encoder's"
+    )
+    std: float | None = Field(gt=0, allow_inf_nan=False, description="spread that becomes 1; null: the encoder's")
 
 
 class Encoder(Section):
     """Which encoder, where its weights come from, and how its first layers work."""
 
-    name: str | None  # null: the decoder brings its own
-    weights: Place | None  # imagenet, null (random), or a local .safetensors or .pth file
-    stem: str
+    name: str | None = Field(description="name in segmentation-models-pytorch, or in timm after tu-; null: no encoder")
+    weights: Place | None = Field(description="imagenet, a .safetensors or .pth file, or null for random weights")
+    stem: str = Field(
+        description="default; no_maxpool, stride1: more resolution (ResNet, SENet; EfficientNet of timm: stride1)"
+    )
 
 
 class Attention(Component):
     """The gate, and the stages it follows."""
 
-    encoder: Stages  # 1 (stride 2) ... 5 (stride 32)
-    decoder: Stages  # 1 (deepest) ... 5
+    encoder: Stages = Field(description="gated encoder stages: all, or a list of 1 (stride 2) to 5 (stride 32)")
+    decoder: Stages = Field(description="gated decoder stages: all, or a list of 1 (deepest) to 5")
 
 
 class Optimizer(Component):
     """An optimizer of torch."""
 
-    lr: float = Field(gt=0, allow_inf_nan=False)
-    encoder_lr_scale: float = Field(gt=0, allow_inf_nan=False)  # the encoder's learning rate is lr times this
+    lr: float = Field(gt=0, allow_inf_nan=False, description="learning rate")
+    encoder_lr_scale: float = Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="times lr for the encoder; below 1 keeps more of its ImageNet weights",
+    )
 
 
 class SemiSupervised(Section):
     """Tiles without a mask that are trained with the masks of an earlier run: pseudo-labels."""
 
-    share: float = Field(ge=0, lt=1)  # of a batch's tiles; 0: only tiles with a mask are trained
-    least: float = Field(ge=0, le=1)  # confidence from which a pseudo-label is used
+    share: float = Field(ge=0, lt=1, description="share of a batch's tiles that have a pseudo-label; 0: none")
+    least: float = Field(ge=0, le=1, description="confidence from which a pseudo-label is used")
 
 
 class Trainer(Section):
     """How a fold is trained."""
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)  # tiles; batch norm needs two
-    empty_share: float = Field(ge=0, le=1)  # of the tiles without salt, in an epoch; others are drawn for the next
-    predict_batch_size: int | None = Field(ge=1)  # tiles; null: batch_size, on a GPU four times as many
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    compile: bool
-    channels_last: bool
-    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    workers: int | None = Field(ge=0)  # loader processes; null: 0 on CPU, up to 8 with a GPU
-    clip: float | None = Field(gt=0, allow_inf_nan=False)  # largest gradient norm; null: no limit
-    validate_every: int = Field(ge=1)  # epochs; the last epoch always
-    checkpoint_seconds: float = Field(ge=0)  # age at which an epoch's end replaces the last checkpoint
-    tta: bool  # average with the prediction of the mirrored tile
+    epochs: int = Field(ge=1, description="passes over the training tiles")
+    batch_size: int = Field(ge=2, description="tiles of a training step; batch norm needs two")
+    empty_share: float = Field(
+        ge=0, le=1, description="share of the training tiles without salt that an epoch uses; each epoch draws others"
+    )
+    predict_batch_size: int | None = Field(
+        ge=1, description="tiles predicted at once; null: batch_size, on a GPU four times as many"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        description="number format of the computation; auto: the one that the device computes fastest"
+    )
+    compile: bool = Field(
+        description="use torch.compile: takes a minute, no gain on a CPU; needs a compiler (GPU: and Python.h)"
+    )
+    channels_last: bool = Field(description="channels-last memory layout; faster with mixed precision")
+    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 and so on")
+    workers: int | None = Field(ge=0, description="loader processes; null: 0 on a CPU, up to 8 with a GPU")
+    clip: float | None = Field(gt=0, allow_inf_nan=False, description="largest gradient norm; null: no limit")
+    validate_every: int = Field(ge=1, description="epochs between validations; the last epoch is always validated")
+    checkpoint_seconds: float = Field(
+        ge=0, description="age of a checkpoint, in seconds, after which an epoch ends with a new one; 0: every epoch"
+    )
+    tta: bool = Field(description="test-time augmentation: average with the prediction of the mirrored tile")
 
 
 class RunConfig(Section):
     """One run."""
 
-    name: Name
-    seed: int = Field(ge=0)
-    folds: Stages  # the folds to train: all, or a list such as [0,2]
-    init: Place | None  # a run directory: fold k begins with the weights of its fold k; null: with the encoder's
-    dry_run: bool
-    accept: list[str]  # keys whose value may differ from the run that goes on, such as trainer.batch_size
-    report: bool  # write report.html at the end
-    data: Data
-    input: Input
-    encoder: Encoder
-    attention: Attention
-    center: Component
-    decoder: Component
-    hypercolumn: Component
-    deep_supervision: Component
-    loss: Component
-    augment: Component
-    optimizer: Optimizer
-    schedule: Component
-    averaging: Component
-    logger: Component
-    semi_supervised: SemiSupervised
-    trainer: Trainer
+    name: Name = Field(description="name of the run; its directory is runs/NAME")
+    seed: int = Field(ge=0, description="seed of weights, order and augmentation; the folds have data.fold_seed")
+    folds: Stages = Field(description="folds to train: all, or a list such as [0,2]")
+    init: Place | None = Field(description="run directory: fold k starts from its fold k; null: from the encoder's")
+    dry_run: bool = Field(description="check everything, print the plan and the time it needs, and stop")
+    accept: list[str] = Field(description="settings that may change when the run resumes, such as trainer.clip")
+    report: bool = Field(description="write report.html at the end")
+    data: Data = Field(description="where the tiles come from, and the folds")
+    input: Input = Field(description="how a tile becomes the network's input")
+    encoder: Encoder = Field(description="the encoder, its weights and its stem")
+    attention: Attention = Field(description="gates in encoder and decoder")
+    center: Component = Field(description="context block between encoder and decoder")
+    decoder: Component = Field(description="the decoder; tiramisu brings its own encoder")
+    hypercolumn: Component = Field(description="decoder stages that the head sees")
+    deep_supervision: Component = Field(description="extra heads during training")
+    loss: Component = Field(description="segmentation loss")
+    augment: Component = Field(description="random changes of training tiles")
+    optimizer: Optimizer = Field(description="optimizer and learning rate")
+    schedule: Component = Field(description="learning rate over the steps")
+    averaging: Component = Field(description="which weights are the result")
+    logger: Component = Field(description="what other programs show while a run trains")
+    semi_supervised: SemiSupervised = Field(description="what training does with tiles that have no mask")
+    trainer: Trainer = Field(description="epochs, batch, precision and device")
 
     @property
     def fold_list(self) -> list[int]:
@@ -202,7 +239,7 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        problems += [describe(detail) for detail in error.errors()]
+        problems += [problem_in_words(detail, RunConfig) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
     problems += check_accept(raw.get("accept"))
     if config is not None and config.semi_supervised.share and config.data.pseudo is None:
@@ -222,7 +259,7 @@ def check_name(name: object) -> None:
     try:
         TypeAdapter(Name).validate_python(name, strict=True)
     except ValidationError as error:
-        raise ValueError(describe(error.errors()[0] | {"loc": ("name",)})) from None
+        raise ValueError(problem_in_words(error.errors()[0] | {"loc": ("name",)}, RunConfig)) from None
 
 
 def check_folds(folds: object, data: object) -> list[str]:
@@ -241,27 +278,3 @@ def check_accept(accept: object) -> list[str]:
     keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
     bad = [key for key in keys if key not in ACCEPTABLE]
     return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []
-
-
-def describe(detail: Any) -> str:
-    """One line for one problem found by pydantic."""
-    # pydantic adds the branch of a union ("list[int]") to the key; the user knows only names and list positions
-    key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("list[", "literal[")))
-    found = detail["input"]
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key{near_keys(detail['loc'])}"
-    if detail["type"] == "missing":
-        in_option = "; each option's YAML has it" if len(detail["loc"]) == 2 and isinstance(found, dict) else ""
-        return f"{key}: is missing{in_option}"
-    if detail["type"] == "model_type" and isinstance(found, str) and len(detail["loc"]) == 1:
-        return f"{key}={found}: {key} has the group's settings; choose an option with {key.replace('_', '-')}={found}"
-    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found!r}"
-
-
-def near_keys(loc: tuple[str | int, ...]) -> str:
-    """The nearest known key of the section that an unknown key stands in."""
-    section: Any = RunConfig
-    for part in loc[:-1]:
-        section = section.model_fields[part].annotation
-    near = difflib.get_close_matches(str(loc[-1]), getattr(section, "model_fields", {}), n=1)
-    return f"; did you mean {'.'.join([*map(str, loc[:-1]), near[0]])}?" if near else ""

@@ -5,9 +5,6 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import AfterValidator, PlainSerializer
 
 
 def as_text(text: str) -> str:
@@ -51,12 +48,6 @@ def on_disk(text: str, folder: str = "") -> str:
 def with_parents(path: Path) -> list[Path]:
     """Return a path and the folders it lies in, the innermost first."""
     return [path, *path.parents]
-
-
-# A path among the settings. Few shells replace the ~ in key=~/path.
-Place = Annotated[
-    str, AfterValidator(os.path.expanduser), AfterValidator(on_disk), PlainSerializer(as_text, when_used="json")
-]
 
 
 def search_current_folder() -> None:

@@ -161,15 +161,12 @@ def check_start(config: "RunConfig", path: Path) -> None:
     Raises:
         ValueError: they are not.
     """
-    from salt.data.archive import check_folder, check_root
+    from salt.data.source import source_of
     from salt.runs.files import check_file
     from salt.runs.rundir import RunDir
 
     directory = RunDir(path)
-    if config.data.layout == "folder":
-        check_folder(Path(config.data.root), config.data.cache)
-    elif config.data.synthetic is None:
-        check_root(Path(config.data.root))
+    source_of(config.data).check()
     if config.data.folds not in (None, "random", "mosaic"):
         check_file(
             "data.folds", Path(config.data.folds), "; expected random, mosaic, or a file with the columns id,fold"

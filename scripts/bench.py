@@ -18,7 +18,7 @@ from bench_setup import NETWORK, Bench, Row, composed
 from bench_training import autocast, compiled, gpu, training
 from joblib import cpu_count
 
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 from salt.machine.device import Runtime, choose_runtime
 
@@ -65,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     root = arguments.data or Path("data/synthetic/bench")
     if arguments.data is None:
-        ensure_synthetic(root, 3600, 800, 0)
+        Synthetic(root, n_train=3600, n_test=800, seed=0).prepare()
     bench = Bench(
         data=read_dataset(root),
         root=root,

@@ -24,7 +24,7 @@ from salt.scoring import metrics
 def lovasz(bench: Bench) -> dict[str, Row]:
     """Forward and backward of the Lovász loss, beside segmentation-models-pytorch's and as share of a training step."""
     ours = prepare(bench)
-    device = ours.fold.runtime.device
+    device = ours.fold.job.runtime.device
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(bench.batch_size, 1, 101, 101, generator=generator).to(device).requires_grad_()
     masks = torch.from_numpy(masks_of(bench)[: bench.batch_size])[:, None].float().to(device)
@@ -85,7 +85,7 @@ def run_lengths(bench: Bench) -> dict[str, Row]:
 def inference(bench: Bench) -> dict[str, Row]:
     """Prediction of the test tiles and their mirror images, a fold a round, beside the model's forward alone."""
     ours = prepare(bench)
-    model, runtime, tiles = ours.state.model, ours.fold.runtime, bench.data.test
+    model, runtime, tiles = ours.state.model, ours.fold.job.runtime, bench.data.test
     size = runtime.predict_batch_size
     n_batches = -(-len(tiles.ids) // size) * 2
     windows = Windows(tiles.images, np.resize(np.arange(len(tiles.ids)), size), model.tile)
@@ -97,13 +97,13 @@ def inference(bench: Bench) -> dict[str, Row]:
         save_weights(model, file)
 
         def fold() -> None:
-            Predictor(ours.fold.network, runtime, True, "test", file).predict(tiles, np.arange(len(tiles.ids)))
+            Predictor(ours.fold.job.network, runtime, True, "test", file).predict(tiles, np.arange(len(tiles.ids)))
 
         def forward() -> None:
             model.eval()
             with torch.no_grad(), runtime.autocast():
                 for _ in range(n_batches):
-                    logits = ours.fold.network.eval_forward(batch, depths).logits
+                    logits = ours.fold.job.network.eval_forward(batch, depths).logits
             logits.sum().item()
 
         seconds = in_turn(min(bench.rounds, 5), ours=fold, forward=forward)

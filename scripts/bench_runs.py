@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench_setup import SMALL, Bench, Row, in_turn, judged
 
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 
 # A process's peak counts from its parent's size on, so a small process has to start the one that is measured.
@@ -59,18 +59,18 @@ def memory(bench: Bench) -> dict[str, Row]:
 def growth(bench: Bench) -> dict[str, Row]:
     """Seconds and memory of whole small runs, by tiles and by folds; a small network, so that the rest shows."""
     with tempfile.TemporaryDirectory() as folder:
-        dry = salt_train(*SMALL, "data=synthetic", "data.synthetic.n_train=100", "dry_run=true")
+        dry = salt_train(*SMALL, "data=synthetic", "data.n_train=100", "dry_run=true")
         rows = {"start": watched(dry, Path(folder))}
     runs = [(n, 2) for n in bench.grown] + [(bench.grown[0], 4)]
     for n_tiles, n_folds in runs:
         with tempfile.TemporaryDirectory() as folder:
-            ensure_synthetic(Path(folder) / "data", n_tiles, 100, 0)
+            Synthetic(Path(folder) / "data", n_train=n_tiles, n_test=100, seed=0).prepare()
             command = salt_train(
                 "data=synthetic",
                 *SMALL,
                 f"data.root={folder}/data",
-                f"data.synthetic.n_train={n_tiles}",
-                "data.synthetic.n_test=100",
+                f"data.n_train={n_tiles}",
+                "data.n_test=100",
                 f"data.n_folds={n_folds}",
                 "trainer.epochs=1",
             )

@@ -16,16 +16,17 @@ from torch import Tensor
 from salt import build
 from salt.build import build_network
 from salt.config import RunConfig, check_config
-from salt.data.loader import EpochBatches, TrainTiles, train_loader
+from salt.data.loader import Draws, EpochBatches, TrainTiles, train_loader
 from salt.data.tiles import Dataset
 from salt.data.windows import Windows
 from salt.inference.predict import inputs, to_float
+from salt.job import Job
 from salt.machine.device import choose_runtime
+from salt.runs.rundir import RunDir
 from salt.train import CONFIGS
 from salt.training.fold import train_epoch
-from salt.training.setup import start
-from salt.training.state import Epoch, State
-from salt.training.step import Fold, Statistics
+from salt.training.setup import make_fold, make_state
+from salt.training.state import Epoch, Fold, State
 
 Row = dict[str, Any]
 # the same network as smp.Unet("resnet34", decoder_attention_type="scse")
@@ -56,19 +57,20 @@ class Training:
     state: State
     loader: Any
     batch: tuple[Tensor, Tensor, Tensor]  # images, depths, masks
+    n_tiles: int  # of an epoch
     steps: int
 
     def loop(self) -> None:
         """A short epoch, from loading and augmenting to the average of the weights."""
         self.state.current = Epoch()
-        train_epoch(self.fold, self.state, self.loader, self.fold.tiles.ids)
+        train_epoch(self.fold, self.state, self.loader, self.fold.job.data.train.ids)
 
     def model_only(self) -> None:
         """As many steps of forward, loss, backward and optimizer on one batch that lies on the device."""
         images, depths, masks = self.batch
         self.state.model.train()
         for _ in range(self.steps):
-            with self.fold.runtime.autocast():
+            with self.fold.job.runtime.autocast():
                 output = self.fold.train_forward(images, depths)
             loss = self.state.model.loss(output, masks, self.fold.loss)
             self.state.optimizer.zero_grad(set_to_none=True)
@@ -90,32 +92,19 @@ def prepare(bench: Bench, *overrides: str) -> Training:
     config = composed([*bench.network, f"trainer.batch_size={bench.batch_size}", "trainer.epochs=1000", *overrides])
     runtime = choose_runtime(config.trainer)
     positions = np.arange(bench.steps * bench.batch_size) % len(bench.data.train.ids)
-    batches = EpochBatches(positions, bench.batch_size, (0, 0))
+    batches = EpochBatches(Draws(positions), bench.batch_size, (0, 0))
     augment = build.build_augment(config)
     dataset = TrainTiles(bench.data.train, augment, (0, 0), config.data.size)
+    everything = np.ones(len(bench.data.train.ids), np.int64)  # no tile is in fold 0
     network = build_network(config, runtime)
-    state = start(config, len(batches), Path("nowhere"), network.model, runtime)
-    loss = build.build_loss(config).to(runtime.device)
-    fold = Fold(
-        config=config,
-        number=0,
-        path=Path("nowhere"),
-        runtime=runtime,
-        tiles=bench.data.train,
-        training=positions,
-        held_out=positions,
-        network=network,
-        train_forward=network.eval_forward,
-        loss=loss,
-        mix=augment.mix,
-        statistics=Statistics(network.model),
-    )
+    job = Job(config, bench.data, everything, RunDir(Path("nowhere")), runtime, network)
+    state, fold = make_state(job, 0, len(batches)), make_fold(job, 0)
     windows = Windows(bench.data.train.images, positions, config.data.size)
     masks = torch.from_numpy(masks_of(bench)[: bench.batch_size])[:, None].float().to(runtime.device)
     images, depths = inputs(bench.data.train, windows, 0, bench.batch_size, runtime)
     batch = (to_float(images, runtime), depths, masks)
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
-    return Training(fold, state, loader, batch, bench.steps)
+    return Training(fold, state, loader, batch, len(positions), bench.steps)
 
 
 def masks_of(bench: Bench) -> Any:

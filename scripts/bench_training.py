@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import plain
 import torch
 from bench_runs import salt_train, watched
@@ -27,7 +28,7 @@ def training(bench: Bench) -> dict[str, Row]:
     ours = prepare(bench)
     script, n_script = plain_script(bench, ours, autocast=False)
     seconds = in_turn(bench.rounds, loop=ours.loop, plain=script, model=ours.model_only)
-    tiles = len(ours.fold.training)
+    tiles = ours.n_tiles
     return {
         "training": judged(compared(seconds, "loop", "plain", tiles, n_script), "ratio", 3.0),
         "loop": judged(compared(seconds, "loop", "model", tiles, tiles), "ratio", 0.95),
@@ -43,13 +44,13 @@ def autocast(bench: Bench) -> dict[str, Row]:
     if torch.cuda.is_available() and fast_dtype(torch.device("cuda")) != torch.bfloat16:
         return {}
     ours = prepare(bench)
-    native = ours.fold.runtime.dtype == torch.bfloat16
+    native = ours.fold.job.runtime.dtype == torch.bfloat16
     script, n_script = plain_script(bench, ours, autocast=True, batches=3 if native else 1)
     if native:
         seconds = in_turn(bench.rounds, loop=ours.loop, plain=script)
     else:
         seconds = in_turn(1, loop=ours.loop) | in_turn(1, warm_up=False, plain=script)
-    return {"training_autocast": compared(seconds, "loop", "plain", len(ours.fold.training), n_script)}
+    return {"training_autocast": compared(seconds, "loop", "plain", ours.n_tiles, n_script)}
 
 
 def plain_script(bench: Bench, ours: Training, autocast: bool, batches: int = 3) -> tuple[Callable[[], object], int]:
@@ -57,7 +58,8 @@ def plain_script(bench: Bench, ours: Training, autocast: bool, batches: int = 3)
 
     On CPU its pace does not depend on the number of steps; on a GPU the start of its workers must not count.
     """
-    config, runtime, positions = ours.fold.config, ours.fold.runtime, ours.fold.training
+    config, runtime = ours.fold.job.config, ours.fold.job.runtime
+    positions = np.arange(ours.n_tiles) % len(bench.data.train.ids)
     some = positions if runtime.device.type == "cuda" else positions[: batches * bench.batch_size]
     channels = list(getattr(config.decoder, "channels", [256, 128, 64, 32, 16]))
     parts = (bench.data.train, some, str(config.encoder.name), channels, 128, bench.batch_size)
@@ -70,7 +72,7 @@ def compiled(bench: Bench) -> dict[str, Row]:
         return {}
     eager, ours = prepare(bench), prepare(bench, "trainer.compile=true")
     seconds = in_turn(bench.rounds, loop=ours.loop, eager=eager.loop, model=ours.model_only)
-    tiles = len(ours.fold.training)
+    tiles = ours.n_tiles
     return {
         "compiled": compared(seconds, "loop", "eager", tiles, tiles),
         "compiled_loop": judged(compared(seconds, "loop", "model", tiles, tiles), "ratio", 0.95),
@@ -83,7 +85,7 @@ def operators(ours: Training, epoch: float) -> Row:
     How busy a GPU is refers to the seconds of an `epoch` without the profiler, which slows the host, not the kernels.
     """
     activities = [ProfilerActivity.CPU]
-    on_gpu = ours.fold.runtime.device.type == "cuda"
+    on_gpu = ours.fold.job.runtime.device.type == "cuda"
     if on_gpu:
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as recorded:
@@ -119,7 +121,7 @@ def gpu(bench: Bench) -> dict[str, Row]:
             ours = prepare(bench, f"trainer.precision={precision}", f"trainer.compile={compile}")
             seconds = in_turn(bench.rounds, loop=ours.loop, model=ours.model_only)
             torch.cuda.reset_peak_memory_stats()  # cuDNN's trials of the first step needed more
-            tiles = len(ours.fold.training)
+            tiles = ours.n_tiles
             row = compared(seconds, "loop", "model", tiles, tiles)
             row |= {"idle": 1 - operators(ours, statistics.median(seconds["loop"]))["busy"]}
             row |= {"gigabytes": torch.cuda.max_memory_allocated() / 2**30}

@@ -23,7 +23,7 @@ from hypothesis import settings
 from omegaconf import OmegaConf
 
 from salt.config import RunConfig, check_config
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import Synthetic
 from salt.train import CONFIGS, main
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -35,8 +35,8 @@ TGS = Path(os.environ.get("SALT_DATA", Path(__file__).parents[2] / "shared" / "t
 TINY = [
     "data=synthetic",
     "data.n_folds=2",
-    "data.synthetic.n_train=24",
-    "data.synthetic.n_test=6",
+    "data.n_train=24",
+    "data.n_test=6",
     "report=false",  # a second each, of hundreds of runs
     "encoder=any",
     "encoder.name=tu-test_resnet",  # 0.4 M parameters
@@ -138,7 +138,7 @@ def write_folder(folder: Path, sizes: dict = SIZES) -> Path:
 @pytest.fixture(scope="session")
 def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "synthetic"
-    ensure_synthetic(root, n_train=24, n_test=6, seed=0)
+    Synthetic(root, n_train=24, n_test=6, seed=0).prepare()
     return root
 
 

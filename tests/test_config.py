@@ -46,7 +46,7 @@ def test_refused(override):
 
 def test_a_tilde_is_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    overrides = [f'{key}="~/x"' for key in ("data.root", "data.cache", "data.folds", "encoder.weights")]
+    overrides = [f'{key}="~/x"' for key in ("data.root", "data.mosaic", "data.folds", "encoder.weights")]
     config = check_config(raw_config(*overrides))
-    assert {config.data.root, config.data.cache, config.data.folds, config.encoder.weights} == {"/home/me/x"}
+    assert {config.data.root, config.data.mosaic, config.data.folds, config.encoder.weights} == {"/home/me/x"}
     assert check_config(raw_config('data.root="a~/~"')).data.root == "a~/~"

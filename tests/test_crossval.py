@@ -6,17 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.jobs import make_job
 
-from salt import crossval
-from salt.crossval import write_scores
+from salt import claims, crossval
 from salt.data.folds import assign_folds, keep_folds, write_folds
 from salt.data.load import load_data
+from salt.data.tiles import Dataset
 from salt.inference import model
+from salt.job import Place
 from salt.machine import device as runtime_module
 from salt.machine import distributed
+from salt.out_of_fold import write_scores
 from salt.runs.ensemble import read_ensemble
 from salt.runs.files import write_json, write_text
-from salt.runs.rundir import RunDir
 from salt.runs.stacks import save_stack
 
 
@@ -26,6 +28,11 @@ def tiles(tiny):
     images = train.images.copy()
     images[5] = 77  # a tile of one grey value
     return dataclasses.replace(train, images=images)
+
+
+def job_of(config, tiles, path):
+    """A job without a network, whose training tiles are these."""
+    return make_job(config, path, Dataset(tiles, tiles), model=torch.nn.Identity())
 
 
 def pretend_trained(directory, fold, tiles, folds):
@@ -48,11 +55,11 @@ def test_tiles_that_are_there_are_read_without_a_lock(tiny, tmp_path):
 
 @pytest.mark.parametrize("policy", ["empty", "model"])
 def test_constant_tiles_follow_the_setting_and_count(tiny, tiles, tmp_path, policy):
-    config, directory = tiny(f"data.constant_tiles={policy}"), RunDir(tmp_path)
-    folds = assign_folds(config, tiles)
+    job = job_of(tiny(f"data.constant_tiles={policy}"), tiles, tmp_path)
+    directory, folds = job.directory, job.folds
     for fold in (0, 1):
         pretend_trained(directory, fold, tiles, folds)
-    score = write_scores(config, directory, tiles, folds)
+    score = write_scores(job)
     assert score["n"] == 24
     with np.load(tmp_path / "oof.npz") as oof:
         constant = oof["probabilities"][oof["ids"].tolist().index(tiles.ids[5])]
@@ -60,11 +67,11 @@ def test_constant_tiles_follow_the_setting_and_count(tiny, tiles, tmp_path, poli
 
 
 def test_missing_folds_are_named_and_the_rest_scored(tiny, tiles, tmp_path):
-    config, directory = tiny("data.n_folds=3", "data.constant_tiles=model"), RunDir(tmp_path)
-    folds = assign_folds(config, tiles)
+    job = job_of(tiny("data.n_folds=3", "data.constant_tiles=model"), tiles, tmp_path)
+    directory, folds = job.directory, job.folds
     for fold in (0, 2):
         pretend_trained(directory, fold, tiles, folds)
-    write_scores(config, directory, tiles, folds)
+    write_scores(job)
     score = json.loads((tmp_path / "score.json").read_text())
     assert score["partial"] is True and score["missing_folds"] == [1]
     assert [row["fold"] for row in score["folds"]] == [0, 2] and score["n"] == 16
@@ -74,15 +81,15 @@ def test_missing_folds_are_named_and_the_rest_scored(tiny, tiles, tmp_path):
 
 @pytest.mark.parametrize("better", [False, True])
 def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(tiny, tiles, tmp_path, caplog, better):
-    config, directory = tiny("data.n_folds=2"), RunDir(tmp_path)
-    folds = assign_folds(config, tiles)
+    job = job_of(tiny("data.n_folds=2"), tiles, tmp_path)
+    directory, folds = job.directory, job.folds
     for fold in (0, 1):
         pretend_trained(directory, fold, tiles, folds)
         if not better:
             with np.load(directory.fold(fold) / "oof.npz") as oof:
                 parts = {**oof, "probabilities": np.zeros_like(oof["probabilities"])}
             np.savez(directory.fold(fold) / "oof.npz", **parts)
-    empty = write_scores(config, directory, tiles, folds)["map_all_empty"]
+    empty = write_scores(job)["map_all_empty"]
     message = f"This run is no better than predicting every tile empty, which scores {empty:.4f}."
     assert (message in caplog.messages) == (not better)
 
@@ -91,8 +98,8 @@ def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(tiny, tiles, tmp_p
     ("batch_size", "processes", "lower"), [(32, 1, 16), (7, 1, 3), (12, 4, 8), (128, 4, 64), (2, 1, 2)]
 )
 def test_a_lower_batch_size_is_one_that_the_processes_can_share(tiny, monkeypatch, batch_size, processes, lower):
-    monkeypatch.setattr(crossval.distributed, "world_size", lambda: processes)
-    message = crossval.out_of_memory(tiny(f"trainer.batch_size={batch_size}"), RuntimeError("CUDA out of memory"))
+    monkeypatch.setattr(distributed, "world_size", lambda: processes)
+    message = claims.out_of_memory(tiny(f"trainer.batch_size={batch_size}"), RuntimeError("CUDA out of memory"))
     assert message.endswith(f"trainer.batch_size={lower} 'accept=[trainer.batch_size]'")
 
 
@@ -111,8 +118,8 @@ def test_other_folds_than_the_run_began_with_are_refused(tiles, tmp_path):
 
 @pytest.mark.parametrize("damage", ["lost", "empty", "truncated", "foreign"])
 def test_damaged_predictions_of_a_fold_are_named(tiny, tiles, tmp_path, damage):
-    config, directory = tiny(), RunDir(tmp_path)
-    folds = assign_folds(config, tiles)
+    job = job_of(tiny(), tiles, tmp_path)
+    directory, folds = job.directory, job.folds
     for fold in (0, 1):
         pretend_trained(directory, fold, tiles, folds)
     file, other = (directory.fold(fold) / "oof.npz" for fold in (1, 0))
@@ -120,12 +127,12 @@ def test_damaged_predictions_of_a_fold_are_named(tiny, tiles, tmp_path, damage):
     file.unlink() if damage == "lost" else file.write_bytes(content[damage])
     told = "missing" if damage == "lost" else "damaged: "
     with pytest.raises(ValueError, match=rf"fold_1/oof\.npz is {told}.*Delete .*fold_1 to train this fold again"):
-        write_scores(config, directory, tiles, folds)
+        write_scores(job)
 
 
 def test_predictions_that_cannot_be_read_are_not_called_damaged(tiny, tiles, tmp_path, monkeypatch):
-    config, directory = tiny("folds=[0]"), RunDir(tmp_path)
-    folds = assign_folds(config, tiles)
+    job = job_of(tiny("folds=[0]"), tiles, tmp_path)
+    directory, folds = job.directory, job.folds
     pretend_trained(directory, 0, tiles, folds)
 
     def fails(self):
@@ -133,16 +140,16 @@ def test_predictions_that_cannot_be_read_are_not_called_damaged(tiny, tiles, tmp
 
     monkeypatch.setattr(Path, "read_bytes", fails)
     with pytest.raises(PermissionError, match=r"oof\.npz"):
-        write_scores(config, directory, tiles, folds)
+        write_scores(job)
 
 
 def test_lost_times_of_a_fold_are_told_and_stop_nothing(tiny, tiles, tmp_path, caplog):
-    config, directory = tiny(), RunDir(tmp_path)
-    folds = assign_folds(config, tiles)
+    job = job_of(tiny(), tiles, tmp_path)
+    directory, folds = job.directory, job.folds
     for fold in (0, 1):
         pretend_trained(directory, fold, tiles, folds)
     (directory.fold(0) / "timing.json").unlink()
-    rows = write_scores(config, directory, tiles, folds)["folds"]
+    rows = write_scores(job)["folds"]
     assert "fold_0/timing.json is missing or damaged" in caplog.text
     assert [row["seconds"] for row in rows] == [None, 1.0] and [row["n"] for row in rows] == [12, 12]
 
@@ -162,7 +169,7 @@ def submitted(monkeypatch):
 
 def test_a_submission_that_is_not_written_names_the_missing_folds(tiny, tmp_path, submitted, caplog):
     caplog.set_level("INFO")
-    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, in_parts=True)
+    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, Place(in_parts=True))
     command = f"salt-submit {tmp_path}"
     assert f"no submission.csv while the folds [0, 2] are missing; {command} writes one" in caplog.messages
     assert submitted == []
@@ -171,10 +178,10 @@ def test_a_submission_that_is_not_written_names_the_missing_folds(tiny, tmp_path
 @pytest.mark.slow
 def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path, submitted):
     for folds, in_parts in (("[0]", True), ("[1]", False), ("[2]", True)):
-        crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, in_parts=in_parts)
+        crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, Place(in_parts=in_parts))
     assert submitted == [[0, 1], [0, 1, 2]]
     (tmp_path / "fold_2/done").unlink()
-    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, in_parts=True)
+    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, Place(in_parts=True))
     assert submitted[2:] == [[0, 1]]
 
 
@@ -201,26 +208,30 @@ def test_a_fold_that_another_process_finishes_meanwhile_is_not_in_the_submission
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [False, True])
-def test_rank_0_alone_decides_about_score_and_submission(tiny, tmp_path, monkeypatch, made):
+@pytest.mark.parametrize("fresh", [False, True])
+def test_rank_0_alone_decides_about_folds_score_and_submission(tiny, tmp_path, monkeypatch, fresh):
     config = tiny("data.n_folds=2", "trainer.epochs=1")
     crossval.run(config, tmp_path)
+    score = read_ensemble(tmp_path).score
     (tmp_path / "submission.csv").unlink()  # what another rank would find on the disk
-    ensemble = read_ensemble(tmp_path) if made else None
-    asked, submitted = [], []
-    monkeypatch.setattr(distributed, "from_main", lambda function: asked.append(function) or (0.25, ensemble))
-    monkeypatch.setattr(crossval, "complete_fold", lambda *_: None)
-    monkeypatch.setattr(crossval, "write_scores", pytest.fail)
-    monkeypatch.setattr(crossval, "make_submission", lambda network, tiles: submitted.append(network.ensemble))
-    assert crossval.run(config, tmp_path) == 0.25
-    assert len(asked) == 1 and submitted == [ensemble] * made
+    (tmp_path / "fold_0/done").rename(tmp_path / "done")
+    told, submitted = iter([True, True, score | {"map": 0.25}, fresh]), []
 
+    def from_main(function):
+        if len(submitted) == 0 and (answer := next(told)) is not score:
+            return answer
+        return pytest.fail("asked more than this")
 
-def test_rank_0_alone_decides_whether_a_fold_is_finished(tiny, tmp_path, monkeypatch):
-    config = tiny("trainer.epochs=1", "folds=[0]")
-    monkeypatch.setattr(distributed, "from_main", lambda function: True)  # whatever another rank would find
+    def make(network, tiles):
+        submitted.append(network.ensemble.score["map"])
+
+    (tmp_path / "done").rename(tmp_path / "fold_0/done")
+    monkeypatch.setattr(distributed, "from_main", from_main)
     monkeypatch.setattr(crossval, "train_fold", pytest.fail)
-    crossval.complete_fold(config, 0, None, None, RunDir(tmp_path), None, None, None)
+    monkeypatch.setattr(crossval, "write_scores", pytest.fail)
+    monkeypatch.setattr(crossval, "make_submission", make)
+    assert crossval.run(config, tmp_path) == 0.25
+    assert next(told, None) is None and submitted == ([] if fresh else [0.25])
 
 
 @pytest.mark.slow

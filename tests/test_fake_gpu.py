@@ -4,26 +4,28 @@ Fake tensors know shape, type and device, but have no numbers, so that each atte
 need a driver and are left out; `make gpu` has them.
 """
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, options, raw_config
+from helpers.jobs import make_job
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from salt import build
-from salt.build import Network
 from salt.config import Trainer, check_config
 from salt.data.loader import Batch
-from salt.inference.predict import predict_block
+from salt.data.tiles import Dataset, Tiles
+from salt.inference.predict import Predictor
 from salt.losses.combine import set_progress
 from salt.machine import device as runtime_module
 from salt.machine.device import Runtime, choose_runtime, missing_compiler
 from salt.training import setup
 from salt.training.setup import build_scaler
 from salt.training.state import State
-from salt.training.step import Fold, Statistics, train_step
+from salt.training.step import train_step
 
 GROUPS = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision", "loss")
 PARTS = [[f"{group}={option}"] for group in GROUPS for option in options(group) if option not in ("any", "none")]
@@ -187,20 +189,10 @@ def fold_and_state(config, model, dtype):
         epochs=config.trainer.epochs,
         steps_per_epoch=3,
     )
-    fold = Fold(
-        config=config,
-        number=0,
-        path=None,
-        runtime=runtime,
-        tiles=None,
-        training=None,
-        held_out=None,
-        network=Network(model, model),
-        train_forward=model,
-        loss=build.build_loss(config),
-        mix=build.build_augment(config).mix,
-        statistics=Statistics(model),
-    )
+    nothing = np.empty(0, dtype=np.int64)
+    tiles = Tiles([], nothing, nothing, nothing)
+    job = make_job(config, data=Dataset(tiles, tiles), folds=nothing, model=model, runtime=runtime)
+    fold = setup.make_fold(job, 0)
     return fold, state
 
 
@@ -213,7 +205,8 @@ def test_prediction_waits_for_nothing(mixed_precision):
         for dtype in PRECISIONS:
             runtime = Runtime(torch.device("cuda:0"), dtype, 0, 4)
             with NothingWaits():
-                result = predict_block(model, images, depths, runtime, True, tqdm(disable=True))
+                predictor = Predictor(Network(model, model), runtime, tta=True, title="")
+                result = predictor.predict_block(images, depths, 4, tqdm(disable=True))
             assert result.shape == (6, 101, 101) and result.is_cuda and result.dtype == torch.float32
 
 

@@ -10,7 +10,7 @@ import torch
 from conftest import TINY, salt
 
 from salt.commands import compare, report, submit
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import Synthetic
 from salt.inference import submission
 from salt.machine import device
 
@@ -77,7 +77,7 @@ def test_only_salt_train_generates_tiles(copy, tmp_path):
 
 @pytest.mark.slow
 def test_a_report_needs_no_data(copy, synthetic_root, tmp_path):
-    ensure_synthetic(tmp_path / "other", n_train=24, n_test=6, seed=7)
+    Synthetic(tmp_path / "other", n_train=24, n_test=6, seed=7).prepare()
     (copy / "report.png").unlink(missing_ok=True)
     for root, reason in (("nowhere", "there is no folder nowhere"), ("other", "was trained on other data than other")):
         result = salt(tmp_path, "runs/a", "--root", root, main=report.main)

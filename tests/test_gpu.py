@@ -164,7 +164,7 @@ def test_a_stopped_run_goes_on(tiny, tmp_path, number):
 
 
 def test_salt_submit_writes_the_same_submission(tiny, tmp_path):
-    settings = ["data.synthetic.n_test=24", "trainer.epochs=20", "optimizer.lr=0.01", "folds=[0]"]
+    settings = ["data.n_test=24", "trainer.epochs=20", "optimizer.lr=0.01", "folds=[0]"]
     result = run(tmp_path, TRAIN, *tiny, *settings, "data.root=tiles", "trainer.precision=fp32")
     assert result.returncode == 0, result.stderr
     finished = tmp_path / "runs" / "a"

@@ -15,10 +15,11 @@ from salt.training import checkpoint
 
 PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-OPTIONS = [tuple(name.removesuffix(".yaml").split("/")[1:]) for name in EXAMPLES if name.startswith("options/")]
+CHOICES = [tuple(name.removesuffix(".yaml").split("/")[1:]) for name in EXAMPLES if name.startswith("options/")]
+OPTIONS = [choice for choice in CHOICES if choice[0] != "data"]  # that is tests/test_own_data.py
 KINDS = [
     *("loss", "attention", "center", "decoder", "hypercolumn", "deep-supervision"),
-    *("augment", "optimizer", "schedule", "averaging"),
+    *("augment", "optimizer", "schedule", "averaging", "data"),
 ]
 CASES = [pytest.param(OPTIONS, id="all")]  # together in one run, which is fast, and each on its own
 CASES += [pytest.param([choice], id="=".join(choice), marks=pytest.mark.slow) for choice in OPTIONS]
@@ -68,7 +69,7 @@ def stop_after_the_first_epoch(patch):
 
 
 def test_there_is_an_example_of_each_kind():
-    assert [group for group, _ in OPTIONS] == KINDS
+    assert [group for group, _ in CHOICES] == KINDS
 
 
 @pytest.mark.parametrize("chosen", CASES)

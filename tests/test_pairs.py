@@ -6,19 +6,20 @@ The pairs are packed into few runs: each run has one option of every group, and 
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import CONFIGS, options, raw_config
+from helpers.jobs import make_job
 
 from salt import build
-from salt.build import build_network
 from salt.config import check_config
 from salt.data.loader import Batch
+from salt.data.tiles import Dataset, Tiles
 from salt.losses.combine import set_progress
-from salt.machine.device import choose_runtime
 from salt.training.schedule import after_epoch
-from salt.training.setup import start
-from salt.training.step import Fold, Statistics, train_step
+from salt.training.setup import make_fold, make_state
+from salt.training.step import train_step
 
 # Not parts of a network or of its training, or of no concern to them.
 APART = {"data", "trainer", "experiment", "ablation", "hydra", "semi-supervised"}
@@ -95,25 +96,12 @@ def config_of(row: dict[str, str]):
 @pytest.mark.slow
 def test_every_pair_trains(row, tmp_path):
     config = config_of(row)
-    runtime = choose_runtime(config.trainer)
     torch.manual_seed(0)
-    network = build_network(config, runtime)
-    state = start(config, 10, tmp_path, network.model, runtime)
-    augment, loss = build.build_augment(config), build.build_loss(config)
-    fold = Fold(
-        config=config,
-        number=0,
-        path=tmp_path,
-        runtime=runtime,
-        tiles=None,
-        training=None,
-        held_out=None,
-        network=network,
-        train_forward=network.eval_forward,
-        loss=loss,
-        mix=augment.mix,
-        statistics=Statistics(network.model),
-    )
+    nothing = np.empty(0, dtype=np.int64)
+    tiles = Tiles([], nothing, nothing, nothing)
+    job = make_job(config, tmp_path, Dataset(tiles, tiles), nothing)
+    state, fold = make_state(job, 0, 10), make_fold(job, 0)
+    augment, loss = build.build_augment(config), fold.loss
     images = torch.randint(0, 255, (2, 1, 101, 101), dtype=torch.uint8)
     masks = torch.zeros(2, 1, 101, 101, dtype=torch.uint8)
     masks[0, :, 40:] = 1

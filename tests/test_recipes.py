@@ -21,9 +21,9 @@ OWN = {
     "experiment/classes": (
         "defaults: [_self_, override /loss: bce_dice]\n"
         "loss: {_target_: my.Loss, losses: [{_target_: my.Part}], weights: [1.0, 0.5]}\n"
-        "data: {synthetic: {n_train: 9, n_test: 3, seed: 0}}"
+        "data: {n_train: 9, n_test: 3, seed: 0}"
     ),
-    "experiment/own_data": "defaults: [demo, _self_, override /data: folder]\ndata: {root: here, synthetic: null}",
+    "experiment/own_data": "defaults: [demo, _self_, override /data: folder]\ndata: {root: here, tile: [40, 40]}",
     "ablation/sweep": "defaults: [override /loss: focal]\nloss: {gamma: 3.0}",
     "loss/mine": "defaults: [bce_then_lovasz, _self_]\nat: 0.7",
     "loss/sub/x": "_target_: salt.losses.pixel.Focal\ngamma: 1.0\nalpha: null",
@@ -70,9 +70,8 @@ def test_random_weights_survive_another_encoder(recipe, option):
 
 def test_other_data_than_the_generated_need_no_more_than_their_option():
     data = raw_config("experiment=demo", "data=folder", "data.root=x")["data"]
-    expected = yaml.safe_load((CONFIGS / "data/folder.yaml").read_text("utf-8"))
-    assert data == expected | {"root": "x", "n_folds": 2}
-    assert raw_config("experiment=demo", "data=tgs")["data"]["synthetic"] is None
+    assert data == raw_config("data=folder", "data.root=x")["data"] | {"n_folds": 2}
+    assert raw_config("experiment=demo", "data=tgs")["data"] == raw_config()["data"] | {"n_folds": 2}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +85,7 @@ def test_other_data_than_the_generated_need_no_more_than_their_option():
         (["experiment=default"], "optimizer", {"amsgrad": True, "weight_decay": 0.1}),
         (["experiment=default", "optimizer=sgd"], "optimizer", {"amsgrad": None, "weight_decay": 0.1, "momentum": 0.9}),
         (["experiment=built_of", "ablation=sweep"], "loss", {"gamma": 3.0, "alpha": 0.25, "at": None}),
-        (["experiment=own_data"], "data", {"root": "here", "layout": "folder", "synthetic": None, "n_folds": 2}),
+        (["experiment=own_data"], "data", {"root": "here", "tile": [40, 40], "n_train": None, "n_folds": 2}),
         (["experiment=classes"], "loss", {"_target_": "my.Loss", "losses": [{"_target_": "my.Part"}]}),
         (["experiment=classes", "loss=focal"], "loss", {"_target_": "salt.losses.pixel.Focal", "weights": None}),
     ],
@@ -101,11 +100,6 @@ def test_a_class_of_the_replaced_option_goes_and_a_number_stays(own):
     assert own_loss == other["loss"] | {"weights": [1.0, 0.5]}
 
 
-def test_where_the_generated_tiles_were_switched_off_their_option_brings_them_back(own):
-    data = raw_config(own, "experiment=own_data", "data=synthetic")["data"]
-    assert data["synthetic"] == {"n_train": 600, "n_test": 60, "seed": 0} and data["layout"] == "kaggle"
-
-
 def test_what_a_recipe_lost_and_kept_is_told(own):
     assert changes("experiment=cpu") == changes("loss=lovasz") == []
     assert changes("experiment=cpu_5fold", "loss=lovasz") == [
@@ -113,7 +107,8 @@ def test_what_a_recipe_lost_and_kept_is_told(own):
     ]
     assert changes("experiment=demo", "encoder=resnet34", "data=tgs") == [
         "experiment/demo: encoder=resnet34 instead of resnet18, with its encoder.weights=null",
-        "experiment/demo: data=tgs instead of synthetic, without data.synthetic; with its data.n_folds=2",
+        "experiment/demo: data=tgs instead of synthetic, without data.n_train=600, data.n_test=60; "
+        "with its data.n_folds=2",
     ]
     assert changes(own, "experiment=default", "optimizer=sgd") == [
         "experiment/default: optimizer=sgd instead of adamw, without optimizer.amsgrad=true"
@@ -125,10 +120,7 @@ def test_what_a_recipe_lost_and_kept_is_told(own):
     [
         (["experiment=cpu", "loss=lovasz", "loss.at=0.3"], "loss.at: unknown key; loss=lovasz has phi, per_image\n"),
         (["loss=focal", "loss.gama=1"], "loss.gama: unknown key; did you mean loss.gamma?\n"),
-        (
-            ["data.synthetic.n_train=9"],
-            "data.synthetic.n_train: unknown key; data=tgs has no settings data.synthetic\n",
-        ),
+        (["data.cachee=9"], "data.cachee: unknown key; did you mean data.cache?\n"),
         (["decoder=gcn", "decoder.channels=1"], "decoder.channels: unknown key; decoder=gcn has width, kernel\n"),
         (["center.x=1"], "center.x: unknown key; center=none has no settings\n"),
         (["augment.transforms.0.q=1"], "augment.transforms.0.q: unknown key; augment.transforms.0 has p\n"),

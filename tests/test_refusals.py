@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
 from salt.data.folds import read_folds, write_folds
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 from salt.overrides import explain
 from salt.runs.files import locked
@@ -99,7 +99,7 @@ def test_a_typo_is_refused_before_torch_is_imported(finished, synthetic_root):
         import sys, salt.train
         tiny, words = sys.argv[1].split(), sys.argv[2:]
         for word in words:
-            sys.argv = ["salt-train", *tiny, "data.synthetic=null", *word.split()]
+            sys.argv = ["salt-train", *tiny, *word.split()]
             try:
                 salt.train.main()
             except SystemExit as ended:
@@ -116,7 +116,7 @@ def test_a_typo_is_refused_before_torch_is_imported(finished, synthetic_root):
     (finished / "runs/typo").mkdir()
     for file in ("config.yaml", "environment.json"):
         shutil.copy(finished / "runs/a" / file, finished / "runs/typo")
-    tiny = " ".join([*[o for o in TINY if "synthetic" not in o], *own])
+    tiny = " ".join([*[o for o in TINY if not o.startswith(("data=", "data.n_t"))], *own])
     command = [sys.executable, "-c", code, tiny, *REFUSED]
     result = subprocess.run(command, cwd=finished, capture_output=True, text=True, check=False)
     shutil.rmtree(finished / "runs/typo")
@@ -152,7 +152,7 @@ def test_a_dry_run_refuses_what_the_run_refuses(finished, synthetic_root, tmp_pa
         (run / "config.yaml").unlink()
     elif difference == "data":
         root = tmp_path / "other"
-        ensure_synthetic(root, n_train=24, n_test=6, seed=7)
+        Synthetic(root, n_train=24, n_test=6, seed=7).prepare()
         (root / "synthetic.json").write_text(json.dumps({"n_train": 24, "n_test": 6, "seed": 0}))
         more = [f"data.root={root}"]
     else:

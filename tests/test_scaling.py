@@ -19,8 +19,9 @@ from omegaconf import OmegaConf
 from test_faults import ENVIRONMENT, Started, run
 
 from salt import train
-from salt.data.loader import EpochBatches
+from salt.data.loader import Draws, EpochBatches
 from salt.machine import distributed
+from salt.machine.distributed import Group
 from salt.runs import sweep
 from salt.runs.sweep import free_device
 
@@ -87,8 +88,8 @@ def test_two_processes_train_one_fold(together, sequential, synthetic_root):
 
 
 def test_processes_share_each_batch_and_each_sample_comes_once_an_epoch():
-    alone = EpochBatches(np.arange(100, 141), 8, (0, 1))
-    shares = [EpochBatches(np.arange(100, 141), 8, (0, 1), rank, 2) for rank in (0, 1)]
+    alone = EpochBatches(Draws(np.arange(100, 141)), 8, (0, 1))
+    shares = [EpochBatches(Draws(np.arange(100, 141)), 8, (0, 1), Group(rank, 2)) for rank in (0, 1)]
     for epoch in (0, 1):
         for batches in (alone, *shares):
             batches.epoch = epoch
@@ -98,7 +99,7 @@ def test_processes_share_each_batch_and_each_sample_comes_once_an_epoch():
             seen += left + right
         assert len(set(seen)) == len(seen) == 40
     with pytest.raises(ValueError, match=r"trainer.batch_size=9, expected a multiple of the 2 processes"):
-        EpochBatches(np.arange(41), 9, (0, 1), 0, 2)
+        EpochBatches(Draws(np.arange(41)), 9, (0, 1), Group(0, 2))
 
 
 @pytest.mark.slow

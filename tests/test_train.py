@@ -122,7 +122,7 @@ def test_dry_run_says_what_would_happen_and_writes_nothing(tmp_path, synthetic_r
 
 @pytest.mark.slow
 def test_a_sweep_makes_a_run_for_each_point(tmp_path, synthetic_root):
-    tiny = [override for override in TINY if override != "data=synthetic" and "data.synthetic" not in override]
+    tiny = [override for override in TINY if override != "data=synthetic" and "data.n_t" not in override]
     result = salt(
         tmp_path,
         "-m",
@@ -155,7 +155,7 @@ class Fails(torch.nn.Module):
 
 @pytest.mark.slow
 def test_an_ablation_goes_on_past_a_failed_point_resumes_and_ends_with_its_table(tmp_path, synthetic_root):
-    left_out = ("data=synthetic", "data.synthetic", "trainer.epochs")
+    left_out = ("data=synthetic", "data.n_t", "trainer.epochs")
     tiny = [o for o in TINY if not o.startswith(left_out)]
     (tmp_path / "own/loss").mkdir(parents=True)
     (tmp_path / "own/loss/fails.yaml").write_text("_target_: failing.Fails\n")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from salt.commands.common import finite_number, make_parser, messages
 from salt.data import kaggle
-from salt.data.checkup import in_words
-from salt.data.doctor import check
-from salt.data.places import mosaic_file
+from salt.data.checkup import checkup_in_words
+from salt.data.doctor import check_data
 from salt.data.synthetic import write_lines, write_tiles
 
 
@@ -23,6 +22,9 @@ def make_data_parser() -> ArgumentParser:
     placing = commands.add_parser("mosaic", help="which tiles lie beside each other, found by their borders")
     placing.add_argument("data", type=Path, metavar="DATA", help="the data's folder, or Kaggle's outer zip")
     placing.add_argument("--out", type=Path, metavar="FILE", help="default: DATA/mosaic.csv, or beside the zip")
+    for command in (checking, placing):
+        own = "folder of your own options, whose data/NAME.yaml name classes that recognise DATA"
+        command.add_argument("--config-dir", type=Path, metavar="DIR", help=own)
     fetching = commands.add_parser("download", help="Kaggle's archive, by the command kaggle")
     fetching.add_argument("folder", type=Path, nargs="?", default=Path("data/tgs"), help="default: data/tgs")
     making = commands.add_parser("lines", help="made-up seismic lines with salt, as a folder for data=folder")
@@ -55,16 +57,16 @@ def main() -> None:
             print(f"{arguments.folder}: {n} tiles; truth.csv says where they lie, salt-data mosaic finds it")
             return
         if arguments.command == "mosaic":
-            from salt.reporting.sections import write_mosaic  # imports scipy and OpenCV
+            from salt.neighbours.sections import write_mosaic  # imports scipy and OpenCV
 
-            print(write_mosaic(arguments.data, arguments.out or mosaic_file(arguments.data)))
+            print(write_mosaic(arguments.data, arguments.out, arguments.config_dir))
             return
         if arguments.command == "download":
             kaggle.download(arguments.folder)
             print(f"{arguments.folder}: the archive is here, and is read as it is")
             return
-        found = check(arguments.data, arguments.nodata)
-        print(in_words(found))
+        found = check_data(arguments.data, arguments.nodata, arguments.config_dir)
+        print(checkup_in_words(found))
         if found.n_errors:
             sys.exit(1)
 

@@ -57,9 +57,9 @@ def check_upload(ensemble: Ensemble) -> None:
         ValueError: the run is of other data, or the command is missing.
     """
     from salt.data import kaggle
+    from salt.data.source import source_of
 
-    data = ensemble.first.config.data
-    if data.layout != "kaggle" or data.synthetic is not None:
+    if source_of(ensemble.first.config.data).competition is None:
         raise ValueError(
             f"--upload: {ensemble.path} was trained on other data than the competition's, so Kaggle would refuse it"
         )

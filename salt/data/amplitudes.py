@@ -10,6 +10,7 @@ from salt.config import Amplitudes, Data
 Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
 FEW = 8  # grey levels; an image that has fewer shows next to nothing
 BULK = 0.95  # share of the pixels that these levels hold
+BY_IMAGE = Amplitudes(per="image", percentiles=[1, 99], range=None)  # as configs/train.yaml
 
 
 class Grey(NamedTuple):
@@ -89,6 +90,11 @@ def find_missing(pixels: NDArray[Any], nodata: float | None = None) -> NDArray[n
     elif nodata is not None:
         missing |= values == nodata
     return missing
+
+
+def sample_type(samples: NDArray[Any]) -> str:
+    """Return the type of samples, one for floats of all widths."""
+    return "float" if samples.dtype.kind == "f" else str(samples.dtype)
 
 
 def find_range(known: NDArray[Any], percentiles: Range) -> Range:

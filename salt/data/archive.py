@@ -1,6 +1,5 @@
 """Where files are read from: a folder, a zip archive, or a part of either. Archives are never extracted to the disk."""
 
-import os
 import re
 import stat
 import zipfile
@@ -11,58 +10,12 @@ from pathlib import Path
 from salt.paths import as_text
 from salt.runs.files import BROKEN
 
-COMPETITION = "tgs-salt-identification-challenge"
-PAGE = f"https://www.kaggle.com/c/{COMPETITION}"
-OUTER_ZIP = f"{COMPETITION}.zip"  # what `kaggle competitions download` writes
-WANTED = "expected the folders images and masks, with files of the same names, and test for images without a mask"
 LARGE = 10_000_000  # bytes; no tile has as many
 BOMB = 100  # no honest large member shrinks to less than one part in so many
 INNER_LIMIT = 1_000_000_000  # bytes of an archive within an archive, which is unpacked in memory
 
 
-def check_root(root: Path) -> None:
-    """Make sure that there is a data folder with tables or archives; their content is checked when they are read.
-
-    Raises:
-        ValueError: there is none; the message names the ways to get data.
-    """
-    if root == Path() and os.environ.get("SALT_DATA") == "":
-        raise ValueError(
-            "data.root: the variable SALT_DATA is empty; set it to the data's folder, or unset it for data/tgs"
-        )
-    if root.is_file() and not zipfile.is_zipfile(root) and root.suffix != ".zip":
-        raise ValueError(f"data.root: {root} is a file; expected the folder with the data, or Kaggle's outer zip")
-    if not root.exists():
-        raise ValueError(
-            f"data.root: there is no folder {root}. Download the data from {PAGE} (accept its rules first), or "
-            "name the folder where it is: data.root=FOLDER or the variable SALT_DATA; data=synthetic needs no download."
-        )
-    if root.is_dir() and not (root / "train.csv").exists() and not (root / OUTER_ZIP).is_file():
-        raise ValueError(without_tables(root))
-
-
-def check_folder(root: Path, cache: str | None) -> None:
-    """Make sure that there is a folder of one's own images; its content is checked when it is read.
-
-    Raises:
-        ValueError: there is none, or what works with Kaggle's layout alone is asked for.
-    """
-    if cache is not None:
-        raise ValueError("data.cache works with Kaggle's layout alone; expected data.cache=null with data=folder")
-    if not (root / "images").is_dir():
-        kind = "there is no folder" if not root.exists() else "there is no folder images in"
-        raise ValueError(f"data.root: {kind} {root}; {WANTED}")
-
-
-def without_tables(root: Path) -> str:
-    """What is wrong with a data folder or archive in which the tables are missing."""
-    return (
-        f"data.root: {root} has no train.csv. Expected train.csv, depths.csv, sample_submission.csv, "
-        f"train.zip and test.zip (or train/ and test/ unpacked), or {OUTER_ZIP}."
-    )
-
-
-class Folder:
+class Directory:
     """The files of a folder and those two levels down in train/ and test/, by their name relative to it."""
 
     def __init__(self, path: Path):
@@ -159,7 +112,7 @@ def find_fault(info: zipfile.ZipInfo) -> str | None:
 class Subfolder:
     """The files of another source below a prefix."""
 
-    def __init__(self, source: Folder | Zip, prefix: str):
+    def __init__(self, source: Directory | Zip, prefix: str):
         self.label = f"{source.label}/{prefix}"
         self._source, self._prefix = source, prefix
         self.names = {n[len(prefix) + 1 :] for n in source.names if n.startswith(prefix + "/")}
@@ -173,10 +126,10 @@ class Subfolder:
         return self._source.stamp(f"{self._prefix}/{name}")
 
 
-Source = Folder | Zip | Subfolder
+Archive = Directory | Zip | Subfolder
 
 
-def stamps(source: Source) -> Iterator[str]:
+def stamps(source: Archive) -> Iterator[str]:
     """A line for every file of a source, which changes when the file does."""
     for name in sorted(source.names):
         yield f"{name} {source.stamp(name)}"

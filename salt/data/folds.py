@@ -11,7 +11,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from salt.config import RunConfig
 from salt.data.names import composed
-from salt.data.places import known_sections, mosaic_file
+from salt.data.places import MOSAIC, known_sections
+from salt.data.source import source_of
 from salt.data.tiles import Tiles
 from salt.runs.files import check_file, write_text
 
@@ -91,15 +92,13 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
     Raises:
         ValueError: the file, or the table of sections, is missing or does not fit the tiles.
     """
-    data, beside = config.data, Path(config.data.root, "folds.csv")
-    sections = known_sections(data, tiles.ids)
-    given = data.folds
-    if given is None:
-        given = str(beside) if data.layout == "folder" and beside.is_file() else "random"
+    data, source = config.data, source_of(config.data)
+    sections, own = known_sections(data, tiles.ids), source.table("folds.csv")
+    given = data.folds or (str(own) if own.is_file() else "random")
     if given == "mosaic":
         if sections is None:
             raise ValueError(
-                f"data.folds=mosaic: there is no file {mosaic_file(Path(data.root))}; salt-data mosaic {data.root} "
+                f"data.folds=mosaic: there is no file {source.table(MOSAIC)}; salt-data mosaic {data.root} "
                 "writes it, or name one by data.mosaic=FILE"
             )
         return make_folds(tiles.coverage, data.n_folds, data.fold_seed, sections)
@@ -116,13 +115,13 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
 
 
 def keep_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
-    """Write folds.csv once (see `check_folds`)."""
-    check_folds(file, ids, folds, n_folds)
+    """Write folds.csv once (see `check_same_folds`)."""
+    check_same_folds(file, ids, folds, n_folds)
     if not file.exists():
         write_folds(file, ids, folds)
 
 
-def check_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
+def check_same_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
     """Make sure that a run that goes on has the same folds, else tiles leak between them.
 
     Raises:

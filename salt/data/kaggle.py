@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from salt.data.archive import COMPETITION, PAGE
-
+COMPETITION = "tgs-salt-identification-challenge"
+PAGE = f"https://www.kaggle.com/c/{COMPETITION}"
 RULES = f"{PAGE}/rules"
 TOKEN = "https://www.kaggle.com/settings"  # where an account's API token is made
 NO_TOKEN = ("401", "unauthorized", "could not find kaggle.json", "authenticate", "authentication required")

@@ -1,23 +1,32 @@
-"""The data of a run: read, or generated first."""
+"""The data of a run: read by its source, or made by it first."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from salt.config import RunConfig
 from salt.data.amplitudes import Scaling
-from salt.data.folder import read_folder, read_images
-from salt.data.synthetic import ensure_synthetic, holds_synthetic
-from salt.data.tgs import read_dataset
+from salt.data.source import source_of
 from salt.data.tiles import Dataset, Tiles, tile_size
 from salt.data.unlabelled import Unlabelled, with_labels
 from salt.machine import distributed
-from salt.runs.files import locked
 from salt.runs.rundir import RunDir
 from salt.runs.stacks import sizes_of
 
-SYNTHETIC_SECONDS = 600.0  # to wait for another process that generates the same tiles
+
+def load_data(config: RunConfig) -> Dataset:
+    """Return the data set, which is made first if its source generates it; a dry run leaves nothing behind.
+
+    Raises:
+        ValueError: it is missing, or something is wrong with it.
+    """
+    source = source_of(config.data)
+    with distributed.main_first():
+        if not config.dry_run:
+            source.prepare()
+        data = source.load(Scaling.of(config.data))
+    data.check(config.data.target)
+    return data
 
 
 def load_pseudo_labels(config: RunConfig, data: Dataset) -> Unlabelled:
@@ -36,7 +45,12 @@ def load_unlabelled(config: RunConfig, data: Dataset) -> Tiles:
     Raises:
         ValueError: there are none, or the folder cannot be used.
     """
-    tiles = data.test if config.data.unlabelled is None else read_unlabelled(config, data, Path(config.data.unlabelled))
+    tiles = data.test
+    if config.data.unlabelled is not None:
+        place = Path(config.data.unlabelled)
+        if not place.exists():
+            raise ValueError(f"data.unlabelled: there is no folder {place}")
+        tiles = source_of(config.data).unlabelled(place, Scaling.of(settled(config, data).data))
     if config.input.channels == "depth_z" and np.isnan(tiles.depths).any():
         raise ValueError("input.channels=depth_z: tiles without a mask have no depth; expected image or depth")
     if not tiles.ids:
@@ -47,46 +61,16 @@ def load_unlabelled(config: RunConfig, data: Dataset) -> Tiles:
     return tiles
 
 
-def read_unlabelled(config: RunConfig, data: Dataset, folder: Path) -> Tiles:
-    """The test images of other data in the same layout; of one's own folder also the images alone."""
-    if not folder.exists():
-        raise ValueError(f"data.unlabelled: there is no folder {folder}")
-    if config.data.layout == "folder":
-        return read_images(folder, Scaling.of(settled(config, data).data))
-    cache = Path(config.data.cache, "unlabelled") if config.data.cache else None  # the other one is of the run's data
-    return read_dataset(folder, cache).test
-
-
-def load_data(config: RunConfig) -> Dataset:
-    """The data set; synthetic tiles are generated where they are not there yet, for a dry run in a temporary folder."""
-    root = Path(config.data.root)
-    wanted = config.data.synthetic.model_dump() if config.data.synthetic else None
-    with distributed.main_first():
-        if wanted is not None and not holds_synthetic(root, **wanted):
-            if config.dry_run:
-                with TemporaryDirectory() as folder:
-                    ensure_synthetic(Path(folder, "tiles"), **wanted)
-                    return read_dataset(Path(folder, "tiles"))
-            with locked(root.parent, root.name, wait=SYNTHETIC_SECONDS):
-                ensure_synthetic(root, **wanted)
-        return read(config, root)
-
-
-def read(config: RunConfig, root: Path) -> Dataset:
-    """The data set in a folder, in the layout that the config names."""
-    if config.data.layout == "folder":
-        return read_folder(root, Scaling.of(config.data))
-    return read_dataset(root, Path(config.data.cache) if config.data.cache else None)
-
-
 def settled(config: RunConfig, data: Dataset) -> RunConfig:
-    """The config with what is left to the data: the size of a tile (see `tile_size`), the range of the amplitudes.
+    """Return the config with what is left to the data: the size of a tile (see `tile_size`), the amplitudes' range.
 
     Raises:
         ValueError: the network is to see the depth in the survey, and the data has none.
     """
     if config.input.channels == "depth_z" and data.has_no_depths:
-        raise ValueError(f"input.channels=depth_z: {config.data.root} has no depths.csv; expected image or depth")
+        raise ValueError(
+            f"input.channels=depth_z: images of {config.data.root} have no depth (depths.csv); expected image or depth"
+        )
     node, tile, amplitudes = config.input.node(), config.data.tile, config.data.amplitudes
     if tile is None:
         tile = list(tile_size(sizes_of(data.train.images), largest=node.get("resize", node["size"])))
@@ -96,7 +80,7 @@ def settled(config: RunConfig, data: Dataset) -> RunConfig:
 
 
 def load_data_of_run(directory: RunDir, config: RunConfig, root: str | None) -> Dataset:
-    """The data that a run was trained on, from the folder `root`, or from the place in its config.
+    """Return the data that a run was trained on, from the place `root`, or from that in its config.
 
     Raises:
         ValueError: it is not there, cannot be read, or is other data.
@@ -104,6 +88,6 @@ def load_data_of_run(directory: RunDir, config: RunConfig, root: str | None) -> 
     place = Path(root or config.data.root).expanduser()
     if not place.exists():
         raise ValueError(f"there is no folder {place} with the run's data; --root FOLDER names another place")
-    data = read(config, place)
+    data = source_of(config.data, str(place)).load(Scaling.of(config.data))
     directory.check_data(data.digest(), str(place), "--root FOLDER names another place")
     return data

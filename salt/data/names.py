@@ -3,8 +3,6 @@
 import unicodedata
 from pathlib import Path
 
-import pandas as pd
-
 from salt.paths import as_text
 
 
@@ -34,16 +32,3 @@ def shown(name: Path | str) -> str:
     """Return a name as a message shows it: on one line, in characters that every stream takes."""
     text = str(name)
     return text if as_text(text).isprintable() else repr(text)[1:-1]
-
-
-def by_composed_id(table: pd.DataFrame, label: str) -> pd.DataFrame:
-    """Return a table with composed ids as its index.
-
-    Raises:
-        ValueError: two ids are one name in two spellings.
-    """
-    found = table.set_axis(table.index.map(composed), axis="index")
-    if not found.index.is_unique:
-        twice = found.index[found.index.duplicated()][0]
-        raise ValueError(f"{label}: id {twice} occurs more than once, in two Unicode spellings")
-    return found

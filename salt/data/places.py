@@ -10,16 +10,12 @@ from numpy.typing import NDArray
 
 from salt.config import Data
 from salt.data.names import composed
+from salt.data.source import source_of
 from salt.runs.files import check_file
 
 MOSAIC = "mosaic.csv"
 
 log = logging.getLogger(__name__)
-
-
-def mosaic_file(root: Path) -> Path:
-    """Where a data set's own mosaic.csv is: in its folder, or beside its zip."""
-    return (root.parent if root.is_file() else root) / MOSAIC
 
 
 def read_mosaic(file: Path) -> pd.DataFrame:
@@ -49,7 +45,7 @@ def known_sections(data: Data, ids: Sequence[str]) -> NDArray[np.int64] | None:
     if data.mosaic is not None:
         check_file("data.mosaic", Path(data.mosaic))
         return sections_of(Path(data.mosaic), ids)
-    file = mosaic_file(Path(data.root))
+    file = source_of(data).table(MOSAIC)
     if not file.is_file():
         return None
     try:

@@ -1,27 +1,87 @@
 """Kaggle's TGS archives as arrays: read straight from the zips, checked, decoded once in threads."""
 
-import csv
 import hashlib
-import io
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
-import pandas as pd
-from joblib import cpu_count
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from salt.data import cache, rle
-from salt.data.archive import OUTER_ZIP, Folder, Source, Subfolder, Zip, check_root, stamps, without_tables
+from salt.data import cache
+from salt.data.amplitudes import Scaling
+from salt.data.archive import Archive, Directory, Subfolder, Zip, stamps
+from salt.data.checkup import Checkup, File, FirstError, Part, in_threads
 from salt.data.image import TILE_SIZE as TILE_SIZE
 from salt.data.image import decode_image, decode_mask
+from salt.data.kaggle import COMPETITION, PAGE
+from salt.data.names import composed
+from salt.data.source import Source
+from salt.data.tables import check_runs, depths_of, table_by_id
 from salt.data.tiles import Dataset, Tiles
-from salt.machine import distributed
 
-SHOWN = 5  # offending ids that a message names
-CHECKED = 4096  # masks compared at once
+OUTER_ZIP = f"{COMPETITION}.zip"  # what `kaggle competitions download` writes
+TABLES = {"train": "train.csv", "test": "sample_submission.csv"}
+
+
+class TGS(Source):
+    """Kaggle's TGS Salt Identification Challenge, or other tiles in its layout."""
+
+    wanted = (
+        "Kaggle's train.csv, depths.csv, sample_submission.csv, train.zip and test.zip (or train/ and test/ unpacked), "
+        f"or {OUTER_ZIP}"
+    )
+    competition: ClassVar[str | None] = COMPETITION
+
+    def __init__(self, root: str | Path, cache: str | None = None):
+        super().__init__(root)
+        self.cache = None if cache is None else Path(cache).expanduser()
+
+    @classmethod
+    def recognises(cls, root: Path) -> bool:
+        """Return whether the tables are there, or a zip."""
+        return any((root / name).exists() for name in ("train.csv", OUTER_ZIP)) or (
+            root.is_file() and root.suffix == ".zip"
+        )
+
+    def check(self) -> None:
+        """Check that there are tables or archives.
+
+        Raises:
+            ValueError: there are none; the message names the ways to get data.
+        """
+        if self.root == Path() and os.environ.get("SALT_DATA") == "":
+            raise ValueError(
+                "data.root: the variable SALT_DATA is empty; set it to the data's folder, or unset it for data/tgs"
+            )
+        if self.root.is_file() and not is_zip(self.root):
+            raise ValueError(
+                f"data.root: {self.root} is a file; expected the folder of the data, or Kaggle's outer zip"
+            )
+        if not self.root.exists():
+            raise ValueError(
+                f"data.root: there is no folder {self.root}. Download the data from {PAGE} (accept its rules "
+                "first), or name the folder where it is: data.root=FOLDER or the variable SALT_DATA; data=synthetic "
+                "needs no download."
+            )
+        if self.root.is_dir() and not self.recognises(self.root):
+            raise ValueError(f"data.root: {self.root} has no train.csv; expected {self.wanted}")
+
+    def load(self, scaling: Scaling) -> Dataset:
+        """Read and check the whole data set; its grey values need no scaling."""
+        return read_dataset(self.root, self.cache)
+
+    def unlabelled(self, place: Path, scaling: Scaling) -> Tiles:
+        """Return the test tiles of another folder, with a cache of its own."""
+        return read_dataset(place, self.cache and self.cache / "unlabelled").test
+
+    def parts(self, found: Checkup) -> list[Part]:
+        """Return the train and test tiles."""
+        archive = open_root(self.root)
+        return parts_of(archive, open_parts(archive, found), found)
 
 
 def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
@@ -33,180 +93,117 @@ def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
         ValueError: something is missing, does not decode, has a wrong size or contradicts the tables;
             the message names file and id.
     """
-    source = open_root(root)
-    depths = read_table(source, "depths.csv", ["id", "z"])
-    truth = read_table(source, "train.csv", ["id", "rle_mask"])
-    sample = read_table(source, "sample_submission.csv", ["id", "rle_mask"])
-    train_files, test_files = open_part(source, "train"), open_part(source, "test")
-    check_same_ids(truth.index, train_files, "images", "train.csv")
-    check_same_ids(truth.index, train_files, "masks", "train.csv")
-    check_same_ids(sample.index, test_files, "images", "sample_submission.csv")
-
-    train_depths, test_depths = (depths_of(depths, table.index, source.label) for table in (truth, sample))
+    archive = open_root(root)
+    found = FirstError(archive.label)
+    opened = open_parts(archive, found)
+    train, test = parts_of(archive, opened, found)
+    train.check(found)
+    test.check(found)
+    assert train.table is not None and test.table is not None
+    truth, ids, test_ids = train.table, list(train.table.index), list(test.table.index)
+    depths, test_depths = (depths_of(train.depths, names, archive.label) for names in (ids, test_ids))
 
     def decode(allocate: cache.Allocate) -> dict[str, NDArray[np.uint8]]:
-        masks = decode_all(train_files, "masks", truth.index, decode_mask, "train_masks", allocate)
-        check_masks(truth["rle_mask"], masks, f"{source.label}/train.csv")
-        images = decode_all(train_files, "images", truth.index, decode_image, "train_images", allocate)
+        masks = decode_tiles(train, "masks", decode_mask, allocate)
+        check_runs(truth, masks, f"{archive.label}/train.csv")
         return {
             "train_masks": masks,
-            "train_images": images,
-            "test_images": decode_all(test_files, "images", sample.index, decode_image, "test_images", allocate),
+            "train_images": decode_tiles(train, "images", decode_image, allocate),
+            "test_images": decode_tiles(test, "images", decode_image, allocate),
         }
 
     if cache_folder is None:
         arrays = decode(cache.in_memory)
     else:
-        counts = {"train_masks": len(truth), "train_images": len(truth), "test_images": len(sample)}
+        counts = {"train_masks": len(ids), "train_images": len(ids), "test_images": len(test_ids)}
         shapes = {name: (n, TILE_SIZE, TILE_SIZE) for name, n in counts.items()}
-        arrays = cache.cached_arrays(cache_folder, fingerprint(source, train_files, test_files), shapes, decode)
+        arrays = cache.cached_arrays(cache_folder, fingerprint(archive, opened), shapes, decode)
     return Dataset(
-        train=Tiles(list(truth.index), arrays["train_images"], arrays["train_masks"], train_depths),
-        test=Tiles(list(sample.index), arrays["test_images"], None, test_depths),
+        train=Tiles(ids, arrays["train_images"], arrays["train_masks"], depths),
+        test=Tiles(test_ids, arrays["test_images"], None, test_depths),
     )
 
 
-def fingerprint(source: Source, train_files: Source, test_files: Source) -> str:
+def fingerprint(archive: Archive, opened: dict[str, Archive]) -> str:
     """SHA-256 of the tables and of every tile's name with its size and checksum (unpacked: size and time)."""
     digest = hashlib.sha256()
-    for name in ("train.csv", "sample_submission.csv"):
-        digest.update(source.read(name))
-    for files in (train_files, test_files):
+    for name in TABLES.values():
+        digest.update(archive.read(name))
+    for files in opened.values():
         digest.update("\n".join(stamps(files)).encode())
     return digest.hexdigest()
 
 
-def open_root(root: Path) -> Folder | Zip:
+def is_zip(path: Path) -> bool:
+    """Return whether a path is a zip archive, or a file that is called one."""
+    return path.is_file() and (path.suffix == ".zip" or zipfile.is_zipfile(path))
+
+
+def open_root(root: Path) -> Directory | Zip:
     """Open the data folder, or the outer zip (given itself, or lying alone in the folder)."""
     if root.is_dir() and not (root / "train.csv").exists() and (root / OUTER_ZIP).is_file():
         root = root / OUTER_ZIP
-    check_root(root)
-    source = Zip(root, str(root)) if root.is_file() else Folder(root)
-    if "train.csv" not in source.names:
-        raise ValueError(without_tables(root))
-    return source
+    TGS(root).check()
+    archive = Zip(root, str(root)) if root.is_file() else Directory(root)
+    if "train.csv" not in archive.names:
+        raise ValueError(f"data.root: {root} has no train.csv; expected {TGS.wanted}")
+    return archive
 
 
-def open_part(source: Folder | Zip, part: str) -> Source:
-    """Open the images and masks of "train" or "test": unpacked or as an inner zip."""
-    if any(n.startswith(f"{part}/images/") for n in source.names):
-        return Subfolder(source, part)
-    name = f"{part}.zip"
-    if name not in source.names:
-        raise ValueError(f"{source.label}: expected {name} or {part}/images, found neither")
-    inner = source.open_zip(name)
-    return Subfolder(inner, part) if any(n.startswith(f"{part}/images/") for n in inner.names) else inner
+def open_parts(archive: Directory | Zip, found: Checkup) -> dict[str, Archive]:
+    """Return the images and masks of "train" and "test", unpacked or in an inner zip; one that is missing is noted."""
+    parts: dict[str, Archive] = {}
+    for part in TABLES:
+        name = f"{part}.zip"
+        if any(n.startswith(f"{part}/images/") for n in archive.names):
+            parts[part] = Subfolder(archive, part)
+        elif name in archive.names:
+            inner = archive.open_zip(name)
+            in_folder = any(n.startswith(f"{part}/images/") for n in inner.names)
+            parts[part] = Subfolder(inner, part) if in_folder else inner
+        else:
+            message = f"{archive.label}: expected {name} or {part}/images, found neither"
+            found.add("error", message, "download the data again")
+    return parts
 
 
-def read_table(source: Source, name: str, columns: list[str]) -> pd.DataFrame:
-    """Read a CSV as text (an id like 123e456789 is no number), indexed by its unique ids."""
-    label = f"{source.label}/{name}"
-    if name not in source.names:
-        raise ValueError(f"{label}: this file is missing")
-    try:
-        header, *rows = split_csv(source.read(name).decode("utf-8-sig"))
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{label}: cannot be read as a CSV: {error}") from None
-    if header != columns:
-        raise ValueError(f"{label}: expected the columns {','.join(columns)}, found {','.join(header)}")
-    table = pd.DataFrame(rows, columns=columns, dtype=str)
-    twice = table["id"][table["id"].duplicated()].unique()
-    if len(twice):
-        raise ValueError(f"{label}: {len(twice)} ids occur more than once, e.g. {list(twice[:SHOWN])}")
-    bad = [i for i in table["id"] if not i or PurePosixPath(i).name != i or i.startswith(("=", "+", "-", "@", "."))]
-    if bad:
-        raise ValueError(f"{label}: an id must be a plain file name, found {bad[:SHOWN]}")
-    if table.empty:
-        raise ValueError(f"{label}: has no rows")
-    return table.set_index("id")
+def parts_of(archive: Archive, opened: dict[str, Archive], found: Checkup) -> list[Part]:
+    """Return the tiles with what the tables say of them; problems of the tables are noted."""
+    depths, parts = table_by_id(archive, "depths.csv", ["id", "z"], found, needed=True), []
+    for name, files in opened.items():
+        table = table_by_id(archive, TABLES[name], ["id", "rle_mask"], found, needed=True)
+        others = [n for n in files.names if n.startswith(("images/", "masks/")) and not n.endswith(".png")]
+        strays = [n for n in others if table is not None and PurePosixPath(n).stem in table.index]
+        if strays:
+            found.add("error", f"{name} tiles in another format", "convert them to 8-bit grey PNG", *sorted(strays))
+        masks = pngs(files, "masks") if name == "train" else None
+        size, place = (TILE_SIZE, TILE_SIZE), files.label.removeprefix(archive.label).lstrip("/")
+        parts.append(Part(name, pngs(files, "images"), masks, table, depths, size, place, TABLES[name]))
+    return parts
 
 
-def split_csv(text: str) -> Iterator[list[str]]:
-    """The rows of a CSV, the header first, without blank lines.
-
-    Raises:
-        ValueError: it has no header or a NUL, or a row has not as many fields as the header.
-    """
-    if "\0" in text:
-        raise ValueError("it contains a NUL byte")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    n_fields = 0
-    for row in filter(None, reader):
-        n_fields = n_fields or len(row)
-        if len(row) != n_fields:
-            raise ValueError(f"line {reader.line_num} has {len(row)} fields, expected {n_fields}")
-        yield row
-    if not n_fields:
-        raise ValueError("it is empty")
+def pngs(files: Archive, folder: str) -> dict[str, File]:
+    """Return the PNGs below a folder of an archive by id."""
+    names = [name for name in sorted(files.names) if name.startswith(f"{folder}/") and name.endswith(".png")]
+    ids = [composed(name.removeprefix(f"{folder}/").removesuffix(".png")) for name in names]
+    return {i: File(f"{files.label}/{n}", partial(files.read, n)) for i, n in zip(ids, names, strict=True)}
 
 
-def check_same_ids(ids: Iterable[str], files: Source, folder: str, table: str) -> None:
-    """Check that a folder's PNGs are exactly the ids of the table."""
-    inside = [name.removeprefix(f"{folder}/") for name in files.names if name.startswith(f"{folder}/")]
-    found = {name.removesuffix(".png") for name in inside if name.endswith(".png")}  # "a/b": too deep, as an extra one
-    missing, extra = sorted(set(ids) - found), sorted(found - set(ids))
-    label = f"{files.label}/{folder}"
-    if missing:
-        other = sorted({PurePosixPath(name).suffix for name in inside if PurePosixPath(name).stem in missing} - {""})
-        hint = f"; found {', '.join(other)}: convert them to 8-bit grey PNG" if other else ""
-        raise ValueError(f"{label}: {len(missing)} ids of {table} have no PNG, e.g. {missing[:SHOWN]}{hint}")
-    if extra:
-        raise ValueError(f"{label}: {len(extra)} PNGs are not in {table}, e.g. {extra[:SHOWN]}")
-
-
-def depths_of(depths: pd.DataFrame, ids: pd.Index, label: str) -> NDArray[np.float64]:
-    """Survey depth z of each id in feet."""
-    missing = ids.difference(depths.index)
-    if len(missing):
-        raise ValueError(f"{label}/depths.csv: {len(missing)} ids have no depth, e.g. {list(missing[:SHOWN])}")
-    numbers = pd.to_numeric(depths["z"].loc[ids], errors="coerce")
-    odd = numbers.index[~np.isfinite(numbers.to_numpy(dtype=np.float64))]
-    if len(odd):
-        raise ValueError(f"{label}/depths.csv: z of id {odd[0]} is {depths['z'].loc[odd[0]]!r}, expected a number")
-    return numbers.to_numpy(dtype=np.float64)
-
-
-def decode_all(
-    files: Source,
-    folder: str,
-    ids: "pd.Index[str]",
-    decode: Callable[[bytes], NDArray[np.uint8]],
-    name: str,
-    allocate: cache.Allocate,
+def decode_tiles(
+    part: Part, kind: str, decode: Callable[[bytes], NDArray[np.uint8]], allocate: cache.Allocate
 ) -> NDArray[np.uint8]:
-    """Decode the PNGs of `ids` into one array (N H W); cv2 releases the GIL, so threads help."""
-    tiles = allocate(name, (len(ids), TILE_SIZE, TILE_SIZE))
+    """Decode the images or masks of a part in the order of its table into one array (N H W)."""
+    assert part.table is not None
+    files = part.images if kind == "images" else part.masks or {}
+    ordered = [files[name] for name in part.table.index]
+    tiles = allocate(f"{part.name}_{kind}", (len(ordered), TILE_SIZE, TILE_SIZE))
 
     def work(i: int) -> None:
-        file = f"{folder}/{ids[i]}.png"
-        data = files.read(file)
+        content = ordered[i].read()
         try:
-            tiles[i] = decode(data)
+            tiles[i] = decode(content)
         except ValueError as error:
-            raise ValueError(f"{files.label}/{file}: {error}") from None
+            raise ValueError(f"{ordered[i].label}: {error}") from None
 
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        for _ in tqdm(
-            pool.map(work, range(len(ids))),
-            total=len(ids),
-            desc=name.replace("_", " "),
-            unit="tile",
-            disable=distributed.hides_bars(),
-            leave=False,
-        ):
-            pass
+    in_threads(work, range(len(ordered)), f"{part.name} {kind}")
     return tiles
-
-
-def check_masks(rles: "pd.Series[str]", masks: NDArray[np.uint8], label: str) -> None:
-    """Check each mask (N H W) against its run-length string in train.csv."""
-    differing: list[str] = []
-    for start in range(0, len(masks), CHECKED):
-        part = rles.iloc[start : start + CHECKED]
-        try:
-            expected = rle.decode_all(part.tolist(), (TILE_SIZE, TILE_SIZE))
-        except rle.RunLengthError as error:
-            raise ValueError(f"{label}: rle_mask of id {part.index[error.row]}: {error.reason}") from None
-        differing += part.index[(expected != masks[start : start + CHECKED]).any(axis=(1, 2))].tolist()
-    if differing:
-        raise ValueError(f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:SHOWN]}")

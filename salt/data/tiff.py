@@ -41,10 +41,10 @@ def decode_tiff(data: bytes, mask: bool = False) -> Array:
         raise ValueError(f"has {MOST_PAGES} or more pages, expected one image")
     page, shape = choose(pages)
     check_one(file, page, len(data))
-    samples = read(page, data)
-    missing = find_missing(page, samples[..., 0])
+    samples = read_samples(page, data)
+    missing = nodata_pixels(page, samples[..., 0])
     if shape is not None:
-        outside = read(shape, data)[..., 0] == 0
+        outside = read_samples(shape, data)[..., 0] == 0
         missing = outside if missing is None else missing | outside
     with decoding("a TIFF"):
         orientation = page.tags.valueof(ORIENTATION, 1)
@@ -58,7 +58,7 @@ def choose(pages: list[TiffPage]) -> tuple[TiffPage, TiffPage | None]:
     Raises:
         ValueError: there is no image, or more than one.
     """
-    kinds = {page.offset: kind_of(page) for page in pages}
+    kinds = {page.offset: subfile_kind(page) for page in pages}
     images = [page for page in pages if not kinds[page.offset]] or pages[:1]
     if not images:
         raise ValueError("does not decode as a TIFF: it has no page")
@@ -70,7 +70,7 @@ def choose(pages: list[TiffPage]) -> tuple[TiffPage, TiffPage | None]:
     return image, fitting[0] if fitting else None
 
 
-def kind_of(page: TiffPage) -> int:
+def subfile_kind(page: TiffPage) -> int:
     """Return what a page is: 0 for an image, else bits of REDUCED and MASK."""
     return page.subfiletype & (REDUCED | MASK) | (MASK if page.photometric == MASK_COLOUR else 0)
 
@@ -92,7 +92,7 @@ def check_one(file: TiffFile, page: TiffPage, n_bytes: int) -> None:
         raise ValueError(f"has {n_images} pages, expected one image")
 
 
-def read(page: TiffPage, data: bytes) -> Array:
+def read_samples(page: TiffPage, data: bytes) -> Array:
     """Return the samples (H W C) of a page as stored, in native byte order.
 
     Raises:
@@ -109,7 +109,7 @@ def read(page: TiffPage, data: bytes) -> Array:
     return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 
-def find_missing(page: TiffPage, stored: Array) -> NDArray[np.bool_] | None:
+def nodata_pixels(page: TiffPage, stored: Array) -> NDArray[np.bool_] | None:
     """Return where stored pixels equal the value of GDAL's nodata tag, or None if there is no such tag."""
     if NODATA not in page.tags:
         return None

@@ -83,6 +83,22 @@ class Dataset:
         """Whether the survey depth of some tile is not known."""
         return bool(np.isnan(self.train.depths).any() or np.isnan(self.test.depths).any())
 
+    def check(self, source: str) -> None:
+        """Check what a `source`, which may be a user's class, has loaded.
+
+        Raises:
+            ValueError: images and masks are no grey levels and zeros and ones in pairs, or ids occur twice.
+        """
+        for name, tiles in (("train", self.train), ("test", self.test)):
+            stacks = [tiles.images] if name == "test" else [tiles.images, tiles.masks]
+            if any(stack is None or any(image.dtype != np.uint8 for image in stack) for stack in stacks):
+                raise ValueError(f"data: {source} has {name} images or masks of another type than uint8")
+            if len({len(set(tiles.ids)), len(tiles.depths), *map(len, stacks)}) > 1:  # type: ignore[arg-type]
+                raise ValueError(f"data: {source} has other numbers of {name} ids, images, masks or depths")
+        assert self.train.masks is not None
+        if sizes_of(self.train.images) != sizes_of(self.train.masks) or max(map(np.max, self.train.masks)) > 1:
+            raise ValueError(f"data: {source} has masks of another size than their image, or other values than 0 and 1")
+
     def digest(self) -> str:
         """SHA-256 over both parts."""
         return hashlib.sha256((self.train.digest() + self.test.digest()).encode()).hexdigest()

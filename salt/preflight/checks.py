@@ -9,7 +9,7 @@ import numpy as np
 from salt import build
 from salt.build import build_network
 from salt.config import RunConfig
-from salt.data.folds import assign_folds, check_folds, read_folds
+from salt.data.folds import assign_folds, check_same_folds, read_folds
 from salt.data.load import load_data, load_pseudo_labels, settled
 from salt.data.tiles import Dataset
 from salt.data.unlabelled import digest_of_folds
@@ -45,7 +45,7 @@ def preflight(config: RunConfig, path: Path, place: Place = ALONE) -> Job:
     digests = digests_of(config, data, begin)
     job = Job(config, data, folds, directory, runtime, build_network(config, runtime), place, digests)
     directory.check(config.model_dump(mode="json", by_alias=True), digests)
-    check_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
+    check_same_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(job, begin)
     check_pseudo_labels(job, begin)
     log_plan(job, n_parameters)
@@ -128,12 +128,7 @@ def check_pseudo_labels(job: Job, begin: list[int]) -> None:
             log.warning("data.%s is not used by this run's choice of semi-supervised", key)
     if data.unlabelled is None:
         return
-    n, processes = n_pseudo(config), distributed.world_size()
-    if n % processes:
-        raise ValueError(
-            f"trainer.batch_size={config.trainer.batch_size} with semi_supervised.share={config.semi_supervised.share} "
-            f"has {n} tiles without a mask in each batch, expected a multiple of {processes}"
-        )
+    check_shares(config)
     labels = data.unlabelled.labels
     if labels.folds != digest_of_folds(data.train, job.folds):
         raise ValueError(
@@ -142,3 +137,17 @@ def check_pseudo_labels(job: Job, begin: list[int]) -> None:
         )
     for fold in begin:
         labels.confident(fold, config.semi_supervised.least)
+
+
+def check_shares(config: RunConfig) -> None:
+    """Make sure that the processes can share the pseudo-labelled tiles of a batch.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    n, processes = n_pseudo(config), distributed.world_size()
+    if n % processes:
+        raise ValueError(
+            f"trainer.batch_size={config.trainer.batch_size} with semi_supervised.share={config.semi_supervised.share} "
+            f"has {n} tiles without a mask in each batch, expected a multiple of {processes}"
+        )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from salt.config import RunConfig
 from salt.data import rle
 from salt.data.load import load_data_of_run
-from salt.data.places import mosaic_file, read_mosaic
+from salt.data.places import MOSAIC, read_mosaic
+from salt.data.source import source_of
 from salt.data.tiles import Dataset, Tiles
 from salt.overrides import default_settings
 from salt.runs.ensemble import blended, read_ensemble
@@ -98,7 +99,7 @@ def read_facts(path: Path, root: str | None = None, data: Dataset | None = None)
         facts.held_out = facts.attempt(read_held_out, path, data.train, table)
         if (path / "test.npz").exists():
             facts.test = facts.attempt(read_test, path, data.test)
-        mosaic = Path(config.data.mosaic or mosaic_file(Path(root or config.data.root)))
+        mosaic = Path(config.data.mosaic or source_of(config.data, root).table(MOSAIC))
         facts.mosaic = facts.attempt(read_mosaic, mosaic) if mosaic.is_file() else None
     return facts
 

@@ -10,7 +10,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from tqdm import tqdm
 from yaml import YAMLError
 
 from salt.overrides import explain
@@ -26,6 +25,8 @@ def check_points(config: DictConfig, overrides: list[Override], check: Callable[
     Raises:
         ValueError: points cannot run; each is named with its cause.
     """
+    from tqdm import tqdm  # `--help` does without it
+
     loader = GlobalHydra.instance().config_loader()
     varied = [override for override in overrides if override.is_sweep_override()]
     keys = [override.get_key_element() for override in varied]

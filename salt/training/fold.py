@@ -1,6 +1,6 @@
 """One fold: epochs of training steps, validation, checkpoints, and the result.
 
-The order at start: a finished fold is not touched (crossval decides that); else it resumes from `last.pt`, or starts anew.
+The order at start: a finished fold is not touched (crossval decides that); else it resumes from `last.pt` or starts.
 All that is random in a step comes from (seed, fold, epoch, step), so that a fold can resume after any step.
 """
 

@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 from conftest import TINY, write_folder
 from conftest import salt as run
+from helpers.jobs import make_job
 
 from salt.commands import pseudo
-from salt.data.tiles import Tiles
+from salt.data.tiles import Dataset, Tiles
 from salt.data.unlabelled import read_labels
 from salt.machine import distributed
+from salt.preflight.checks import check_shares
 from salt.runs.results import read_run
-from salt.training import setup
+from salt.training import batches
 
 SIZES = {name: (101, 101) for name in "abcdefgh"}
 PLAIN = [
@@ -133,10 +135,11 @@ def test_tiles_that_come_too_often_are_told(tiny, caplog):
     config = tiny("semi-supervised=pseudo", "data.pseudo=x", "trainer.batch_size=4")
     images = np.zeros((49, *config.data.size), np.uint8)
     tiles = Tiles([str(i) for i in range(49)], images, images, np.zeros(49))
-    setup.epoch_batches(config, tiles, np.arange(48) % 2, 0)
+    data = Dataset(tiles, tiles)
+    batches.epoch_batches(make_job(config, data=data, folds=np.arange(48) % 2), 0, tiles)
     assert "each of the 1 tiles without a mask up to 24 times" in caplog.text
     caplog.clear()
-    setup.epoch_batches(config, tiles, np.arange(41) % 2, 0)
+    batches.epoch_batches(make_job(config, data=data, folds=np.arange(41) % 2), 0, tiles)
     assert not caplog.text
 
 
@@ -207,7 +210,7 @@ def test_a_run_that_cannot_label_is_refused(trained, tmp_path):
         assert ended.returncode == 1 and message in ended.stderr, ended.stderr
     (tmp_path / "empty").mkdir()
     ended = run(trained, "runs/base", "--unlabelled", tmp_path / "empty", main=pseudo.main)
-    assert ended.returncode == 1 and "empty: holds no image" in ended.stderr
+    assert ended.returncode == 1 and "holds no image" in ended.stderr
 
 
 def test_labels_that_are_not_sure_are_told():
@@ -230,11 +233,11 @@ def test_processes_must_be_able_to_share_both_kinds_of_tiles(tiny, monkeypatch, 
     config = tiny("data.pseudo=x", "semi-supervised=pseudo", *overrides)
     monkeypatch.setattr(distributed, "world_size", lambda: processes)
     if message is None:
-        setup.check_shares(config)
-        assert setup.n_without_mask(config) == 8  # however many processes there are
+        check_shares(config)
+        assert batches.n_pseudo(config) == 8  # however many processes there are
         return
     with pytest.raises(ValueError, match=message):
-        setup.check_shares(config)
+        check_shares(config)
 
 
 @pytest.mark.slow

@@ -92,7 +92,7 @@ def test_changed_data_is_noticed(root, tmp_path, decoded):
     with pytest.raises(ValueError, match=r"expected train\.zip or train/images"):
         read_dataset(root, folder)
     shutil.copy(root / "test.zip", root / "train.zip")
-    with pytest.raises(ValueError, match=r"ids of train\.csv have no PNG"):
+    with pytest.raises(ValueError, match=r"train.zip: ids of train.csv without an image"):
         read_dataset(root, folder)
 
 

@@ -46,12 +46,12 @@ def test_the_tables_are_read_where_they_are_there(folder):
     with pytest.raises(ValueError, match=r"train.csv: 1 masks differ from their rle_mask, e.g. \['d'\]"):
         load_data(config(folder))
     table.iloc[1:].to_csv(folder / "train.csv", index=False)
-    with pytest.raises(ValueError, match=r"train.csv: its ids are not those of images; 1 differ, e.g. \['f'\]"):
+    with pytest.raises(ValueError, match=r"own: images that are not in train.csv: f; "):
         load_data(config(folder))
 
 
 def test_a_depth_that_is_missing_is_named(folder):
-    with pytest.raises(ValueError, match=r"input.channels=depth_z: .*own has no depths.csv"):
+    with pytest.raises(ValueError, match=r"input.channels=depth_z: .*own have no depth"):
         settled(config(folder, "input.channels=depth_z"), load_data(config(folder)))
 
 
@@ -99,13 +99,13 @@ def break_folder(folder, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no images", "images: holds no image; expected the folders images and masks"),
-        ("no mask", "masks: has no file for 1 images, e.g. ['b']; images that have no mask belong into test"),
-        ("no image", "images: has no file for 1 masks, e.g. ['b']"),
+        ("no images", "own: the folder images holds no image; add the images and their masks"),
+        ("no mask", "own: images without a mask: b; add the masks, or move the images to test"),
+        ("no image", "own: masks without an image: b; add the images, or remove the masks"),
         ("mask of another size", "masks/b.png: is 64x199 pixels, expected 64x200, as its image"),
         ("three values", "masks/b.png: has 3 values [0, 1, 2], expected 0 and one other"),
-        ("two of one name", "images/b.tif: another file has the same name, b.png"),
-        ("unknown extension", "images/notes.txt: has an unknown extension, expected one of .png"),
+        ("two of one name", "images/b.tif; keep one of them"),
+        ("unknown extension", "images/notes.txt; convert to one of .png"),
         ("damaged", "images/b.png: does not decode as a PNG"),
         ("infinite", "images/b.npy: has 12800 infinite pixels"),
         ("small", "images/b.png: is 31x200 pixels, expected 32 or more on both sides"),

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 from salt.data.tiles import Dataset
 
@@ -23,7 +23,7 @@ Files = dict[str, bytes]  # by their name relative to the root
 @pytest.fixture(scope="module")
 def layouts(tmp_path_factory) -> list[tuple[Files, Dataset]]:
     root = tmp_path_factory.mktemp("fuzz") / "data"
-    ensure_synthetic(root, n_train=6, n_test=2, seed=0)
+    Synthetic(root, n_train=6, n_test=2, seed=0).prepare()
     zipped = {file.name: file.read_bytes() for file in root.iterdir() if file.name != "synthetic.json"}
     unpacked = {name: content for name, content in zipped.items() if name.endswith(".csv")}
     for part in ("train", "test"):

@@ -38,7 +38,7 @@ def test_a_member_one_folder_too_deep(synthetic_root, tmp_path):
         moved = next(name for name in old.namelist() if name.startswith("images/") and name.endswith(".png"))
         for name in old.namelist():
             new.writestr(name.replace("images/", "images/a/") if name == moved else name, old.read(name))
-    with pytest.raises(ValueError, match=r"train\.zip/images: 1 ids of train\.csv have no PNG"):
+    with pytest.raises(ValueError, match=r"train.zip: ids of train.csv without an image"):
         read_dataset(root)
 
 

@@ -106,12 +106,20 @@ def test_an_upload(stand_in, tmp_path):
         kaggle.upload(path, "second try")
 
 
-@pytest.mark.parametrize("change", [{"layout": "folder"}, {}])
-def test_a_submission_for_other_data_is_not_sent(finished, stand_in, change):
+def of_source(settings, target):
+    return {key: value for key, value in settings.items() if key not in ("n_train", "n_test", "seed", "cache")} | {
+        "_target_": target
+    }
+
+
+@pytest.mark.parametrize("target", ["salt.data.folder.Folder", None])
+def test_a_submission_for_other_data_is_not_sent(finished, stand_in, target):
     calls = stand_in("echo Successfully submitted")
     settings = yaml.safe_load((finished / "runs/a/config.yaml").read_text())
-    run = shutil.copytree(finished / "runs/a", finished / f"runs/other{len(change)}")
-    (run / "config.yaml").write_text(yaml.safe_dump(settings | {"data": settings["data"] | change}))
+    if target:
+        settings["data"] = of_source(settings["data"], target)
+    run = shutil.copytree(finished / "runs/a", finished / f"runs/other{target}")
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
     before = (run / "submission.csv").stat().st_mtime_ns
     ended = salt(finished, run, "--upload", main=submit_command.main)
     assert ended.returncode == 1 and "was trained on other data than the competition's" in ended.stderr
@@ -122,7 +130,7 @@ def test_what_an_upload_lacks_is_said_before_anything_is_predicted(finished, syn
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(kaggle.sys, "executable", str(tmp_path / "python"))
     settings = yaml.safe_load((finished / "runs/a/config.yaml").read_text())
-    settings["data"]["synthetic"] = None  # as if it were the competition's
+    settings["data"] = of_source(settings["data"], "salt.data.tgs.TGS")  # as if it were the competition's
     run = shutil.copytree(finished / "runs/a", finished / "runs/without_kaggle")
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     before = (run / "submission.csv").stat().st_mtime_ns
@@ -137,7 +145,7 @@ def test_what_an_upload_lacks_is_said_before_anything_is_predicted(finished, syn
 def test_salt_submit_uploads_what_it_wrote(finished, synthetic_root, stand_in):
     calls = stand_in('echo "Successfully submitted to TGS"')
     settings = yaml.safe_load((finished / "runs/a/config.yaml").read_text())
-    settings["data"]["synthetic"] = None  # as if it were the competition's
+    settings["data"] = of_source(settings["data"], "salt.data.tgs.TGS")  # as if it were the competition's
     (finished / "runs/a/config.yaml").write_text(yaml.safe_dump(settings))
     words = ["runs/a", "--root", synthetic_root, "--device", "cpu"]
     ended = salt(finished, *words, "--upload", main=submit_command.main)

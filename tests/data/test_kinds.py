@@ -9,7 +9,7 @@ from PIL import Image
 from tiff_writer import SHORT, tiff
 
 from salt.config import check_config
-from salt.data.doctor import check
+from salt.data.doctor import check_data as check
 from salt.data.load import load_data
 from salt.inference.files import read
 

@@ -9,10 +9,11 @@ import torch
 from conftest import options, raw_config
 
 from salt.build import build
-from salt.data.loader import EpochBatches, TrainTiles, train_loader
+from salt.data.loader import Draws, EpochBatches, TrainTiles, train_loader
 from salt.data.mix import CutMix, MixUp
 from salt.data.tiles import Tiles
 from salt.machine.device import seed_all
+from salt.machine.distributed import Group
 
 
 def tiles(n=10):
@@ -168,7 +169,7 @@ def test_the_seed_decides_how_tiles_are_mixed(kind):
 def batches_of(workers, epochs=(0, 1), option="light"):
     images, masks = tiles(12)
     augment = build("augment", raw_config(f"augment={option}")["augment"])
-    sampler = EpochBatches(np.arange(2, 12), 4, seed=(0, 1))
+    sampler = EpochBatches(Draws(np.arange(2, 12)), 4, seed=(0, 1))
     data = Tiles([f"{i:010x}" for i in range(12)], images, masks, np.arange(12.0))
     loader = train_loader(TrainTiles(data, augment, (0, 1), data.images.shape[1:]), sampler, workers, pin_memory=False)
     result = []
@@ -197,11 +198,11 @@ def test_worker_processes_make_the_same_batches():
 
 def test_processes_must_share_a_batch_evenly():
     with pytest.raises(ValueError, match=r"trainer\.batch_size=8, expected a multiple of the 3 processes"):
-        EpochBatches(np.arange(20), 8, (0, 0), world_size=3)
+        EpochBatches(Draws(np.arange(20)), 8, (0, 0), Group(0, 3))
 
 
 def test_batches_begin_with_the_first_one_of_epoch_0():
-    batches, again = (EpochBatches(np.arange(20), 4, (0, 0)) for _ in range(2))
+    batches, again = (EpochBatches(Draws(np.arange(20)), 4, (0, 0)) for _ in range(2))
     again.epoch = again.first = 0
     assert list(batches) == list(again) and len(list(batches)) == 5
     assert {epoch for batch in batches for epoch, _, _ in batch} == {0}
@@ -214,7 +215,7 @@ def test_one_worker_process_is_kept_from_epoch_to_epoch_and_none_is_not():
         Tiles([str(i) for i in range(10)], images, masks, np.zeros(10)), augment, (0, 0), images.shape[1:]
     )
     for workers in (0, 1):
-        loader = train_loader(data, EpochBatches(np.arange(10), 4, (0, 0)), workers, pin_memory=False)
+        loader = train_loader(data, EpochBatches(Draws(np.arange(10)), 4, (0, 0)), workers, pin_memory=False)
         assert loader.persistent_workers == (workers == 1)
 
 
@@ -284,7 +285,7 @@ def test_resuming_at_an_epoch_makes_the_same_batches():
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
 def test_an_epoch_has_a_share_of_the_empty_tiles_and_each_has_others(share):
     positions, empty = np.arange(5, 45), np.arange(5, 25)
-    batches = EpochBatches(positions, 4, (0, 0), empty=empty, empty_share=share)
+    batches = EpochBatches(Draws(positions, empty, share), 4, (0, 0))
     epochs = []
     for batches.epoch in range(30):
         epochs.append(set(shown := [i for batch in batches for _, i, _ in batch]))
@@ -292,9 +293,9 @@ def test_an_epoch_has_a_share_of_the_empty_tiles_and_each_has_others(share):
         assert set(range(25, 45)) <= epochs[-1] <= set(positions.tolist())
     assert set.union(*epochs) == set(range(25 if share == 0 else 5, 45))
     if share == 1:
-        assert list(EpochBatches(positions, 4, (0, 0))) == list(EpochBatches(positions, 4, (0, 0), empty=empty))
+        assert list(EpochBatches(Draws(positions), 4, (0, 0))) == list(EpochBatches(Draws(positions, empty), 4, (0, 0)))
 
 
 def test_an_epoch_of_less_than_a_batch_is_refused():
     with pytest.raises(ValueError, match=r"trainer.batch_size=8 is more than the 6 training tiles of an epoch"):
-        EpochBatches(np.arange(10), 8, (0, 0), empty=np.arange(4), empty_share=0.0)
+        EpochBatches(Draws(np.arange(10), np.arange(4), 0.0), 8, (0, 0))

@@ -10,7 +10,7 @@ import pytest
 from conftest import raw_config, write_folder
 
 from salt.config import check_config
-from salt.data.doctor import check
+from salt.data.doctor import check_data as check
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
 from salt.data.names import id_of, is_text, shown
@@ -61,19 +61,19 @@ def test_both_forms_in_train_csv_and_mosaic_csv(folder):
 
 def test_two_spellings_of_one_name_are_refused(folder):
     (folder / "images" / f"{NFD[0]}.png").write_bytes((folder / "images" / f"{NFC[0]}.png").read_bytes())
-    with pytest.raises(ValueError, match="another file has the same name"):
+    with pytest.raises(ValueError, match="two files of one name"):
         load_data(config(folder))
     assert "two files of one name" in check(folder).findings
     (folder / "images" / f"{NFD[0]}.png").unlink()
     with (folder / "depths.csv").open("a", encoding="utf-8") as file:
         file.write(f"{NFC[0]},3\n")
-    with pytest.raises(ValueError, match=f"depths.csv: id {NFC[0]} occurs more than once, in two Unicode spellings"):
+    with pytest.raises(ValueError, match=f"depths.csv: 1 ids .*two Unicode spellings, e.g. .*{NFC[0]}"):
         load_data(config(folder))
 
 
 def test_a_name_that_is_not_utf8_is_refused(folder):
     Path(os.fsdecode(os.fsencode(folder) + b"/images/l\xednea.png")).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"l\\udcednea.png: its name is not UTF-8; rename it"):
+    with pytest.raises(ValueError, match=r"not UTF-8: .*l\\udcednea.png; rename"):
         load_data(config(folder))
     found = check(folder).findings["file names that are not UTF-8"]
     assert found.level == "error" and found.names == [f"{folder}/images/l\\udcednea.png"]

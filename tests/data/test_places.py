@@ -10,7 +10,8 @@ from conftest import TINY, raw_config, salt
 
 from salt.config import check_config
 from salt.data.folds import assign_folds
-from salt.data.places import known_sections, mosaic_file
+from salt.data.places import MOSAIC, known_sections
+from salt.data.source import source_of
 
 IDS = [f"t{i}" for i in range(12)]
 
@@ -43,8 +44,8 @@ def test_the_sections_of_the_tiles(root):
 
 def test_beside_a_zip(tmp_path):
     (tmp_path / "all.zip").touch()
-    assert mosaic_file(tmp_path / "all.zip") == tmp_path / "mosaic.csv"
-    assert mosaic_file(tmp_path / "folder") == tmp_path / "folder/mosaic.csv"
+    for root, expected in (("all.zip", "mosaic.csv"), ("folder", "folder/mosaic.csv")):
+        assert source_of(data_of(tmp_path / root).data).table(MOSAIC) == tmp_path / expected
 
 
 def test_mosaic_folds_keep_sections_whole(root):

@@ -8,22 +8,23 @@ from conftest import raw_config, salt
 from salt.commands import data as command
 from salt.config import check_config
 from salt.data.load import load_data
+from salt.data.made_up import make_tiles
 from salt.data.places import read_mosaic
-from salt.data.synthetic import ensure_synthetic, make_tiles
+from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 from salt.scoring import metrics
 
 
 def test_the_seed_decides_every_byte(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        ensure_synthetic(tmp_path / name, n_train=8, n_test=2, seed=seed)
+        Synthetic(tmp_path / name, n_train=8, n_test=2, seed=seed).prepare()
     contents = [{file.name: file.read_bytes() for file in (tmp_path / n).iterdir()} for n in "abc"]
     assert contents[0] == contents[1]
     assert contents[0]["train.zip"] != contents[2]["train.zip"]
 
 
 def test_shares_of_empty_and_constant_tiles(tmp_path):
-    ensure_synthetic(tmp_path / "a", n_train=200, n_test=2, seed=0)
+    Synthetic(tmp_path / "a", n_train=200, n_test=2, seed=0).prepare()
     train = read_dataset(tmp_path / "a").train
     assert (~train.masks.any(axis=(1, 2))).sum() == 78
     assert train.constant.sum() == 4
@@ -40,14 +41,14 @@ def test_no_threshold_on_the_grey_value_finds_the_salt():
 
 def test_what_is_there_is_kept_and_anything_else_refused(tmp_path):
     root = tmp_path / "a"
-    ensure_synthetic(root, n_train=4, n_test=1, seed=0)
+    Synthetic(root, n_train=4, n_test=1, seed=0).prepare()
     before = (root / "train.zip").stat().st_mtime_ns
-    ensure_synthetic(root, n_train=4, n_test=1, seed=0)
+    Synthetic(root, n_train=4, n_test=1, seed=0).prepare()
     assert (root / "train.zip").stat().st_mtime_ns == before
     assert json.loads((root / "synthetic.json").read_text())["n_train"] == 4
     with pytest.raises(ValueError, match="holds other files"):
-        ensure_synthetic(root, n_train=5, n_test=1, seed=0)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a"]
+        Synthetic(root, n_train=5, n_test=1, seed=0).prepare()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".a.lock", "a"]
 
 
 def test_lines_are_a_folder_of_ones_own_data(tmp_path):

@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from salt.data import rle
-from salt.data import tgs as tgs_module
+from salt.data import checkup, rle
 from salt.data.image import decode_mask
 from salt.data.synthetic import png
 from salt.data.tgs import OUTER_ZIP, read_dataset
@@ -91,19 +90,22 @@ def made_png(kind: bytes, change, *before: tuple[bytes, bytes]) -> bytes:
 
 FAULTS = {
     "no folder": (lambda r: shutil.rmtree(r), "there is no folder .*unpacked"),
-    "empty folder": (lambda r: (shutil.rmtree(r), r.mkdir()), "has no train.csv. Expected"),
+    "empty folder": (lambda r: (shutil.rmtree(r), r.mkdir()), "has no train.csv; expected"),
     "no depths": (lambda r: (r / "depths.csv").unlink(), "depths.csv: this file is missing"),
     "no part": (lambda r: shutil.rmtree(r / "test"), "expected test.zip or test/images, found neither"),
-    "no image": (lambda r: first(r).unlink(), "train/images: 1 ids of train.csv have no PNG"),
+    "no image": (lambda r: first(r).unlink(), "train: ids of train.csv without an image: [0-9a-f]{10}; add"),
     "another format": (
         lambda r: first(r).rename(first(r).with_suffix(".jpg")),
-        "1 ids of train.csv have no PNG.*; found .jpg: convert them to 8-bit grey PNG",
+        r"train tiles in another format: images/\w+.jpg; convert them to 8-bit grey PNG",
     ),
-    "no mask": (lambda r: first(r, kind="masks").unlink(), "train/masks: 1 ids of train.csv have no PNG"),
-    "no test image": (lambda r: first(r, "test").unlink(), "1 ids of sample_submission.csv have no PNG"),
+    "no mask": (lambda r: first(r, kind="masks").unlink(), "images without a mask: [0-9a-f]{10}; add"),
+    "no test image": (
+        lambda r: first(r, "test").unlink(),
+        "test: ids of sample_submission.csv without an image: [0-9a-f]{10}; add",
+    ),
     "extra image": (
         lambda r: shutil.copy(first(r), r / "train/images/zz.png"),
-        "1 PNGs are not in train.csv, e.g. .'zz'",
+        "train: images that are not in train.csv: zz; add them, or",
     ),
     "truncated": (
         lambda r: first(r).write_bytes(first(r).read_bytes()[:40]),
@@ -155,7 +157,7 @@ FAULTS = {
     ),
     "depth missing": (
         lambda r: rewrite(r / "depths.csv", lambda t: "\n".join(t.split("\n")[:4]) + "\n"),
-        "ids have no depth",
+        "images without a depth in depths.csv: ",
     ),
     "path as id": (
         lambda r: rewrite(r / "sample_submission.csv", lambda t: t + "../x,1 1\n"),
@@ -163,7 +165,7 @@ FAULTS = {
     ),
     "too deep": (
         lambda r: ((r / "train/images/a").mkdir(), first(r).rename(r / "train/images/a" / first(r).name)),
-        r"train/images: 1 ids of train.csv have no PNG",
+        r"train: ids of train.csv without an image: [0-9a-f]{10}; add",
     ),
     "cut in the middle": (
         lambda r: first(r).write_bytes(first(r).read_bytes()[:-30]),
@@ -255,7 +257,7 @@ def test_no_more_threads_decode_than_the_process_may_use_cpus(synthetic_root, mo
             asked.append(n)
             super().__init__(n)
 
-    monkeypatch.setattr(tgs_module, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(checkup, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)  # of the machine
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
@@ -268,7 +270,7 @@ def test_no_more_threads_decode_than_the_process_may_use_cpus(synthetic_root, mo
 
 def test_a_table_is_no_data_folder(tmp_path):
     (tmp_path / "train.csv").write_text("id,rle_mask\n")
-    with pytest.raises(ValueError, match=r"train.csv is a file; expected the folder with the data, or Kaggle's outer"):
+    with pytest.raises(ValueError, match=r"train.csv is a file; expected the folder of the data, or Kaggle's outer"):
         read_dataset(tmp_path / "train.csv")
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from salt import build, crossval
 from salt.config import check_config
-from salt.data.synthetic import ensure_synthetic
+from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 from salt.inference import model, submission
 from salt.inference.submission import check_submission, write_submission
@@ -76,14 +76,14 @@ def test_a_submission_that_does_not_decode_to_its_masks_is_not_written(tmp_path,
 
 
 CYCLES = ["schedule=cosine_restarts", "schedule.cycles=2", "schedule.snapshots=2", "trainer.epochs=2"]  # 2 files a fold
-TILES = ["data.synthetic.n_train=26", "data.synthetic.n_test=26"]
+TILES = ["data.n_train=26", "data.n_test=26"]
 CANDIDATES = [Decimal(5 + 3 * i) / 100 for i in range(31)]
 
 
 @pytest.fixture(scope="module")
 def with_constant_tiles(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "tiles"
-    ensure_synthetic(root, n_train=26, n_test=26, seed=0)
+    Synthetic(root, n_train=26, n_test=26, seed=0).prepare()
     data = read_dataset(root)
     assert data.train.constant.sum() == data.test.constant.sum() == 1
     return root, data

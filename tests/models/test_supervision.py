@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import options, raw_config
+from test_options import BASE, SMALL_UNET, batch, built
 from test_parts import maps
 from torch._subclasses import FakeTensorMode
 
@@ -166,6 +167,15 @@ def test_the_extra_heads_learn_from_known_pixels_alone(name, option):
             assert gradient[..., : n_known - 1].any() and not gradient[..., n_known + 1 :].any()
     value, gradients = supervised(name, option, masks, torch.zeros_like(known))
     assert value == 0 and not any(gradient.any() for gradient in gradients)
+
+
+def test_the_whole_loss_leaves_out_unknown_pixels():
+    _, model = built([*BASE, SMALL_UNET, "deep-supervision=multiscale"])
+    images, depths, masks = batch(model)
+    output, known = model.train()(images, depths), torch.ones_like(masks)
+    known[..., 60:] = 0
+    value, other = (model.loss(output, m, BCE(), known) for m in (masks, torch.where(known > 0, masks, 1 - masks)))
+    assert value == other != model.loss(output, masks, BCE())
 
 
 def test_a_tile_without_known_salt_trains_the_image_head_only_if_it_is_known_as_a_whole():

@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers.jobs import make_job
 
 from salt import crossval
 from salt.data import loader
-from salt.data.folds import assign_folds
-from salt.data.load import load_data
-from salt.machine.device import choose_runtime
-from salt.training import plan
+from salt.preflight import plan
 
 
 @pytest.fixture
@@ -18,9 +16,7 @@ def seconds(tiny, monkeypatch):
 
     def make(todo, *overrides):
         config = tiny("trainer.batch_size=8", "trainer.tta=true", *overrides)
-        data = load_data(config)
-        folds = assign_folds(config, data.train)
-        return plan.estimate_seconds(config, data, folds, todo, choose_runtime(config.trainer))
+        return plan.estimate_seconds(make_job(config), todo)
 
     return make
 
@@ -54,8 +50,7 @@ def test_loading_counts_where_no_workers_do_it_beside_the_steps(tiny, monkeypatc
     monkeypatch.setattr(loader, "collate", lambda samples: (batches.append(1), collate(samples))[1])
     monkeypatch.setattr(plan, "fastest", lambda call: (call(), call(), 1.0)[2])
     config = tiny(f"trainer.workers={workers}")
-    data = load_data(config)
-    plan.estimate_seconds(config, data, assign_folds(config, data.train), [0], choose_runtime(config.trainer))
+    plan.estimate_seconds(make_job(config), [0])
     assert len(batches) == loaded
 
 

@@ -10,7 +10,7 @@ def parts(text):
 
 
 def test_names_break_after_their_signs():
-    assert parts("data.synthetic.n_train") == ["data.", "synthetic.", "n_", "train"]
+    assert parts("data.n_train.x") == ["data.", "n_", "train.", "x"]
     assert parts("loss=bce,encoder.weights=/a/b-c.pth") == [
         *("loss=", "bce,", "encoder.", "weights=/", "a/", "b-", "c.", "pth")
     ]

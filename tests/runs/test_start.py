@@ -22,7 +22,7 @@ RESULTS = ("fold_0/model.safetensors", "fold_1/model.safetensors", "oof.npz", "s
 BIN = Path(sys.executable).parent
 SALT_TRAIN = [str(BIN / "salt-train")]
 TORCHRUN = [str(BIN / "torchrun"), "--standalone", "--nproc-per-node=2", "-m", "salt.train"]
-ON_KAGGLE = [word for word in TINY if not word.startswith(("data=", "data.synthetic"))]  # the data's folder is given
+ON_KAGGLE = [word for word in TINY if not word.startswith(("data=", "data.n_t"))]  # the data's folder is given
 SHORT = [*ON_KAGGLE, "trainer.epochs=1", "encoder=any", "encoder.name=tu-test_resnet", "encoder.weights=null"]
 OWN = """
 import torch

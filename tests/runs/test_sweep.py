@@ -45,7 +45,7 @@ def test_the_data_folder_may_vary(tmp_path, arguments):
 
 
 def test_points_of_experiments_with_names_of_their_own_lie_in_the_folder_too(tmp_path):
-    salt(tmp_path, "-m", "experiment=cpu,toy", "name=s", "data.synthetic=null", NO_DATA)
+    salt(tmp_path, "-m", "experiment=cpu,toy", "name=s", "data=tgs", NO_DATA)
     assert everything(tmp_path / "runs") == [
         "s",
         *[f"s/experiment={name}{file}" for name in ("cpu", "toy") for file in ("", "/error.txt")],

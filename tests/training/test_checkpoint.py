@@ -8,19 +8,18 @@ import zipfile
 
 import pytest
 import torch
+from helpers.jobs import make_job
 from safetensors.torch import load_file
 from test_fold import files, stop_after_saving, train
 
 from salt import crossval
-from salt.build import build_model, build_network
 from salt.config import check_config
 from salt.machine import device as runtime_module
 from salt.machine import interrupt
-from salt.machine.device import choose_runtime
 from salt.runs import files as files_module
 from salt.training import checkpoint
 from salt.training import fold as fold_module
-from salt.training.setup import start
+from salt.training.setup import make_state
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,8 @@ def undisturbed(config, tmp_path_factory):
 def stopped(config, undisturbed, tmp_path):
     """A fold that stopped after its last checkpoint, before its result."""
     for name in ("last.pt", "previous.pt", "metrics.csv"):
-        (tmp_path / name).write_bytes((undisturbed / name).read_bytes())
+        (tmp_path / "fold_0").mkdir(exist_ok=True)
+        (tmp_path / "fold_0" / name).write_bytes((undisturbed / "fold_0" / name).read_bytes())
     return tmp_path
 
 
@@ -57,15 +57,15 @@ def flip(content):
 
 @pytest.mark.parametrize("damage", [truncate, flip, lambda content: b"", lambda content: content[:-5]])
 def test_a_damaged_checkpoint_is_replaced_by_the_one_before(config, stopped, undisturbed, damage, caplog):
-    (stopped / "last.pt").write_bytes(damage((stopped / "last.pt").read_bytes()))
+    (stopped / "fold_0" / "last.pt").write_bytes(damage((stopped / "fold_0" / "last.pt").read_bytes()))
     train(config, stopped)
     assert "last.pt is damaged" in caplog.text and "previous.pt" in caplog.text
     assert files(stopped) == files(undisturbed)
 
 
 def test_a_damaged_checkpoint_never_becomes_the_spare(config, stopped, undisturbed, monkeypatch):
-    spoiled = flip((stopped / "last.pt").read_bytes())
-    (stopped / "last.pt").write_bytes(spoiled)
+    spoiled = flip((stopped / "fold_0" / "last.pt").read_bytes())
+    (stopped / "fold_0" / "last.pt").write_bytes(spoiled)
     rename = files_module.os.replace
 
     def killed(file, to):  # where a save puts the new checkpoint in place
@@ -76,43 +76,43 @@ def test_a_damaged_checkpoint_never_becomes_the_spare(config, stopped, undisturb
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(files_module.os, "replace", killed)
         train(config, stopped)
-    assert (stopped / "damaged.pt").read_bytes() == spoiled and not (stopped / "last.pt").exists()
-    checkpoint.read(stopped / "previous.pt")
+    assert (stopped / "fold_0" / "damaged.pt").read_bytes() == spoiled and not (stopped / "fold_0" / "last.pt").exists()
+    checkpoint.read(stopped / "fold_0" / "previous.pt")
     train(config, stopped)
     assert files(stopped) == files(undisturbed)
 
 
 def test_a_missing_last_checkpoint_is_replaced_too(config, stopped, undisturbed):
-    (stopped / "last.pt").unlink()  # killed between the two renames of a save
+    (stopped / "fold_0" / "last.pt").unlink()  # killed between the two renames of a save
     train(config, stopped)
     assert files(stopped) == files(undisturbed)
 
 
 def test_two_damaged_checkpoints_are_refused_and_kept(config, stopped):
     for name in ("last.pt", "previous.pt"):
-        (stopped / name).write_bytes(flip((stopped / name).read_bytes()))
-    before = (stopped / "last.pt").read_bytes()
+        (stopped / "fold_0" / name).write_bytes(flip((stopped / "fold_0" / name).read_bytes()))
+    before = (stopped / "fold_0" / "last.pt").read_bytes()
     with pytest.raises(ValueError, match=r"last.pt is damaged.*previous.pt is damaged.*Delete them"):
         train(config, stopped)
-    assert (stopped / "last.pt").read_bytes() == before
+    assert (stopped / "fold_0" / "last.pt").read_bytes() == before
 
 
 def test_every_flipped_bit_of_the_tensors_is_found(stopped):
-    content = (stopped / "last.pt").read_bytes()
-    with zipfile.ZipFile(stopped / "last.pt") as archive:
+    content = (stopped / "fold_0" / "last.pt").read_bytes()
+    with zipfile.ZipFile(stopped / "fold_0" / "last.pt") as archive:
         spans = [(info.header_offset + 200, info.file_size) for info in archive.infolist() if info.file_size > 4000]
     generator = torch.Generator().manual_seed(0)
     for begin, size in spans[:20]:
         at = begin + int(torch.randint(size - 400, (), generator=generator))
         flipped = content[:at] + bytes([content[at] ^ (1 << (at % 8))]) + content[at + 1 :]
-        (stopped / "last.pt").write_bytes(flipped)
+        (stopped / "fold_0" / "last.pt").write_bytes(flipped)
         with pytest.raises(checkpoint.Damaged, match="checksum"):
-            checkpoint.read(stopped / "last.pt")
+            checkpoint.read(stopped / "fold_0" / "last.pt")
 
 
 @pytest.mark.slow
 def test_flipped_bits_of_the_directory_are_damage_or_harmless(stopped):
-    file = stopped / "last.pt"
+    file = stopped / "fold_0" / "last.pt"
     content, generator = file.read_bytes(), torch.Generator().manual_seed(1)
     begin = content.index(b"PK\x01\x02")
     for at in torch.randint(begin, len(content), (300,), generator=generator).tolist():
@@ -134,25 +134,25 @@ def write(file, **changes):
 
 
 def test_a_checkpoint_with_python_objects_is_refused_and_nothing_runs(config, stopped, capsys):
-    torch.save({"format": Malicious()}, stopped / "last.pt")
+    torch.save({"format": Malicious()}, stopped / "fold_0" / "last.pt")
     with pytest.raises(ValueError, match=r"last.pt cannot be used, it is no checkpoint of salt"):
         train(config, stopped)
-    (stopped / "last.pt").write_bytes(pickle.dumps(Malicious()))
-    (stopped / "previous.pt").unlink()
+    (stopped / "fold_0" / "last.pt").write_bytes(pickle.dumps(Malicious()))
+    (stopped / "fold_0" / "previous.pt").unlink()
     with pytest.raises(ValueError, match=r"last.pt is damaged"):
         train(config, stopped)
     assert "executed" not in capsys.readouterr().out
 
 
 def test_a_newer_format_is_refused(config, stopped):
-    write(stopped / "last.pt", format=checkpoint.FORMAT + 1)
+    write(stopped / "fold_0" / "last.pt", format=checkpoint.FORMAT + 1)
     with pytest.raises(ValueError, match=rf"its format is {checkpoint.FORMAT + 1}, this version of salt reads"):
         train(config, stopped)
 
 
 @pytest.mark.parametrize("content", [{"format": checkpoint.FORMAT}, {}, [1]])
 def test_a_file_without_the_members_of_a_checkpoint_is_refused(config, stopped, content):
-    torch.save(content, stopped / "last.pt")
+    torch.save(content, stopped / "fold_0" / "last.pt")
     with pytest.raises(ValueError, match=r"last.pt cannot be used, it is no checkpoint of salt"):
         train(config, stopped)
 
@@ -166,17 +166,16 @@ def test_a_checkpoint_of_another_network_is_refused(stopped, tiny):
 def test_with_another_batch_size_the_schedule_goes_on_at_the_same_part_of_its_epochs(tiny, tmp_path, schedule):
     extra = ["schedule.cycles=2", "schedule.snapshots=1"] if schedule == "cosine_restarts" else []
     config = tiny(f"schedule={schedule}", *extra, "trainer.epochs=4")
-    runtime = choose_runtime(config.trainer)
-    state = start(config, 30, tmp_path, build_model(config), runtime)
+    state = make_state(make_job(config, tmp_path), 0, 30)
     rates = []
     for step in range(80):
         rates.append(state.schedule.get_last_lr()[0])
         if step == 45:
             state.epoch, state.current.steps = 1, 15
-            checkpoint.save(state, tmp_path)
+            checkpoint.save(state, tmp_path / "fold_0")
         state.optimizer.step()
         state.schedule.step()
-    state = start(config, 60, tmp_path, build_model(config), runtime)
+    state = make_state(make_job(config, tmp_path), 0, 60)
     assert state.current.steps == 30
     for step in range(45, 80):
         found = state.optimizer.param_groups[0]["lr"]
@@ -192,12 +191,11 @@ def test_moments_lie_in_memory_like_their_weights_after_a_change_of_layout(tiny,
     states = []
     for channels_last in (before, not before):
         config = tiny(f"optimizer={optimizer}", f"trainer.channels_last={str(channels_last).lower()}")
-        runtime = choose_runtime(config.trainer)
-        state = start(config, 30, tmp_path, build_network(config, runtime).model, runtime)
+        state = make_state(make_job(config, tmp_path), 0, 30)
         if not states:
             gradients(state)
             state.optimizer.step()
-            checkpoint.save(state, tmp_path)
+            checkpoint.save(state, tmp_path / "fold_0")
         states.append(state)
     for state in states:  # the same step again, from the saved moments and from those in memory
         gradients(state)
@@ -212,13 +210,13 @@ def test_moments_lie_in_memory_like_their_weights_after_a_change_of_layout(tiny,
 @pytest.mark.parametrize(("saved", "expected"), [(1.0, 65536.0), (512.0, 512.0)])
 def test_float16_finds_its_own_scale_after_a_run_in_another_format(tiny, tmp_path, saved, expected):
     config = tiny()
-    runtime = choose_runtime(config.trainer)
-    state = start(config, 30, tmp_path, build_model(config), runtime)
+    job = make_job(config, tmp_path)
+    state = make_state(job, 0, 30)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=saved)
     state.scaler.scale(torch.zeros(()))
-    checkpoint.save(state, tmp_path)
-    other = dataclasses.replace(runtime, dtype=torch.float16)
-    assert start(config, 30, tmp_path, build_model(config), other).scaler.get_scale() == expected
+    checkpoint.save(state, tmp_path / "fold_0")
+    other = dataclasses.replace(job.runtime, dtype=torch.float16)
+    assert make_state(make_job(config, tmp_path, runtime=other), 0, 30).scaler.get_scale() == expected
 
 
 def gradients(state):

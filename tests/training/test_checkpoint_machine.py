@@ -30,7 +30,7 @@ def stopped(config, tmp_path, monkeypatch):
 
 
 def kept(path):
-    return {name: (path / name).read_bytes() for name in ("last.pt", "previous.pt")}
+    return {name: (path / "fold_0" / name).read_bytes() for name in ("last.pt", "previous.pt")}
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_too_little_memory_to_read_a_checkpoint_is_not_called_damage(config, sto
 
 
 def test_a_damaged_offset_of_the_archive_is_damage(config, stopped, caplog):
-    content = bytearray((stopped / "last.pt").read_bytes())
+    content = bytearray((stopped / "fold_0" / "last.pt").read_bytes())
     content[content.rfind(b"PK\x06\x06") + 55] |= 0xC0  # the top bits of where the archive's directory begins
-    (stopped / "last.pt").write_bytes(content)
+    (stopped / "fold_0" / "last.pt").write_bytes(content)
     train(config, stopped)
     assert "Resuming from" in caplog.text and files(stopped)

@@ -6,28 +6,26 @@ import signal
 import numpy as np
 import pytest
 import torch
+from helpers.jobs import make_job
 from safetensors.torch import load_file
 
-from salt.build import build_network
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
 from salt.machine import distributed, interrupt
-from salt.machine.device import choose_runtime
 from salt.training import checkpoint
 from salt.training import fold as fold_module
 from salt.training.fold import train_fold
 
 
 def train(config, path, data=None):
-    data = data or load_data(config)
-    folds = assign_folds(config, data.train)
-    runtime = choose_runtime(config.trainer)
-    weights = train_fold(config, 0, data, folds, path, build_network(config, runtime), runtime)
-    return data, folds, weights
+    """Train fold 0 of a run whose directory is `path`."""
+    job = make_job(config, path, data)
+    weights = train_fold(job, 0)
+    return job.data, job.folds, weights
 
 
 def files(path):
-    return {name: (path / name).read_bytes() for name in ("model.safetensors", "oof.npz", "metrics.csv")}
+    return {name: (path / "fold_0" / name).read_bytes() for name in ("model.safetensors", "oof.npz", "metrics.csv")}
 
 
 def stop_after_saving(patch, epoch):
@@ -67,7 +65,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(config, tmp_path, monke
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after_saving(patch, after)
         train(config, tmp_path / "b")
-    assert not (tmp_path / "b" / "model.safetensors").exists()
+    assert not (tmp_path / "b" / "fold_0" / "model.safetensors").exists()
     train(config, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
@@ -88,11 +86,11 @@ def test_a_checkpoint_is_saved_when_the_last_one_is_old_enough_and_at_the_end(
     monkeypatch.setattr(fold_module.time, "monotonic", lambda: float(checkpoint_rows(tmp_path)))  # an epoch a second
     train(config.model_copy(update={"trainer": trainer}), tmp_path)
     assert epochs == saved
-    assert len(list(csv.DictReader((tmp_path / "metrics.csv").open()))) == 3  # the table does not wait
+    assert len(list(csv.DictReader((tmp_path / "fold_0" / "metrics.csv").open()))) == 3  # the table does not wait
 
 
 def checkpoint_rows(path):
-    table = path / "metrics.csv"
+    table = path / "fold_0" / "metrics.csv"
     return len(table.read_text().splitlines()) - 1 if table.exists() else 0
 
 
@@ -110,21 +108,21 @@ def test_a_run_killed_long_after_its_checkpoint_ends_like_an_undisturbed_one(con
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(fold_module, "finish_epoch", killed)
         train(config.model_copy(update={"trainer": trainer}), tmp_path / "b")
-    assert not (tmp_path / "b/last.pt").exists() and checkpoint_rows(tmp_path / "b") == 2
+    assert not (tmp_path / "b/fold_0/last.pt").exists() and checkpoint_rows(tmp_path / "b") == 2
     train(config, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 def test_the_files_of_a_fold(config, tmp_path):
     data, folds, _ = train(config, tmp_path)
-    with np.load(tmp_path / "oof.npz", allow_pickle=False) as oof:
+    with np.load(tmp_path / "fold_0" / "oof.npz", allow_pickle=False) as oof:
         assert oof["ids"].tolist() == [i for i, f in zip(data.train.ids, folds, strict=True) if f == 0]
         assert oof["probabilities"].shape == (12, 101, 101) and oof["probabilities"].dtype == np.float16
         assert 0 <= oof["probabilities"].min() < oof["probabilities"].max() <= 1
     # no file needs pickle
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 3
-    assert torch.load(tmp_path / "previous.pt", weights_only=True)["epoch"] == 2
-    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "model.safetensors").values())
+    assert torch.load(tmp_path / "fold_0" / "last.pt", weights_only=True)["epoch"] == 3
+    assert torch.load(tmp_path / "fold_0" / "previous.pt", weights_only=True)["epoch"] == 2
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "fold_0" / "model.safetensors").values())
 
 
 def test_the_table_of_metrics(config, tmp_path):
@@ -132,7 +130,7 @@ def test_the_table_of_metrics(config, tmp_path):
         config.model_copy(update={"trainer": config.trainer.model_copy(update={"validate_every": 2})}),
         tmp_path,
     )
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "fold_0" / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert rows[0]["map_at_0.5"] == "" and float(rows[1]["map_at_0.5"]) >= 0 and float(rows[2]["iou"]) >= 0
 
@@ -156,12 +154,12 @@ def test_a_step_without_a_finite_loss_changes_no_weight(tiny, tmp_path, monkeypa
     for calls in ((2,), (2, 3)):  # the third and last step as well
         monkeypatch.setattr(fold_module.build, "build_loss", lambda config, calls=calls: Broken(calls))
         train(config, tmp_path / str(len(calls)))
-        weights.append(load_file(tmp_path / str(len(calls)) / "model.safetensors"))
+        weights.append(load_file(tmp_path / str(len(calls)) / "fold_0" / "model.safetensors"))
     assert "skipped a step: loss nan" in caplog.text and "in epoch 1; tiles of the batch: " in caplog.text
     parameters = [name for name in weights[0] if "running" not in name and "num_batches" not in name]
     assert all(torch.isfinite(weights[1][name]).all() for name in parameters)
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in parameters)
-    with (tmp_path / "2" / "metrics.csv").open() as file:
+    with (tmp_path / "2" / "fold_0" / "metrics.csv").open() as file:
         assert np.isfinite(float(next(csv.DictReader(file))["loss"]))
 
 
@@ -171,7 +169,7 @@ def test_too_many_steps_without_a_finite_loss_stop_and_name_the_batch(tiny, tmp_
     with pytest.raises(ValueError, match=r"3 steps of one epoch .* loss nan, .* in epoch 2; tiles of the batch: ") as e:
         train(config, tmp_path)
     assert len(str(e.value).split("batch: ")[1].split(". ")[0].split(", ")) == 4
-    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    state = torch.load(tmp_path / "fold_0" / "last.pt", weights_only=True)
     assert state["epoch"] == 1 and all(torch.isfinite(v).all() for v in state["model"].values())
 
 
@@ -188,12 +186,12 @@ def test_statistics_that_are_not_finite_are_never_kept(config, tmp_path, monkeyp
     monkeypatch.setattr(fold_module, "train_step", spoil)
     with pytest.raises(ValueError, match=r"is not finite after epoch 2"):
         train(config, tmp_path)
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
+    assert torch.load(tmp_path / "fold_0" / "last.pt", weights_only=True)["epoch"] == 1
 
 
 @pytest.mark.parametrize("constant_tiles", ["empty", "model"])
 def test_the_validation_predicts_constant_tiles_as_the_score_does(tiny, tmp_path, monkeypatch, constant_tiles):
-    def salt_everywhere(network, tiles, positions, *_, **__):
+    def salt_everywhere(predictor, tiles, positions):
         return np.ones((len(positions), 101, 101), np.float32)
 
     config = tiny("data.n_folds=2", "trainer.epochs=1", f"data.constant_tiles={constant_tiles}")
@@ -201,9 +199,9 @@ def test_the_validation_predicts_constant_tiles_as_the_score_does(tiny, tmp_path
     held_out = np.flatnonzero(assign_folds(config, data.train) == 0)
     empties = held_out[~data.train.masks[held_out].any((1, 2))]
     data.train.images[empties[0]] = 7
-    monkeypatch.setattr(fold_module, "predict", salt_everywhere)
+    monkeypatch.setattr(fold_module.Predictor, "predict", salt_everywhere)
     train(config, tmp_path, data)
-    row = next(csv.DictReader((tmp_path / "metrics.csv").open()))
+    row = next(csv.DictReader((tmp_path / "fold_0" / "metrics.csv").open()))
     assert len(empties) > 1
     assert float(row["empty"]) == pytest.approx(1 / len(empties) if constant_tiles == "empty" else 0)
 
@@ -224,7 +222,7 @@ def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, m
     with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled():
         patch.setattr(fold_module, "train_step", stopped)
         train(config, tmp_path / "b")
-    content = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
+    content = torch.load(tmp_path / "b" / "fold_0" / "last.pt", weights_only=True)
     assert content["epoch"] * 3 + content["current"]["steps"] in (at, at + 1) and len(calls) <= at + 1
     train(config, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
@@ -257,7 +255,7 @@ def test_a_signal_in_the_last_step_of_an_epoch_is_saved_before_the_validation(
         patch.setattr(fold_module, moment, stopped)
         patch.setattr(fold_module, "validate", broken)
         train(config, tmp_path / "b")
-    content = torch.load(tmp_path / "b" / "last.pt", weights_only=True)
+    content = torch.load(tmp_path / "b" / "fold_0" / "last.pt", weights_only=True)
     assert (content["epoch"], content["current"]["steps"]) == (epoch - 1, 3)
     train(config, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")

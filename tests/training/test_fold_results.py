@@ -26,10 +26,10 @@ def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny,
     parts = []
     for name in names:
         model = build_model(config)
-        model.load_state_dict(load_file(tmp_path / name))
+        model.load_state_dict(load_file(tmp_path / "fold_0" / name))
         parts.append(Predictor(Network(model, model), runtime, True, "").predict(data.train, held_out))
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
-    with np.load(tmp_path / "oof.npz") as oof:
+    with np.load(tmp_path / "fold_0" / "oof.npz") as oof:
         np.testing.assert_allclose(oof["probabilities"], (parts[0] + parts[1]) / 2, atol=1e-3)
 
 
@@ -39,18 +39,18 @@ def test_a_lost_snapshot_is_told_when_the_fold_goes_on(tiny, tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after_saving(patch, stop_after)
         train(config, tmp_path)
-    (tmp_path / "snapshot_0002.safetensors").unlink()
-    before = (tmp_path / "metrics.csv").read_bytes()
+    (tmp_path / "fold_0" / "snapshot_0002.safetensors").unlink()
+    before = (tmp_path / "fold_0" / "metrics.csv").read_bytes()
     with pytest.raises(ValueError, match=r"snapshot_0002\.safetensors is missing\. Delete .* from its beginning"):
         train(config, tmp_path)
-    assert (tmp_path / "metrics.csv").read_bytes() == before  # before more epochs are trained in vain
-    assert not (tmp_path / "oof.npz").exists()
+    assert (tmp_path / "fold_0" / "metrics.csv").read_bytes() == before  # before more epochs are trained in vain
+    assert not (tmp_path / "fold_0" / "oof.npz").exists()
 
 
 def test_a_damaged_snapshot_is_no_part_of_a_result(tiny, tmp_path):
     config = tiny("schedule=cosine_restarts", "schedule.cycles=2", "schedule.snapshots=2", "trainer.epochs=2")
     train(config, tmp_path)
-    file = tmp_path / "snapshot_0001.safetensors"
+    file = tmp_path / "fold_0" / "snapshot_0001.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     before = files(tmp_path)
     with pytest.raises(ValueError, match=r"snapshot_0001\.safetensors cannot be used: .* Delete .* from its beginning"):
@@ -98,7 +98,7 @@ def test_swa_recomputes_batch_norm_on_the_training_part_only(tiny, tmp_path, mon
     assert len(seen) == 3 and all(np.array_equal(images.numpy(), expected) for images in seen)
     # the first batch norm of the encoder, by hand: mean over batches of the mean over pixels
     model = build_model(config)
-    model.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    model.load_state_dict(load_file(tmp_path / "fold_0" / "model.safetensors"))
     means = []
     with torch.no_grad():
         for images in seen[-1].split(4):
@@ -115,7 +115,7 @@ def test_schedules_train(tiny, tmp_path, schedule):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_precisions_train(tiny, tmp_path, precision):
     train(tiny(f"trainer.precision={precision}", "trainer.epochs=1"), tmp_path)
-    assert (tmp_path / "model.safetensors").exists()
+    assert (tmp_path / "fold_0" / "model.safetensors").exists()
 
 
 def test_float16_trains_with_a_scaled_loss(tiny, tmp_path, monkeypatch):
@@ -135,4 +135,4 @@ def test_float16_trains_with_a_scaled_loss(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(fold_module.build, "build_model", lambda config: Small())
     train(tiny("trainer.precision=fp16", "trainer.clip=1.0"), tmp_path)
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["scaler"]["scale"] > 1
+    assert torch.load(tmp_path / "fold_0" / "last.pt", weights_only=True)["scaler"]["scale"] > 1

@@ -64,5 +64,5 @@ def test_images_per_second_count_the_time_of_the_last_step_on_the_device(tiny, t
     monkeypatch.setattr(fold, "train_step", lambda *_: torch.tensor([0.5, 1.0, 0.0]))  # launched in no time
     config = tiny("trainer.epochs=1", "folds=[0]")
     train(config, tmp_path)
-    rate = json.loads((tmp_path / "timing.json").read_text())["images_per_second"]
+    rate = json.loads((tmp_path / "fold_0" / "timing.json").read_text())["images_per_second"]
     assert 0 < rate <= config.trainer.batch_size / step

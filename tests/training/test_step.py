@@ -1,21 +1,19 @@
 """One training step: what a step that is left out leaves behind, however many there are."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.jobs import make_job
 from torch import Tensor
 
-from salt import build
-from salt.build import build_network
-from salt.data.load import load_data
 from salt.data.loader import Batch
 from salt.machine import distributed
 from salt.machine.device import choose_runtime
-from salt.training.setup import build_scaler, start
-from salt.training.step import MAX_SKIPPED, Fold, Statistics, read_outcome, train_step
+from salt.training.setup import build_scaler, make_fold, make_state
+from salt.training.state import Statistics
+from salt.training.step import MAX_SKIPPED, read_outcome, train_step
 
 
 class Training:
@@ -23,26 +21,11 @@ class Training:
 
     def __init__(self, config):
         torch.manual_seed(0)
-        self.tiles = load_data(config).train
-        runtime = choose_runtime(config.trainer)
-        network = build_network(config, runtime)
-        self.state = start(config, 10_000, Path("nowhere"), network.model, runtime)
-        everything = np.arange(len(self.tiles.ids))
-        self.fold = Fold(
-            config=config,
-            number=0,
-            path=Path("nowhere"),
-            runtime=runtime,
-            tiles=self.tiles,
-            training=everything,
-            held_out=everything,
-            network=network,
-            train_forward=network.eval_forward,
-            loss=build.build_loss(config),
-            mix=build.build_augment(config).mix,
-            statistics=Statistics(network.model),
-        )
-        network.model.train()
+        job = make_job(config)
+        self.tiles = job.data.train
+        self.state = make_state(job, 0, 10_000)
+        self.fold = make_fold(job, 0)
+        job.network.model.train()
 
     def batch(self, scale: float = 1.0) -> Batch:
         images = torch.from_numpy(self.tiles.images[:4])[:, None]

@@ -6,12 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.config import Amplitudes
-from salt.data.amplitudes import Scaling
-from salt.data.folder import read_folder
-from salt.data.mosaic import Found, find_mosaics
-from salt.data.tgs import read_dataset
-from salt.data.tiles import Dataset
+from salt.data.amplitudes import BY_IMAGE, Scaling
+from salt.data.places import MOSAIC
+from salt.data.source import find_source
+from salt.neighbours.mosaic import Found, find_mosaics
 from salt.runs.files import write_atomic, write_text
 
 N_DRAWN = 12  # sections in the picture
@@ -21,17 +19,21 @@ GAP = 8
 LEAST_SIDE = 32
 
 
-def write_mosaic(data: Path, out: Path) -> str:
-    """Find the sections of a data set's tiles, write them to `out` and a picture beside it; returns what to print.
+def write_mosaic(data: Path, out: Path | None = None, options: Path | None = None) -> str:
+    """Find the sections of a data set's tiles, and write them and a picture beside them; returns what to print.
+
+    `out` is by default the data's own mosaic.csv; `options` is a user's folder of options (see `find_source`).
 
     Raises:
         ValueError: the data cannot be read, or its images have several sizes.
     """
+    source = find_source(data, options)
+    out = out or source.table(MOSAIC)
     if out.suffix != ".csv":
         raise ValueError(f"--out {out}: expected the name of a file that ends in .csv")
     if not out.parent.is_dir() and out.parent != data:
         raise ValueError(f"--out {out}: there is no folder {out.parent}")
-    dataset = read(data)
+    dataset = source.load(Scaling(BY_IMAGE))
     ids = [*dataset.train.ids, *dataset.test.ids]
     parts = [part.images for part in (dataset.train, dataset.test) if len(part.images)]
     if any(part.dtype == object for part in parts) or len({part.shape[1:] for part in parts}) > 1:
@@ -45,13 +47,6 @@ def write_mosaic(data: Path, out: Path) -> str:
     picture = draw(found, images)
     write_atomic(out.with_suffix(".png"), lambda temporary: temporary.write_bytes(picture))
     return in_words(found, out)
-
-
-def read(data: Path) -> Dataset:
-    """A data set in Kaggle's layout or as one's own folder."""
-    if (data / "images").is_dir():
-        return read_folder(data, Scaling(Amplitudes(per="image", percentiles=[1, 99], range=None)))
-    return read_dataset(data)
 
 
 def in_words(found: Found, out: Path) -> str:

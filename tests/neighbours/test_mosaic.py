@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from salt.data import links, mosaic
-from salt.data.borders import Borders, learn
 from salt.data.synthetic import cut_lines
 from salt.data.tgs import TILE_SIZE, read_dataset
+from salt.neighbours import links, mosaic
+from salt.neighbours.borders import Borders, learn
 
 
 def cut(seed, n_lines=6, rows=5, columns=8, held_back=0.1):

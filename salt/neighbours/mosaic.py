@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt.data.borders import Borders, learn
-from salt.data.links import STEPS, Index, choose_links, search
+from salt.neighbours.borders import Borders, learn
+from salt.neighbours.links import STEPS, Index, choose_links, search
 
 IMPLAUSIBLE = -1.2  # mean score, for each sample of a border, of the neighbours that joining two sections would make
 

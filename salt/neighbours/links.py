@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salt.data.borders import BLOCK, Borders
+from salt.neighbours.borders import BLOCK, Borders
 
 CANDIDATES = 3  # partners of each border that may close a square
 DRAWN = 100_000  # tiles, in all draws of squares by chance

@@ -1,0 +1,117 @@
+"""The tables of a data set: train.csv, sample_submission.csv, depths.csv, folds.csv."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from salt.data import rle
+from salt.data.archive import Archive
+from salt.data.checkup import SHOWN, Checkup
+from salt.data.names import composed
+from salt.runs.stacks import Stack, sizes_of
+
+CHECKED = 4096  # masks compared at once
+
+
+def table_by_id(
+    archive: Archive, name: str, columns: list[str], found: Checkup, needed: bool = False
+) -> pd.DataFrame | None:
+    """Return a CSV as text (an id like 123e456789 is no number), indexed by its unique ids; None if there is none.
+
+    A problem is noted, and the table left out.
+    """
+    label = f"{archive.label}/{name}"
+    if name not in archive.names:
+        if needed:
+            found.add("error", f"{label}: this file is missing", "download the data again")
+        return None
+    try:
+        return parse_table(archive.read(name), columns)
+    except ValueError as error:
+        found.add("error", f"{label}: {error}", "mend the table, or download it again")
+        return None
+
+
+def parse_table(content: bytes, columns: list[str]) -> pd.DataFrame:
+    """Return the table in the bytes of a CSV, indexed by its column id.
+
+    Raises:
+        ValueError: it is damaged, lacks a column, or its ids are not unique names of files; no file is named.
+    """
+    try:
+        header, *rows = split_csv(content.decode("utf-8-sig"))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"cannot be read as a CSV: {error}") from None
+    if header != columns:
+        raise ValueError(f"expected the columns {','.join(columns)}, found {','.join(header)}")
+    table = pd.DataFrame(rows, columns=columns, dtype=str)
+    if table.empty:
+        raise ValueError("has no rows")
+    bad = [i for i in table["id"] if not i or PurePosixPath(i).name != i or i.startswith(("=", "+", "-", "@", "."))]
+    if bad:
+        raise ValueError(f"an id must be a plain file name, found {bad[:SHOWN]}")
+    table["id"] = table["id"].map(composed)
+    twice = table["id"][table["id"].duplicated()].unique().tolist()
+    if twice:
+        raise ValueError(f"{len(twice)} ids occur more than once, maybe in two Unicode spellings, e.g. {twice[:SHOWN]}")
+    return table.set_index("id")
+
+
+def split_csv(text: str) -> Iterator[list[str]]:
+    """The rows of a CSV, the header first, without blank lines.
+
+    Raises:
+        ValueError: it has no header or a NUL, or a row has not as many fields as the header.
+    """
+    if "\0" in text:
+        raise ValueError("it contains a NUL byte")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    n_fields = 0
+    for row in filter(None, reader):
+        n_fields = n_fields or len(row)
+        if len(row) != n_fields:
+            raise ValueError(f"line {reader.line_num} has {len(row)} fields, expected {n_fields}")
+        yield row
+    if not n_fields:
+        raise ValueError("it is empty")
+
+
+def depths_of(depths: pd.DataFrame | None, ids: Sequence[str], label: str) -> NDArray[np.float64]:
+    """Return the survey depth (N, feet) of each id, from the column z; NaN if there is no table.
+
+    Raises:
+        ValueError: a depth is no finite number.
+    """
+    if depths is None:
+        return np.full(len(ids), np.nan)
+    texts = depths["z"].loc[list(ids)]
+    numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+    odd = np.flatnonzero(~np.isfinite(numbers))
+    if len(odd):
+        name = ids[odd[0]]
+        raise ValueError(f"{label}/depths.csv: z of id {name} is {texts.loc[name]!r}, expected a number")
+    return numbers
+
+
+def check_runs(table: pd.DataFrame, masks: Stack, label: str) -> None:
+    """Check each mask (N H W, or N arrays) against its run-length string in the table's column rle_mask.
+
+    Raises:
+        ValueError: some differ, or a string is no run-length string of a mask of this size.
+    """
+    differing: list[str] = []
+    for start in range(0, len(masks), CHECKED):
+        rows, some = table.iloc[start : start + CHECKED], masks[start : start + CHECKED]
+        try:
+            expected = rle.decode_sizes(rows["rle_mask"].tolist(), sizes_of(some))
+        except rle.RunLengthError as error:
+            raise ValueError(f"{label}: rle_mask of id {rows.index[error.row]}: {error.reason}") from None
+        pairs = zip(rows.index, expected, some, strict=True)
+        differing += [name for name, runs, mask in pairs if (runs != mask).any()]
+    if differing:
+        raise ValueError(f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:SHOWN]}")
