@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from salt import build
+from salt.build import Network
 from salt.config import Trainer, check_config
 from salt.data.loader import Batch
 from salt.data.tiles import Dataset, Tiles

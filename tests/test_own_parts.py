@@ -12,7 +12,7 @@ from conftest import TINY
 from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
-from salt import crossval
+from salt import build, crossval
 from salt.build import get_target
 from salt.losses.combine import StepChange, WeightedSum
 from salt.losses.known import taking_known
@@ -71,7 +71,7 @@ def test_a_network_that_cannot_be_built_is_refused_before_tiles_are_generated(ti
 
 def test_a_loss_that_is_no_module_is_named(tiny):
     with pytest.raises(ValueError, match=r"loss: expected builtins.dict to be a torch.nn.Module, it is dict"):
-        crossval.build.build_loss(tiny("loss._target_=builtins.dict"))
+        build.build_loss(tiny("loss._target_=builtins.dict"))
 
 
 class Own(torch.nn.Module):
@@ -105,7 +105,7 @@ class Demanding(torch.nn.Module):
     ],
 )
 def test_an_own_loss_that_is_none_is_named_before_anything_is_written(tiny, tmp_path, monkeypatch, wrap, loss, found):
-    monkeypatch.setattr(crossval.build, "build_loss", lambda config: taking_known(wrap(loss)))
+    monkeypatch.setattr(build, "build_loss", lambda config: taking_known(wrap(loss)))
     with pytest.raises(ValueError, match=rf"^loss: {found}"):
         crossval.run(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -191,7 +191,7 @@ def test_statistics_that_are_not_finite_are_never_kept(config, tmp_path, monkeyp
 
 @pytest.mark.parametrize("constant_tiles", ["empty", "model"])
 def test_the_validation_predicts_constant_tiles_as_the_score_does(tiny, tmp_path, monkeypatch, constant_tiles):
-    def salt_everywhere(predictor, tiles, positions):
+    def salt_everywhere(predictor, tiles, positions, *_):
         return np.ones((len(positions), 101, 101), np.float32)
 
     config = tiny("data.n_folds=2", "trainer.epochs=1", f"data.constant_tiles={constant_tiles}")
