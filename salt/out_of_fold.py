@@ -9,12 +9,12 @@ import numpy as np
 from salt.data.places import known_sections
 from salt.job import Job
 from salt.reporting.sentences import no_better, partial
-from salt.reporting.words import plural
 from salt.runs.files import read_json
 from salt.runs.results import write_results
 from salt.runs.rundir import how_to_remake
 from salt.runs.stacks import Size, Stack, empty_stack, load_stack, sizes_of
 from salt.scoring.score import score_out_of_fold
+from salt.words import plural
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from yaml import MarkedYAMLError
 
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
 EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # where Hydra's launchers come from
-CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
+CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
 
 
 def parse(words: Iterable[str]) -> list[Override]:

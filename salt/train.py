@@ -22,12 +22,12 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 import salt
-from salt import recipes
+from salt.cli import recipes
+from salt.cli.log import log_to
+from salt.cli.sweep import Sweep, run_directory
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import current_folder, make_steady, outlive_readers, steady_output
 from salt.overrides import CONFIGS, check_words, explain, hydra_raises, missing_values, typed_words
-from salt.runs.log import log_to
-from salt.runs.sweep import Sweep, run_directory
 
 if TYPE_CHECKING:
     from salt.config import RunConfig
@@ -93,7 +93,7 @@ def print_table(sweep: Sweep) -> None:
     """Print and write the table of a sweep's finished points, and list the others."""
     if sweep.folder is None or not any(sweep.folder.glob("*/[ce]*")):  # a dry run, or nothing was begun
         return
-    from salt.reporting.comparison import compare_sweep
+    from salt.comparing.tables import compare_sweep
 
     try:
         print(f"\n{compare_sweep(sweep.folder, sweep.baseline, failed=sweep.failed)}")
@@ -118,8 +118,8 @@ def run(cfg: DictConfig) -> float | None:
         if not config.dry_run:
             outlive_readers()
         from salt import crossval  # torch is imported from here on
+        from salt.cli.start import describe_start
         from salt.job import Place
-        from salt.runs.start import describe_start
 
         with log_to(None if config.dry_run else path / "train.log", name_of_point()), device_of_point() as device:
             log_choices()
@@ -218,7 +218,7 @@ def device_of_point() -> Iterator[str | None]:
     if not in_company():
         yield None
         return
-    from salt.runs.sweep import free_device
+    from salt.cli.sweep import free_device
 
     hydra_config = HydraConfig.get()
     with free_device(Path(hydra_config.sweep.dir), int(hydra_config.job.num)) as device:

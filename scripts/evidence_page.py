@@ -10,8 +10,8 @@ from evidence_folds import CONDITIONS, EVIDENCE, REPOSITORY, Measured, Row, Unit
 from matplotlib.figure import Figure
 from scipy import stats
 
+from salt.comparing.seeds import Side, seed_margin, widen
 from salt.scoring.bootstrap import LEVEL, bootstrap
-from salt.scoring.seeds import Side, seed_margin, widen
 
 INTEREST = 0.005  # smallest difference of interest
 PAGE = REPOSITORY / "docs" / "evidence.md"

@@ -65,8 +65,8 @@ def test_hydra_stays_where_configs_are_composed_and_built():
         name for name, file in FILES.items() if any(i.split(".")[0] in ("hydra", "omegaconf") for i in imports(file))
     }
     assert users <= {
-        *("salt.train", "salt.overrides", "salt.recipes", "salt.components"),
-        *("salt.runs.sweep", "salt.runs.points", "salt.runs.start"),
+        *("salt.train", "salt.overrides", "salt.cli.recipes", "salt.components"),
+        *("salt.cli.sweep", "salt.cli.points", "salt.cli.start"),
     }
 
 

@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 from test_faults import ENVIRONMENT, Started, run
 
 from salt import train
+from salt.cli import sweep
+from salt.cli.sweep import free_device
 from salt.data.loader import Draws, EpochBatches
 from salt.machine import distributed
 from salt.machine.distributed import Group
-from salt.runs import sweep
-from salt.runs.sweep import free_device
 
 RESULTS = [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("model.safetensors", "metrics.csv", "oof.npz")]
 RESULTS += ["oof.csv", "oof.npz", "submission.csv", "folds.csv"]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from salt.commands.common import add_root, make_parser, messages
-from salt.reporting.comparison import compare
+from salt.comparing.tables import compare
 
 
 def main() -> None:

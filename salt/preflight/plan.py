@@ -20,11 +20,11 @@ from salt.inference.predict import Predictor
 from salt.job import Job
 from salt.machine import distributed
 from salt.machine.device import memory_given_back, seed_all
-from salt.reporting.words import duration
 from salt.runs.rundir import RunDir
 from salt.training.batches import epoch_batches, training_tiles
 from salt.training.setup import make_fold, make_state
 from salt.training.step import train_step
+from salt.words import duration
 
 log = logging.getLogger(__name__)
 

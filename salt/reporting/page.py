@@ -28,13 +28,13 @@ from salt.reporting.sentences import (
     partial,
     validations,
 )
-from salt.reporting.words import breakable, duration, percent, plural, signed, span
 from salt.runs.files import write_text
 from salt.scoring.bootstrap import LEVEL
 from salt.scoring.calibration import bias, calibration_error, reliability
 from salt.scoring.errors import KINDS, NEAR
 from salt.scoring.metrics import score_table
 from salt.scoring.threshold import around_best
+from salt.words import breakable, duration, percent, plural, signed, span
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE = "report.html"

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from salt.reporting.facts import Facts
 from salt.reporting.page import PAGE, command, write_page
 from salt.reporting.sentences import no_better, partial
-from salt.reporting.words import plural
 from salt.runs.ensemble import read_ensemble
 from salt.runs.files import write_atomic
 from salt.runs.stacks import Stack
 from salt.scoring.metrics import is_salt
+from salt.words import plural
 
 FILES = {
     "score.json": "scores of the run and of each fold",

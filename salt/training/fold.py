@@ -26,7 +26,6 @@ from salt.job import Job
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, peak_memory, seed_all
-from salt.reporting.loggers import spread, tiles_picture
 from salt.runs.files import write_json
 from salt.runs.rundir import snapshot_file
 from salt.runs.stacks import halves, save_stack
@@ -35,6 +34,7 @@ from salt.scoring import metrics
 from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
 from salt.training.batches import epoch_batches, training_tiles
+from salt.training.loggers import spread, tiles_picture
 from salt.training.progress import epoch_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
 from salt.training.setup import make_fold, make_state, snapshots

@@ -1,7 +1,7 @@
 """The progress of a fold: a line for each epoch, and the time that is left."""
 
-from salt.reporting.words import duration
 from salt.training.state import Ahead, State
+from salt.words import duration
 
 
 def epoch_line(state: State, ahead: Ahead) -> str:

@@ -18,12 +18,12 @@ from salt.job import Job
 from salt.machine import distributed
 from salt.machine.device import Runtime, full_gpu_named
 from salt.models.segmenter import Segmenter
-from salt.reporting.loggers import Harmless, NoLogger
 from salt.runs.files import sha256
 from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
 from salt.runs.weights import load_weights
 from salt.training import checkpoint
 from salt.training.averaging import Averaging
+from salt.training.loggers import Harmless, NoLogger
 from salt.training.schedule import snapshot_epochs
 from salt.training.state import Ahead, Fold, State, Statistics
 from salt.training.warmstart import first_weights

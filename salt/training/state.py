@@ -12,8 +12,8 @@ from salt.build import Forward
 from salt.data.mix import CutMix, MixUp, NoMix
 from salt.job import Job
 from salt.models.segmenter import Segmenter
-from salt.reporting.loggers import Harmless
 from salt.training.averaging import Averaging
+from salt.training.loggers import Harmless
 
 WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
 PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # of a state, with a state_dict

@@ -13,8 +13,8 @@ import yaml
 from conftest import raw_config
 
 from salt.commands import compare
+from salt.comparing.tables import compare_sweep
 from salt.config import check_config
-from salt.reporting.comparison import compare_sweep
 from salt.scoring.bootstrap import bootstrap
 
 N = 20  # tiles of a run made here
@@ -51,7 +51,7 @@ def make_failed(path: Path, error: str | None = None) -> None:
 
 
 def name_baseline(sweep: Path, baseline: str | None) -> None:
-    node = {"hydra": {"callbacks": {"sweep": {"_target_": "salt.runs.sweep.Sweep", "baseline": baseline}}}}
+    node = {"hydra": {"callbacks": {"sweep": {"_target_": "salt.cli.sweep.Sweep", "baseline": baseline}}}}
     (sweep / "multirun.yaml").write_text(yaml.safe_dump(node))
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from test_compare import FOLDS, command, csv_of, make_failed, make_run, name_baseline, rows_of, scores_of, settings
 
-from salt.reporting.comparison import compare_sweep
+from salt.comparing.seeds import Side, seed_margin, widen
+from salt.comparing.tables import compare_sweep
 from salt.scoring.bootstrap import bootstrap
-from salt.scoring.seeds import Side, seed_margin, widen
 
 
 def test_seeds_are_one_row(tmp_path):

@@ -4,8 +4,8 @@ import pytest
 import yaml
 from test_compare import make_failed, make_run, rows_of
 
+from salt.comparing.tables import compare_sweep
 from salt.overrides import point_names
-from salt.reporting.comparison import compare_sweep
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from test_compare import FOLDS, IDS, N, command, make_failed, make_run, rows_of, scores_of
 
-from salt.reporting.comparison import compare_sweep
+from salt.comparing.comparison import read_rows
+from salt.comparing.tables import compare_sweep
 from salt.scoring.bootstrap import bootstrap
-from salt.scoring.comparison import read_rows
 
 TRACEBACK = """Traceback (most recent call last):
   File "x.py", line 1, in f

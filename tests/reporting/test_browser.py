@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from salt.comparing.tables import compare
 from salt.data.tgs import read_dataset
-from salt.reporting.comparison import compare
 from salt.reporting.page import write_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from salt.comparing.tables import compare
 from salt.reporting import figures, gallery
 from salt.reporting import page as pages
-from salt.reporting.comparison import compare
 from salt.reporting.facts import Facts, Predicted, read_facts
 from salt.reporting.page import describe, render
 from salt.reporting.sentences import validations

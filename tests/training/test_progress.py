@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_fold import train
 
-from salt.reporting.words import duration
 from salt.training import fold
 from salt.training.progress import Ahead, epoch_line, time_left
+from salt.words import duration
 
 
 def state(epoch: int, seconds: float, **row):

@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from salt.cli import start
+from salt.cli.start import describe_start, import_roots, settle, without_path
 from salt.overrides import CONFIGS, as_word
-from salt.runs import start
 from salt.runs.environment import VARIABLES
-from salt.runs.start import describe_start, import_roots, settle, without_path
 
 RESULTS = ("fold_0/model.safetensors", "fold_1/model.safetensors", "oof.npz", "submission.csv")
 BIN = Path(sys.executable).parent

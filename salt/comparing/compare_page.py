@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from salt.comparing import forest
+from salt.comparing.comparison import Row
+from salt.comparing.sentences import about_comparison, runs_differ_in
 from salt.data.load import load_data_of_run
-from salt.reporting import figures
 from salt.reporting.facts import read_held_out, read_table
 from salt.reporting.gallery import Gallery, changes_gallery
 from salt.reporting.page import columns, render
-from salt.reporting.sentences import about_comparison, runs_differ_in
-from salt.reporting.words import plural
 from salt.runs.ensemble import first_run
 from salt.runs.files import read_json, write_text
 from salt.runs.results import Run
 from salt.scoring.bootstrap import LEVEL
-from salt.scoring.comparison import Row
+from salt.words import plural
 
 PAGE = "compare.html"
 
@@ -45,8 +45,8 @@ def write_page(
         level=LEVEL,
         note=about_comparison(rows, results),
         results=results.merge(costs, how="left", left_on="run", right_index=True).to_dict("records"),
-        forest=figures.forest(results),
-        costs=figures.cost_and_score(results.merge(costs, left_on="run", right_index=True)),
+        forest=forest.forest(results),
+        costs=forest.cost_and_score(results.merge(costs, left_on="run", right_index=True)),
         missing=list(missing),
         problems=problems,
         names=names,

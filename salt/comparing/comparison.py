@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salt.comparing.seeds import Side, seed_margin, widen
 from salt.runs.files import folder_name
 from salt.runs.results import Run, read_run
 from salt.scoring.bootstrap import are_enough, bootstrap
-from salt.scoring.seeds import Side, seed_margin, widen
 
 ALL_EMPTY = "all empty"  # label of a row
 N_EXAMPLES = 5  # ids in a message

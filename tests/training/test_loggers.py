@@ -9,11 +9,10 @@ from conftest import TINY
 from conftest import salt as command
 
 from salt import build
-from salt.reporting import loggers
-from salt.reporting.loggers import Harmless, NoLogger, spread, tiles_picture
 from salt.runs.rundir import differences
 from salt.runs.stacks import as_stack
-from salt.training import checkpoint
+from salt.training import checkpoint, loggers
+from salt.training.loggers import Harmless, NoLogger, spread, tiles_picture
 
 
 def train(folder, root, *words):

@@ -105,7 +105,7 @@ def test_a_dry_sweep_leaves_nothing_and_keeps_what_is_there(tmp_path, synthetic_
 
 MULTIRUN = """
 hydra:
-  callbacks: {sweep: {_target_: salt.runs.sweep.Sweep}}
+  callbacks: {sweep: {_target_: salt.cli.sweep.Sweep}}
   sweeper: {params: %s}
   overrides: {task: [%s]}
 """
@@ -175,7 +175,7 @@ def test_runs_and_points_go_on_in_their_own_folders(tmp_path, layout, words):
 
 
 def test_ctrl_c_on_points_side_by_side_says_what_happens_to_them():
-    code = "import os, signal; from salt.runs.sweep import leave_points as leave; signal.signal(signal.SIGINT, leave)\n"
+    code = "import os, signal; from salt.cli.sweep import leave_points as leave; signal.signal(signal.SIGINT, leave)\n"
     command = [sys.executable, "-c", code + "os.kill(os.getpid(), signal.SIGINT)"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == -signal.SIGINT  # by the signal itself: joblib kills nothing

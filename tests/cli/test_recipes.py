@@ -10,7 +10,7 @@ from conftest import CONFIGS, TINY, flat, options, raw_config, salt
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from salt import recipes
+from salt.cli import recipes
 
 RECIPES = options("experiment")
 OWN = {

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from salt.comparing.seeds import Side, seed_margin, widen
 from salt.scoring.bootstrap import bootstrap
-from salt.scoring.seeds import Side, seed_margin, widen
 
 
 def trained(rng, base, n_seeds, folds, network, tile):

@@ -5,8 +5,8 @@ import sys
 import pytest
 from conftest import TINY, options, salt
 
-from salt.runs import sweep
-from salt.runs.points import check_points
+from salt.cli import sweep
+from salt.cli.points import check_points
 
 # What cannot be: everything else of each recipe with each ablation can.
 STEM = {"encoder.stem=no_maxpool"}

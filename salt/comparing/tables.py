@@ -10,14 +10,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from salt.reporting.compare_page import write_page
-from salt.reporting.figures import draw_forest
-from salt.reporting.sentences import about_comparison, runs_differ_in
-from salt.reporting.words import plural, signed
-from salt.runs.files import write_atomic, write_text
-from salt.runs.results import find_points, points_in_order, reason, sweep_baseline
-from salt.scoring.bootstrap import LEVEL
-from salt.scoring.comparison import (
+from salt.comparing.compare_page import write_page
+from salt.comparing.comparison import (
     ALL_EMPTY,
     Row,
     choose_baseline,
@@ -26,6 +20,12 @@ from salt.scoring.comparison import (
     read_rows,
     without_seed,
 )
+from salt.comparing.forest import draw_forest
+from salt.comparing.sentences import about_comparison, runs_differ_in
+from salt.runs.files import write_atomic, write_text
+from salt.runs.results import find_points, points_in_order, reason, sweep_baseline
+from salt.scoring.bootstrap import LEVEL
+from salt.words import plural, signed
 
 WIDTH = 110  # of the text below the table
 

@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from salt.cli.points import check_points
 from salt.machine import distributed
 from salt.machine.pipes import outlive_readers
 from salt.overrides import check_overrides, explain, in_quotes, parse, typed_words
 from salt.runs.files import folder_name, locked
-from salt.runs.points import check_points
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
 LONGEST_NAME = 255  # bytes, of most file systems

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from salt.reporting.words import LONGEST, breakable, duration, numbered, percent, plural, signed, span
+from salt.words import LONGEST, breakable, duration, numbered, percent, plural, signed, span
 
 
 def parts(text):
