@@ -62,8 +62,15 @@ class Ensemble:
 
 
 def blended(path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the runs that a blend averages, with their entries in blend.json; none for a run."""
-    entries = read_json(path / BLEND, "runs")["runs"] if (path / BLEND).is_file() else []
+    """Return the runs that a blend averages, with their entries in blend.json; none for a run.
+
+    Raises:
+        ValueError: blend.json is damaged.
+    """
+    file, keys = path / BLEND, ("run", "weight", "weights_sha256")
+    entries = read_json(file, "runs")["runs"] if file.is_file() else []
+    if not all(isinstance(entry, dict) and entry.keys() >= set(keys) for entry in entries):
+        raise ValueError(f"{file} is damaged: expected {', '.join(keys)} of each run in it")
     return [(path / on_disk(entry["run"], str(path)), entry) for entry in entries]
 
 

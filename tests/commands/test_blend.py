@@ -164,11 +164,14 @@ def test_a_run_without_weight_is_not_loaded(runs, tmp_path):
     np.testing.assert_array_equal(both.predict(image), b.predict(image))
 
 
-def test_an_unfinished_blend_is_told_and_can_be_made_again(runs, synthetic_root, tmp_path):
+def test_an_unfinished_or_damaged_blend_is_told_and_can_be_made_again(runs, synthetic_root, tmp_path):
     shutil.copytree(runs, tmp_path / "runs")
     (tmp_path / "runs/ab/score.json").unlink()
     ended = run(tmp_path, "runs/ab", "--root", synthetic_root, main=submit.main)
     assert ended.returncode == 1 and "runs/ab/score.json is missing" in ended.stderr
+    (tmp_path / "runs/ab/blend.json").write_text('{"runs": [{"weight": 1}]}')
+    ended = run(tmp_path, "runs/ab", "--root", synthetic_root, main=submit.main)
+    assert ended.returncode == 1 and "runs/ab/blend.json is damaged" in ended.stderr
     shutil.rmtree(tmp_path / "runs/ab")
     (tmp_path / "runs/ab").mkdir()
     (tmp_path / "runs/ab/.collect.lock").touch()  # of a command that was killed
