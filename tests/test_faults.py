@@ -144,7 +144,7 @@ def test_a_signal_saves_and_says_how_to_go_on(command, undisturbed, tmp_path, nu
     assert "fold 0: saved after step" in out or "epoch 3," in out
     assert not (tmp_path / "runs/a/error.txt").exists()
     result = run(command, tmp_path)
-    assert "goes on after epoch" in result.stdout and results(tmp_path) == undisturbed
+    assert "resumes after epoch" in result.stdout and results(tmp_path) == undisturbed
 
 
 @pytest.mark.slow
@@ -230,7 +230,7 @@ def test_out_of_gpu_memory_says_what_to_lower_and_the_run_goes_on_where_asked(co
     assert refused.returncode == 1 and "trainer.batch_size: 4 -> 2" in refused.stderr
     result = run([*command, "trainer.batch_size=2", "accept=[trainer.batch_size]"], tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "goes on after epoch 2" in result.stdout
+    assert "resumes after epoch 2" in result.stdout
     assert "batch_size: 2" in (tmp_path / "runs/a/config.yaml").read_text()
     assert "trainer.batch_size: 4 -> 2" in (tmp_path / "runs/a/environment.json").read_text()
     assert len(pd.read_csv(Path(tmp_path, "runs/a/fold_0/metrics.csv"))) == 6

@@ -158,7 +158,7 @@ def test_a_stopped_run_goes_on(tiny, tmp_path, number):
     before = losses(tmp_path / "runs/a/fold_0")[:2]
     result = run(tmp_path, command)
     assert result.returncode == 0, result.stderr
-    assert "goes on after epoch" in result.stdout
+    assert "resumes after epoch" in result.stdout
     check_finished(tmp_path / "runs" / "a", n_epochs=8)
     assert losses(tmp_path / "runs/a/fold_0")[:2] == before
 

@@ -86,7 +86,7 @@ def test_an_own_option_trains_resumes_and_predicts(mine, train, plain, monkeypat
         stop_after_the_first_epoch(patch)
         assert train(again.name, *words).returncode != 0
     result = train(again.name, *words)
-    assert result.returncode == 0 and "goes on after epoch 1" in result.stdout, result.stderr
+    assert result.returncode == 0 and "resumes after epoch 1" in result.stdout, result.stderr
     assert all((run / file).read_bytes() == (again / file).read_bytes() for file in RESULTS)
 
     submission = (run / "submission.csv").read_bytes()

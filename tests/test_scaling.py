@@ -179,7 +179,7 @@ def test_a_preempted_job_is_requeued_and_goes_on(overrides, tmp_path):
         time.sleep(0.05)
     os.kill(job_of(preempted), signal.SIGUSR2)
     assert started.end()[0] == 0
-    assert "saved after step" in log.read_text() and "goes on after epoch" in log.read_text()
+    assert "saved after step" in log.read_text() and "resumes after epoch" in log.read_text()
     assert (preempted / "runs/a/fold_0/model.safetensors").read_bytes() == weights
 
 
@@ -212,7 +212,7 @@ def test_points_side_by_side_stop_with_their_command(overrides, tmp_path, by):
         assert time.monotonic() < deadline, children
         time.sleep(0.05)
     result = run(command, tmp_path)
-    assert result.returncode == 0 and log.read_text().count("goes on after epoch") == 2, result.stderr
+    assert result.returncode == 0 and log.read_text().count("resumes after epoch") == 2, result.stderr
 
 
 def run_undisturbed(command: list[str], folder: Path) -> bytes:
@@ -264,5 +264,5 @@ def test_torchrun_that_is_stopped_saves_and_goes_on(longer_together, tmp_path, t
         time.sleep(0.05)
     assert "saved after step" in (tmp_path / "runs/a/train.log").read_text()
     result = run(command, tmp_path)
-    assert result.returncode == 0 and "goes on after epoch" in result.stdout, result.stderr
+    assert result.returncode == 0 and "resumes after epoch" in result.stdout, result.stderr
     assert (tmp_path / "runs/a/fold_0/model.safetensors").read_bytes() == weights

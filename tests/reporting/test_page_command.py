@@ -36,7 +36,7 @@ def test_the_command_makes_the_run_again(copy, synthetic_root):
     assert " data.root=... name=a" in command and str(synthetic_root) not in command
     record = read_json(copy.path / "environment.json")
     write_json(copy.path / "environment.json", record | {"command": None})  # started by Python code
-    assert "is not recorded" in (write_page(copy, str(synthetic_root)), read(copy))[1]
+    assert "is not recorded" in (write_page(copy.path, str(synthetic_root)), read(copy))[1]
 
 
 def test_the_page_says_what_changed_while_a_run_was_interrupted(copy, synthetic_root):

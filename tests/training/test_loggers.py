@@ -57,7 +57,7 @@ def test_a_run_that_goes_on_has_each_epoch_once(synthetic_root, tmp_path):
         train(tmp_path, synthetic_root, "logger=tensorboard", "trainer.epochs=3")
     ended = train(tmp_path, synthetic_root, "logger=tensorboard", "trainer.epochs=3")
     assert ended.returncode == 0, ended.stderr
-    assert "goes on after epoch 1" in ended.stdout
+    assert "resumes after epoch 1" in ended.stdout
     assert [event.step for event in events(tmp_path / "runs/a/fold_0/tensorboard").Scalars("loss")] == [1, 2, 3]
 
 

@@ -23,7 +23,7 @@ def test_each_fold_begins_with_the_same_fold(finished, synthetic_root):
         for key in weights:
             torch.testing.assert_close(new[key], old[key], atol=1e-6, rtol=1e-5)
     text = (finished / "runs/b/train.log").read_text()
-    assert text.count("begins with the weights in runs/a/fold_0/model.safetensors, SHA-256") == 1
+    assert text.count("starts from the weights in runs/a/fold_0/model.safetensors, SHA-256") == 1
     again = train(finished, synthetic_root, "name=b", "encoder.weights=imagenet", *still)
     assert again.returncode == 0 and "fold 1 is finished already" in again.stdout
 
