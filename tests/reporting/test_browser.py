@@ -164,7 +164,7 @@ def test_the_keyboard_goes_through_the_tiles(visit):
     page.keyboard.press("Escape")
     page.locator(
         f"#gallery a[href$='tile={order[2]}']:focus"
-    ).wait_for()  # a dialog says that it is closed a little later
+    ).wait_for()  # which comes a moment later
 
 
 def test_outlines_are_the_borders_of_the_masks(visit, synthetic_root):
