@@ -162,9 +162,7 @@ def test_the_keyboard_goes_through_the_tiles(visit):
     assert page.get_attribute("#outlines", "aria-pressed") == "false"
     assert not page.locator("#panels path").first.is_visible()
     page.keyboard.press("Escape")
-    page.locator(
-        f"#gallery a[href$='tile={order[2]}']:focus"
-    ).wait_for()  # which comes a moment later
+    page.locator(f"#gallery a[href$='tile={order[2]}']:focus").wait_for()  # which comes a moment later
 
 
 def test_outlines_are_the_borders_of_the_masks(visit, synthetic_root):
