@@ -253,11 +253,11 @@ def test_a_stopped_fold_goes_on_to_the_same_weights(trained, tmp_path, monkeypat
 
     results = []
     for stopped in (False, True):
-        arguments = [f"name={stopped}", "trainer.epochs=2", "folds=[0]", *PSEUDO]
+        arguments = [f"name=stopped_{stopped}", "trainer.epochs=2", "folds=[0]", *PSEUDO]
         if stopped:
             with monkeypatch.context() as patch:
                 patch.setattr(checkpoint, "save", stop)
                 assert run(trained, *PLAIN, f"data.root={trained / 'data'}", *arguments).returncode != 0
         train(trained, *arguments)
-        results.append((trained / f"runs/{stopped}/fold_0/model.safetensors").read_bytes())
+        results.append((trained / f"runs/stopped_{stopped}/fold_0/model.safetensors").read_bytes())
     assert results[0] == results[1]
