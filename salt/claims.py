@@ -7,7 +7,7 @@ from salt.config import RunConfig
 from salt.data.folds import keep_folds
 from salt.job import Job
 from salt.machine import distributed
-from salt.machine.device import is_out_of_memory, memory_given_back
+from salt.machine.device import is_out_of_memory
 from salt.runs.environment import conditions, note_changes
 from salt.runs.files import locked, remove
 
@@ -24,7 +24,7 @@ def claimed(job: Job) -> Iterator[None]:
     """
     with locked(job.directory.path, "claim", wait=CLAIM_SECONDS):
         claim(job)
-    with job.directory.errors_kept(), memory_given_back():
+    with job.directory.errors_kept():
         yield
 
 

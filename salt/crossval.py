@@ -13,6 +13,7 @@ from salt.inference.predict import Predictor
 from salt.inference.submission import is_fresh, make_submission
 from salt.job import ALONE, Job, Place
 from salt.machine import distributed
+from salt.machine.device import memory_given_back
 from salt.out_of_fold import write_scores
 from salt.preflight.checks import check_weights, preflight
 from salt.preflight.plan import log_estimate
@@ -25,6 +26,7 @@ from salt.training.fold import train_fold
 log = logging.getLogger(__name__)
 
 
+@memory_given_back()  # a sweep has many runs in one process
 def run(config: RunConfig, path: Path, place: Place = ALONE) -> float | None:
     """Train the folds of a run in the directory `path`, score them out of fold, and write submission and report.
 

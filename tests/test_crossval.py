@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from salt.inference import model
 from salt.job import Place
 from salt.machine import device as runtime_module
 from salt.machine import distributed
+from salt.models.segmenter import Segmenter
 from salt.out_of_fold import write_scores
 from salt.runs.ensemble import read_ensemble
 from salt.runs.files import write_json, write_text
@@ -299,3 +301,16 @@ def test_all_folds_and_the_submission_share_one_compiled_network(tiny, tmp_path,
         counts.append(len(graphs))
     assert counts[0] == counts[1] > 0
     assert (tmp_path / "[0]/fold_0/oof.npz").read_bytes() == (tmp_path / "[0,1]/fold_0/oof.npz").read_bytes()
+
+
+def test_no_network_is_left_when_a_run_gives_its_memory_back(tiny, tmp_path, monkeypatch):
+    collect, left = gc.collect, []
+
+    def networks():
+        collect()
+        return sum(type(thing) is Segmenter for thing in gc.get_objects())
+
+    before = networks()
+    monkeypatch.setattr(runtime_module.gc, "collect", lambda: left.append(networks()))
+    crossval.run(tiny("trainer.epochs=1", "folds=[0]"), tmp_path)
+    assert left[-1] == before

@@ -11,7 +11,7 @@ from salt.reporting.figures import INK, MAIN, STYLE, make_axes, svg
 from salt.scoring.bootstrap import LEVEL
 
 FILLS = {"yes": "full", TILES_ONLY: "left", "no": "none"}  # of a difference's mark, by its verdict
-LONG = 120  # seconds: longer times are told in minutes
+LONG = 120  # seconds: longer times are shown in minutes
 
 
 def draw_forest(axes: Axes, results: pd.DataFrame, ink: str, colour: str) -> None:

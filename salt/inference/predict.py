@@ -81,7 +81,7 @@ class Predictor:
                 raise
             raise ValueError(
                 f"{self.title}: out of GPU memory while {size} tiles are predicted at once: "
-                f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same run goes on "
+                f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same command resumes "
                 "(commands that predict: --batch-size)."
             ) from error
         probabilities = gathered(probabilities, tiles, positions)

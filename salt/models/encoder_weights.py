@@ -102,6 +102,6 @@ def unreadable(error: Exception) -> str:
     """Return what is wrong with a file that torch or safetensors refused."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror}"
-    if re.search("unsupported (global|class)", str(error), re.IGNORECASE):  # torch names what it did not load
+    if re.search("unsupported (global|class)", str(error), re.IGNORECASE):  # torch lists what it refused to load
         return "holds Python objects, expected tensors alone; save model.state_dict()"
     return "is damaged, or no file of PyTorch (.pth) or safetensors (.safetensors)"
