@@ -1,0 +1,55 @@
+"""The card of a shared run: what it was trained on, how well it scores, and what it is not for."""
+
+from typing import Any
+
+import salt
+from salt.config import RunConfig
+
+
+def make_card(config: RunConfig, score: dict[str, Any], environment: dict[str, Any]) -> str:
+    """Return a model card in Markdown, from a run's settings, its score.json and its environment.json."""
+    height, width = config.data.size
+    low, high = score["interval"]
+    rows = "\n".join(f"| {row['fold']} | {row['n']} | {row['map']:.4f} |" for row in score["folds"])
+    partial = f" The folds {score['missing_folds']} were not trained." if score["missing_folds"] else ""
+    amplitudes = config.data.amplitudes
+    scaling = (
+        f"from {amplitudes.limits[0]:g} (black) to {amplitudes.limits[1]:g} (white)"
+        if amplitudes.limits
+        else f"of each image by its percentiles {amplitudes.pair[0]:g} and {amplitudes.pair[1]:g}"
+    )
+    return f"""# {config.name}
+
+{len(score["folds"])} networks that mark salt in seismic images, trained with Salt {environment.get("salt", salt.__version__)}.
+
+    salt-predict FILE.zip IMAGES --out predictions
+
+| what | value |
+| --- | --- |
+| network | {config.encoder.name or "own encoder"}, {target(config.decoder)} |
+| trained on | {score["n"]} tiles of {height}x{width} pixels, {target(config.data)} |
+| threshold | {score["threshold"]:g} |
+| amplitudes | 8 bits as they are; others {scaling} |
+| out-of-fold `map` | {score["map"]:.4f}, 95 % interval {low:.4f} to {high:.4f} over {score["interval_over"]} |
+| predicting no salt at all | {score["map_all_empty"]:.4f} |
+
+| fold | tiles | `map` |
+| --- | --- | --- |
+{rows}
+
+`map` is the metric of the TGS Salt Identification Challenge, on tiles that the network did not train on.{partial}
+
+**Intended use.** Mark salt in images like those of the training data. A geoscientist should check each result.
+
+**Limits.** The score holds for tiles of the same survey. Expect less on other surveys, frequencies or processing. The interval does not
+cover how training varies from seed to seed.
+
+**Licences.** Salt is MIT-licensed; its licence does not cover these weights. Whoever shares this file decides on their licence. The
+training data's and the encoder weights' own terms may restrict it: the TGS data is subject to the rules of its Kaggle competition, ImageNet
+to terms for research.
+"""
+
+
+def target(section: Any) -> str:
+    """Return the class that a section of the settings names, without its module."""
+    return str(section.model_dump(by_alias=True).get("_target_", "")).rpartition(".")[2]
