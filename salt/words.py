@@ -51,10 +51,7 @@ def breakable(value: Any) -> Markup:
     Only text longer than any word, such as a digest, may break elsewhere.
     """
     text = re.sub(r"([._/,=:;\\-])(?=[^\W\d])", rf"\1{BREAK}", str(value))
-    text = re.sub(rf"[^\s{BREAK}]{{{LONGEST + 1},}}", lambda word: BREAK.join(pieces(word[0])), text)
+    text = re.sub(
+        rf"[^\s{BREAK}]{{{LONGEST + 1},}}", lambda word: BREAK.join(re.findall(f".{{1,{PIECE}}}", word[0])), text
+    )
     return Markup("<wbr>").join(text.split(BREAK))
-
-
-def pieces(word: str) -> list[str]:
-    """Return a long word in pieces of one length."""
-    return [word[i : i + PIECE] for i in range(0, len(word), PIECE)]
