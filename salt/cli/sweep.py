@@ -15,7 +15,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from salt.cli.points import check_points
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers
-from salt.overrides import REFUSED, check_overrides, explain, in_quotes, parse, typed_words
-from salt.runs.files import folder_name
+from salt.overrides import REFUSED, check_overrides, explain, in_quotes, parse, point_names, typed_words
+from salt.runs.files import folder_name, read_yaml
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
 IN_THIS_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -163,13 +162,10 @@ def check_folder(path: Path, with_points: bool) -> None:
 
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder belongs to a sweep; one over folds alone is a run."""
-    from salt.runs.files import read_yaml
-
-    with suppress(OSError, ValueError, KeyError, TypeError, HydraException):  # such as another program's file
+    with suppress(OSError, ValueError, KeyError, TypeError):  # such as another program's file
         hydra = read_yaml(folder / "multirun.yaml")["hydra"]
         varied = [f"{key}={value}" for key, value in (hydra["sweeper"]["params"] or {}).items()]
-        words = parse([*varied, *hydra["overrides"]["task"]])
-        return "sweep" in hydra["callbacks"] and any(o.is_sweep_override() and o.key_or_group != "folds" for o in words)
+        return "sweep" in hydra["callbacks"] and bool(point_names([*varied, *hydra["overrides"]["task"]]))
     return False
 
 
