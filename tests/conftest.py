@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -93,8 +93,11 @@ def flat(node: object, prefix: str = "") -> dict[str, object]:
     return {prefix.rstrip("."): node}
 
 
-def words_beside(group: str, option: str, key: str) -> list[str]:
-    """The words of the comment beside a setting in an option's YAML, which names the setting's choices."""
+def words_of(group: str, option: str, key: str) -> list[str]:
+    """The choices of a setting: of its type in salt/config.py, else the words of the comment beside it in the YAML."""
+    field = RunConfig.model_fields[group.replace("-", "_")].annotation.model_fields.get(key)
+    if field is not None:
+        return list(get_args(field.annotation))
     text = (CONFIGS / group / f"{option}.yaml").read_text(encoding="utf-8")
     comment = re.search(rf"^ *{key.rpartition('.')[2]}:.*?#(.*)$", text, re.MULTILINE)
     return re.findall(r"\w+", comment[1]) if comment else []
