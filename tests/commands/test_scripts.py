@@ -19,3 +19,9 @@ def test_every_command_has_a_version_and_help(tmp_path, name):
     assert run(tmp_path, "--version", main=main) == (0, f"{name} {salt.__version__}\n", "")
     shown = run(tmp_path, "--help", main=main)
     assert shown.returncode == 0 and name in shown.stdout and not shown.stderr
+
+
+def test_the_readme_has_one_table_of_all_commands():
+    section = (ROOT / "README.md").read_text("utf-8").partition("\n## Commands\n")[2].partition("\n## ")[0]
+    assert re.search(r"^\| *command *\| *purpose *\|$", section, re.MULTILINE | re.IGNORECASE)
+    assert sorted(re.findall(r"^\| *`(salt-\w+)` *\|", section, re.MULTILINE)) == sorted(SCRIPTS)
