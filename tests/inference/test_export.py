@@ -13,7 +13,7 @@ from timm.layers import padding
 
 import salt
 from salt import build
-from salt.commands.export import KINDS as OFFERED
+from salt.commands.export import FORMAT_NAMES as OFFERED
 from salt.commands.export import main
 from salt.data.tgs import read_dataset
 from salt.inference import formats

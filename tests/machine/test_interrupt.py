@@ -33,7 +33,7 @@ def test_a_signal_to_all_processes_is_answered_once_and_loader_workers_do_not_st
             os.kill(process, number)
     found, out, errors = started.end()
     assert (found, errors.count("stopping as soon as")) == (code, 1), errors
-    assert errors.count("the same command goes on") == 1 and "Traceback" not in errors
+    assert errors.count("the same command resumes") == 1 and "Traceback" not in errors
     log = (tmp_path / "runs/a/train.log").read_text()
     assert "saved after step" in log or out.rstrip().endswith("images/s")  # within an epoch, or at its end
     assert (tmp_path / "runs/a/fold_0/last.pt").exists()
