@@ -119,12 +119,12 @@ def run(cfg: DictConfig) -> float | None:
             outlive_readers()
         from salt import crossval  # torch is imported from here on
         from salt.cli.start import describe_start
-        from salt.job import Place
+        from salt.job import Launch
 
         with log_to(None if config.dry_run else path / "train.log", name_of_point()), device_of_point() as device:
             log_choices()
             points_left, in_parts = Sweep.points_left(), HydraConfig.get().callbacks["sweep"].in_parts
-            return crossval.run(config, path, Place(device, in_parts, points_left, describe_start(cfg)))
+            return crossval.run(config, path, Launch(device, in_parts, points_left, describe_start(cfg)))
 
 
 def log_choices() -> None:
@@ -244,7 +244,7 @@ def messages(path: Path) -> Iterator[None]:
     """Turn what a user can cause into one message without traceback; a sweep goes on with its next point."""
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        with interrupt.handled():
+        with interrupt.handle_signals():
             yield
     except interrupt.Interrupted as stop:
         print(f"{f'{path}: ' if in_sweep else ''}{stop}; the same command goes on from where it was", file=sys.stderr)

@@ -70,7 +70,7 @@ class Sweep(Callback):
             if distributed.read_group(os.environ).world_size > 1:
                 raise ValueError(
                     "a sweep cannot run under torchrun, each process would run all of it; one point at a time, or "
-                    f"{distributed.remedy()}"
+                    f"{distributed.REMEDY}"
                 )
             task = parse(typed_words(config.hydra))
             overrides = [*parse(f"{k}={v}" for k, v in (config.hydra.sweeper.get("params") or {}).items()), *task]

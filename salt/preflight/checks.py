@@ -13,7 +13,7 @@ from salt.data.folds import assign_folds, check_same_folds, read_folds
 from salt.data.load import load_data, load_pseudo_labels, settled
 from salt.data.tiles import Dataset
 from salt.data.unlabelled import digest_of_folds
-from salt.job import ALONE, Job, Place
+from salt.job import ALONE, Job, Launch
 from salt.machine import distributed
 from salt.machine.device import choose_runtime
 from salt.preflight.parts import check_build
@@ -22,18 +22,18 @@ from salt.runs.files import sha256
 from salt.runs.rundir import Digests, RunDir
 from salt.runs.weights import other_tensor, read_weights
 from salt.training.batches import n_pseudo
-from salt.training.warmstart import first_weights
+from salt.training.setup import first_weights
 
 log = logging.getLogger(__name__)
 
 
-def preflight(config: RunConfig, path: Path, place: Place = ALONE) -> Job:
+def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     """Check settings, network, data, folds and run directory together, log the plan, and return the job.
 
     Raises:
         ValueError: they do not allow the run.
     """
-    runtime = choose_runtime(config.trainer, place.device)
+    runtime = choose_runtime(config.trainer, launch.device)
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
     begin = directory.folds_to_begin(config.fold_list)
@@ -43,7 +43,7 @@ def preflight(config: RunConfig, path: Path, place: Place = ALONE) -> Job:
     data = with_pseudo_labels(config, data, directory)
     folds = assign_folds(config, data.train)
     digests = digests_of(config, data, begin)
-    job = Job(config, data, folds, directory, runtime, build_network(config, runtime), place, digests)
+    job = Job(config, data, folds, directory, runtime, build_network(config, runtime), launch, digests)
     directory.check(config.model_dump(mode="json", by_alias=True), digests)
     check_same_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(job, begin)
