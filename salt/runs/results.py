@@ -67,10 +67,7 @@ def read_run(path: Path) -> Run:
     if "unlabelled_sha256" in digests:  # instead of the paths of tiles and labels
         settings["semi_supervised.tiles"] = digests["unlabelled_sha256"]
     settings["blend"] = [entry for _, entry in blended(path)]
-    try:
-        partial = bool(json.loads((path / "score.json").read_text(encoding="utf-8")).get("partial"))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path / 'score.json'} is damaged: {error}") from None
+    partial = bool(read_json(path / "score.json", "map").get("partial"))
     ordered = json.dumps(settings, sort_keys=True, default=str)
     return Run(path, ordered, config.get("seed"), read_oof_table(path / "oof.csv"), partial, digests)
 

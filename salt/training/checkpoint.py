@@ -23,7 +23,7 @@ from salt.training.state import PARTS, Clock, Epoch, FoldState
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of last.pt
+FORMAT = 3  # of last.pt
 MEMBERS = {*PARTS, "epoch", "current", "steps_per_epoch", "rows", "clock"}  # of last.pt
 
 
@@ -48,9 +48,8 @@ def save(state: FoldState, path: Path) -> None:
     """
     if not is_main():
         return
-    clock = vars(state.clock) | {"steps": 0}
     content = {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
-    content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
+    content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": vars(state.clock)}
     buffer = io.BytesIO()
     try:
         content |= {name: part.state_dict() for name, part in state.parts().items()}  # the scaler's asks the device

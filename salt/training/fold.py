@@ -1,8 +1,8 @@
 """One fold: epochs of training steps, each with validation and checkpoint, and then its result.
 
 A fold resumes from last.pt, also within an epoch, and ends with the same bytes: all that is random in a step is seeded
-by (seed, fold, epoch, step). A finished fold does not come here, see `crossval.complete_fold`. `salt.machine.device`
-says what differs on a GPU.
+by (seed, fold, epoch, step). A finished fold does not come here, see `crossval.complete_fold`. `Runtime` in
+salt/machine/device.py says what differs on a GPU.
 """
 
 import logging
@@ -88,7 +88,7 @@ def train_epoch(fold: Fold, state: FoldState, loader: "DataLoader[Batch]", ids: 
     """Train the remaining steps of an epoch; return whether a signal asks to stop, which may leave it incomplete."""
     config = fold.job.config
     state.model.train()
-    set_progress(fold.loss, state.epoch / config.trainer.epochs)
+    set_progress(fold.loss, state.epoch / config.trainer.epochs)  # for a loss that changes during training
     bar = tqdm(
         loader,
         initial=state.current.steps,
@@ -111,14 +111,15 @@ def train_epoch(fold: Fold, state: FoldState, loader: "DataLoader[Batch]", ids: 
         unread = (batch.index, outcome)
 
         n_images, now = len(batch.index) * distributed.world_size(), time.perf_counter()
-        state.clock.count(now - last, n_images)
+        state.clock.train_seconds += now - last
+        state.clock.train_images += n_images
         bar.set_postfix_str(step_line(state, n_images / (now - last)), refresh=False)
         last = now
         if stop:
             break
     if unread:
         stop = read_outcome(state, *unread, ids) or stop
-    state.clock.count(time.perf_counter() - last)
+    state.clock.train_seconds += time.perf_counter() - last  # while the device still worked
     # a signal that came after the last step had started, perhaps to only one of the processes
     stop = stop or distributed.any_of(interrupt.pending() is not None)
     state.clock.seconds += time.perf_counter() - began
@@ -181,7 +182,8 @@ def validate(fold: Fold, state: FoldState) -> EpochRow:
         picture = tiles_picture(tiles.images[fold.held_out[some]], masks[some], probabilities[some])
         fold.logger.call("picture", state.epoch, picture)
     counts = metrics.count_pixels(probabilities, masks, np.array([0.5]))
-    return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
+    iou_and_empty = metrics.salt_and_empty(*counts)
+    return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **iou_and_empty}
 
 
 def write_fold_result(fold: Fold, state: FoldState) -> list[Path]:

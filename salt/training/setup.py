@@ -160,9 +160,8 @@ def build_logger(config: RunConfig) -> SafeLogger:
 
 def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
     """Return what skips steps without a finite gradient, on the device itself; in float16 it also scales the loss."""
-    if runtime.dtype == torch.float16:
-        return torch.amp.GradScaler(runtime.device.type)
-    return torch.amp.GradScaler(runtime.device.type, init_scale=1.0)  # train_step keeps it there
+    scale = 2.0**16 if runtime.dtype == torch.float16 else 1.0  # 1: no scaling, and train_step keeps it so
+    return torch.amp.GradScaler(runtime.device.type, init_scale=scale)
 
 
 def wrap_ddp(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:

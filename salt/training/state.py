@@ -17,7 +17,6 @@ from salt.models.segmenter import Segmenter
 from salt.training.averaging import Averaging
 from salt.training.loggers import SafeLogger
 
-WARMUP_STEPS = 10  # not counted in images per second: compilation, caches
 PARTS = ("model", "average", "optimizer", "schedule", "scaler")  # of a state, with a state_dict
 EpochRow = dict[str, float | int | None]  # of metrics.csv
 
@@ -71,31 +70,16 @@ class Fold:
 
 @dataclass
 class Clock:
-    """Time of a fold over all its processes: `seconds` of everything, and of counted training steps alone."""
+    """Time of a fold over all its processes, also before it was interrupted."""
 
-    seconds: float = 0.0
-    train_seconds: float = 0.0
+    seconds: float = 0.0  # of everything
+    train_seconds: float = 0.0  # of the training steps, data loading included
     train_images: int = 0
-    warmup_seconds: float = 0.0
-    warmup_images: int = 0
-    steps: int = 0  # of this process: the first ones are slow
-
-    def count(self, seconds: float, n_images: int = 0) -> None:
-        """Add a training step; or, without images, the time in which the device still worked on the last one."""
-        self.steps += n_images > 0
-        if self.steps <= WARMUP_STEPS:
-            self.warmup_seconds += seconds
-            self.warmup_images += n_images
-        else:
-            self.train_seconds += seconds
-            self.train_images += n_images
 
     @property
     def images_per_second(self) -> float:
-        """Training throughput, data loading included; that of the warm-up if the fold has no more steps."""
-        if self.train_seconds:
-            return self.train_images / self.train_seconds
-        return self.warmup_images / self.warmup_seconds if self.warmup_seconds else 0.0
+        """Training throughput."""
+        return self.train_images / self.train_seconds if self.train_seconds else 0.0
 
 
 @dataclass

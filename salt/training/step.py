@@ -33,8 +33,8 @@ def train_step(fold: Fold, state: FoldState, batch: Batch) -> Tensor:
     runtime, clip = fold.job.runtime, fold.job.config.trainer.clip
     images = to_float(batch.images, runtime)
     masks, depths = (t.to(runtime.device, non_blocking=True).float() for t in (batch.masks, batch.depths))
-    fold.norm_backup.store()
-    mixed = fold.mix(images, masks, depths)
+    fold.norm_backup.store()  # for a step that is skipped
+    mixed = fold.mix(images, masks, depths)  # of MixUp or CutMix each target has a weight
     with runtime.autocast():
         output = fold.train_forward(mixed.images, mixed.depths)
     terms = [weight * state.model.loss(output.views(), target, fold.loss) for weight, target in mixed.targets]
