@@ -13,7 +13,7 @@ from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
 from salt.losses.known import taking_known
 from salt.machine import distributed
-from salt.machine.device import Runtime, full_gpu_named
+from salt.machine.device import Runtime, explain_full_gpu
 from salt.models.depthwise import speed_up_depthwise
 from salt.models.encoder import Encoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
@@ -133,7 +133,7 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         model = with_common_norms(model)
     if runtime.device.type == "cpu":
         speed_up_depthwise(model)
-    with full_gpu_named():
+    with explain_full_gpu():
         model = model.to(runtime.device)
         if config.trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)

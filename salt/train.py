@@ -77,12 +77,12 @@ def run(cfg: DictConfig) -> float | None:
             outlive_readers()
         from salt import crossval  # imports torch
         from salt.cli.start import describe_start
-        from salt.job import Place
+        from salt.job import Launch
 
         with log_to(None if config.dry_run else path / "train.log", name_of_point()), device_of_point() as device:
             log_choices()
             in_parts = HydraConfig.get().callbacks["sweep"].in_parts
-            return crossval.run(config, path, Place(device, in_parts, Sweep.points_left(), describe_start(cfg)))
+            return crossval.run(config, path, Launch(device, in_parts, Sweep.points_left(), describe_start(cfg)))
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_a_dry_run_over_processes_prints_its_plan_once(overrides, tmp_path):
 @pytest.mark.parametrize(("rank", "hidden"), [(0, None), (1, True)])
 def test_only_rank_0_draws_bars(monkeypatch, rank, hidden):
     monkeypatch.setattr(distributed, "_group", distributed.Group(rank, 2))
-    assert distributed.hides_bars() is hidden
+    assert distributed.tqdm_disable() is hidden
 
 
 def test_a_sweep_under_torchrun_is_refused(overrides, tmp_path):

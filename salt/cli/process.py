@@ -93,7 +93,7 @@ def free_device(folder: Path, job: int) -> Iterator[str | None]:
 def end_with_message(path: Path) -> Iterator[None]:
     """Within this context, turn what a user can cause into one message; a sweep continues with its next point."""
     try:
-        with interrupt.handled():
+        with interrupt.handle_signals():
             yield
     except interrupt.Interrupted as stop:
         print(f"{f'{path}: ' if is_point() else ''}{stop}; the same command resumes", file=sys.stderr)

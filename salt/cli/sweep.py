@@ -62,7 +62,7 @@ class Sweep(Callback):
             if distributed.read_group(os.environ).world_size > 1:
                 raise ValueError(
                     "a sweep cannot run under torchrun, since each process would run all of it; start the points one "
-                    f"by one, or {distributed.remedy()}"
+                    f"by one, or {distributed.REMEDY}"
                 )
             task = parse(typed_words(config.hydra))
             params = config.hydra.sweeper.get("params") or {}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from salt.commands.common import make_parser, messages
 from salt.runs.ensemble import Member, read_member
 from salt.runs.files import locked, write_json
-from salt.runs.results import read_tiles, write_results
+from salt.runs.results import read_oof_table, write_results
 from salt.runs.rundir import BLEND
 
 OF_OLD_WEIGHTS = ("score.json", "submission.json", "submission.csv", "test.npz", "report.html", "report.png")
@@ -50,7 +50,7 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     position = {name: i for i, name in enumerate(data.ids)}
     index = np.array([position[name] for name in ids])
     folds = read_folds(first.directory.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
-    tiles = read_tiles(first.directory.path / "oof.csv").loc[ids]
+    tiles = read_oof_table(first.directory.path / "oof.csv").loc[ids]
     sections = tiles["section"].to_numpy() if "section" in tiles else None
     weights, probabilities, result = blend.blend(ids, stacks, data.masks[index], folds, sections)
 

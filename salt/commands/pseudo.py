@@ -91,7 +91,7 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
 
     from salt.data.folds import read_folds
     from salt.inference.pseudo import THRESHOLD, confidence
-    from salt.out_of_fold import read_held_out
+    from salt.out_of_fold import read_fold_predictions
     from salt.runs.stacks import as_stack, sizes_of
     from salt.scoring.metrics import count_pixels, is_salt, score_counts
 
@@ -100,7 +100,7 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
     for fold in directory.done_folds(config.data.n_folds):
         held_out = np.flatnonzero(folds == fold)
         masks = tiles.masks[held_out]
-        p = read_held_out(directory.fold(fold), [tiles.ids[i] for i in held_out], sizes_of(masks))
+        p = read_fold_predictions(directory.fold_path(fold), [tiles.ids[i] for i in held_out], sizes_of(masks))
         tiles.empty_unseen(p, held_out, config.data.constant_tiles)
         sure = confidence(p, as_stack([is_salt(image, THRESHOLD) for image in p]))
         scores = score_counts(*count_pixels(p, masks, np.array([THRESHOLD])))[:, 0]

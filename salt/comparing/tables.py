@@ -23,7 +23,7 @@ from salt.comparing.comparison import (
 from salt.comparing.forest import draw_forest
 from salt.comparing.sentences import about_comparison, runs_differ_in
 from salt.runs.files import write_atomic, write_text
-from salt.runs.results import find_points, points_in_order, reason, sweep_baseline
+from salt.runs.results import failure_reason, find_points, points_in_order, sweep_baseline
 from salt.scoring.bootstrap import LEVEL
 from salt.words import plural, signed
 
@@ -73,7 +73,7 @@ def compare_sweep(
     if not points:
         raise ValueError(f"{folder} holds no runs")
     scored = [point for point in points if (point / "score.json").is_file() and point.name not in failed]
-    missing = [f"- no score: {point.name}{reason(point)}" for point in points if point not in scored]
+    missing = [f"- no score: {point.name}{failure_reason(point)}" for point in points if point not in scored]
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
     rows = read_rows(scored, across_folds)

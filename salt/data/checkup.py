@@ -112,7 +112,7 @@ class Part:
 
 def in_threads(work: Callable[[One], Result], items: Sequence[One], title: str, unit: str = "tile") -> list[Result]:
     """Return `work` of each item, done in threads under a progress bar: decoders release Python's lock."""
-    hidden = distributed.hides_bars()
+    hidden = distributed.tqdm_disable()
     with ThreadPoolExecutor(cpu_count()) as pool:
         return list(tqdm(pool.map(work, items), title, len(items), unit=unit, disable=hidden, leave=False))
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from salt.data.augment import Augment, crop_transforms
 from salt.data.tiles import Tiles
-from salt.machine.distributed import ALONE, Group
+from salt.machine.distributed import ONE_PROCESS, Group
 from salt.machine.interrupt import SIGNALS
 from salt.runs.stacks import Size
 
@@ -107,7 +107,7 @@ class EpochBatches(Sampler[list[Key]]):
         ValueError: the processes cannot share a batch evenly, or an epoch has fewer tiles than a batch.
     """
 
-    def __init__(self, draws: Draws, batch_size: int, seed: tuple[int, int], group: Group = ALONE):
+    def __init__(self, draws: Draws, batch_size: int, seed: tuple[int, int], group: Group = ONE_PROCESS):
         if batch_size % group.world_size:
             raise ValueError(
                 f"trainer.batch_size={batch_size}, expected a multiple of the {group.world_size} processes"

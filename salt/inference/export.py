@@ -92,7 +92,7 @@ def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
         ValueError: the network's input has one size, or depends on the tile's.
     """
     models = []
-    for file in [file for fold in folds for file in weight_files(run.fold(fold))]:
+    for file in [file for fold in folds for file in weight_files(run.fold_path(fold))]:
         model = build.build_model(build.without_weights(config))
         load_weights(model, file)
         if any_size:

@@ -70,7 +70,7 @@ class Predictor:
         if not self.fill:
             size = min(size, max(len(windows), 1))
         try:
-            hidden = distributed.hides_bars() if progress else True
+            hidden = distributed.tqdm_disable() if progress else True
             with tqdm(total=len(windows), desc=self.title, unit="tile", disable=hidden, leave=False) as bar:
                 for start in range(0, len(windows), BLOCK):
                     images, depths = inputs(tiles, windows, start, min(start + BLOCK, len(windows)), self.runtime)

@@ -65,7 +65,7 @@ def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles
     folds = read_folds(directory.path / "folds.csv", train.ids, config.data.n_folds)
     predictor = Predictor(build_network(config, runtime), runtime, config.trainer.tta, "label")
     tables = [
-        label(fold, predictor.in_turn(weight_files(directory.fold(fold))), tiles, config.data.constant_tiles)
+        label(fold, predictor.in_turn(weight_files(directory.fold_path(fold))), tiles, config.data.constant_tiles)
         for fold in done
     ]
     table = pd.concat(tables, ignore_index=True)

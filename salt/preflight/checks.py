@@ -12,7 +12,7 @@ from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_same_folds, read_folds
 from salt.data.load import load_data, load_pseudo_labels, settled
 from salt.data.unlabelled import digest_of_folds
-from salt.job import ALONE, Job, Place
+from salt.job import ALONE, Job, Launch
 from salt.machine import distributed
 from salt.machine.device import choose_runtime
 from salt.preflight.parts import check_build
@@ -21,18 +21,18 @@ from salt.runs.files import sha256
 from salt.runs.rundir import Digests, RunDir
 from salt.runs.weights import other_tensor, read_weights
 from salt.training.batches import n_pseudo
-from salt.training.warmstart import first_weights
+from salt.training.setup import first_weights
 
 log = logging.getLogger(__name__)
 
 
-def preflight(config: RunConfig, path: Path, place: Place = ALONE) -> Job:
+def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     """Check settings, network, data, folds and run directory together, log the plan, and return the job.
 
     Raises:
         ValueError: the run would fail, or would mix its results with others.
     """
-    runtime = choose_runtime(config.trainer, place.device)
+    runtime = choose_runtime(config.trainer, launch.device)
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
     begin = directory.folds_to_begin(config.fold_list)
@@ -44,7 +44,7 @@ def preflight(config: RunConfig, path: Path, place: Place = ALONE) -> Job:
     folds = assign_folds(config, data.train)
     unlabelled = None if data.unlabelled is None else data.unlabelled.digest
     digests = Digests(data.digest(), data.train.digest(), digest_of_weights(config, begin), unlabelled)
-    job = Job(config, data, folds, directory, runtime, build_network(config, runtime), place, digests)
+    job = Job(config, data, folds, directory, runtime, build_network(config, runtime), launch, digests)
     directory.check(config.model_dump(mode="json", by_alias=True), digests)
     check_same_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(job, begin)

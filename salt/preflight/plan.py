@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from salt import build
-from salt.claims import out_of_memory_named
 from salt.data.loader import TrainTiles, train_loader
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import Predictor
 from salt.job import Job
 from salt.machine import distributed
-from salt.machine.device import seed_all
+from salt.machine.device import explain_out_of_memory, seed_all
 from salt.runs.rundir import RunDir
 from salt.training.batches import epoch_batches, training_tiles
 from salt.training.setup import make_fold, make_state
@@ -75,7 +74,7 @@ def log_estimate(job: Job) -> None:
     todo = job.directory.unfinished(job.config.fold_list)
     if todo:
         log.info("timing a few steps ...")
-    with out_of_memory_named(job.config):
+    with explain_out_of_memory(job.config.trainer):
         seconds = estimate_seconds(job, todo)
     log.info(
         "%s to train: about %s on this machine, by a trial of a few steps", plural(len(todo), "fold"), duration(seconds)

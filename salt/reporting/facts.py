@@ -20,7 +20,7 @@ from salt.runs.ensemble import blended, read_ensemble
 from salt.runs.environment import LOCAL
 from salt.runs.files import read_json
 from salt.runs.options import flatten
-from salt.runs.results import read_tiles
+from salt.runs.results import read_oof_table
 from salt.runs.rundir import SETTLED_KEYS, RunDir
 from salt.runs.stacks import Stack, read_probabilities, sizes_of
 from salt.scoring.bootstrap import bootstrap
@@ -111,7 +111,7 @@ def read_training(facts: Facts) -> None:
         facts.private = facts.attempt(read_json, facts.path / LOCAL) or {}
     facts.settings = facts.attempt(list_settings, facts.config) or []
     for row in facts.score["folds"]:
-        curve = facts.attempt(read_curve, RunDir(facts.path).fold(row["fold"]) / "metrics.csv")
+        curve = facts.attempt(read_curve, RunDir(facts.path).fold_path(row["fold"]) / "metrics.csv")
         if curve is not None:
             facts.curves[row["fold"]] = curve
 
@@ -122,7 +122,7 @@ def read_table(file: Path) -> pd.DataFrame:
     Raises:
         ValueError: the file is missing or damaged.
     """
-    read_tiles(file)  # checks the rest of it
+    read_oof_table(file)  # checks the rest of it
     table = pd.read_csv(file, dtype={"id": str}, keep_default_na=False)
     for column in ("iou", "threshold"):
         if column not in table or not pd.to_numeric(table[column], errors="coerce").between(0, 1).all():

@@ -12,7 +12,7 @@ from conftest import salt as command
 from salt.commands import compare
 from salt.data import rle
 from salt.reporting import gallery
-from salt.runs.stacks import load_stack, save_stack
+from salt.runs.stacks import read_probabilities, save_stack
 from salt.scoring.metrics import is_salt
 
 
@@ -22,7 +22,7 @@ def runs(finished, tmp_path):
     for name in "ab":
         shutil.copytree(finished / "runs/a", tmp_path / "runs" / name)
     other = tmp_path / "runs/b"
-    ids, probabilities = load_stack((other / "oof.npz").read_bytes(), "probabilities")
+    ids, probabilities = read_probabilities(other / "oof.npz")
     changed = np.random.default_rng(0).random(probabilities.shape).astype(np.float16)
     save_stack(other / "oof.npz", np.array(ids), probabilities=changed)
     table = pd.read_csv(other / "oof.csv", dtype={"id": str})
@@ -51,7 +51,7 @@ def test_the_tiles_that_changed_most_are_side_by_side(runs, synthetic_root):
     sizes = np.abs(index["change"])
     assert (np.diff(sizes) <= 1e-9).all()
     for name, place in (("a", 0), ("b", 1)):
-        ids, probabilities = load_stack((runs / f"runs/{name}/oof.npz").read_bytes(), "probabilities")
+        ids, probabilities = read_probabilities(runs / f"runs/{name}/oof.npz")
         for k in (0, 9, 23):
             i = ids.index(index["id"][k])
             expected = is_salt(probabilities[i], tables[place]["threshold"].iloc[i])

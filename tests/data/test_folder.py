@@ -11,7 +11,7 @@ from conftest import SIZES, TINY, raw_config, salt, write_folder
 from salt.config import check_config
 from salt.data import rle
 from salt.data.load import load_data, settled
-from salt.runs.stacks import load_stack
+from salt.runs.stacks import read_probabilities
 
 
 def config(folder, *overrides):
@@ -202,10 +202,10 @@ def test_a_run_finds_no_salt_where_amplitudes_are_missing(folder, tmp_path):
     settings = [*TINY[6:], "data=folder", f"data.root={folder}", "data.n_folds=2", "input.size=64", "report=false"]
     ended = salt(tmp_path, *settings, "trainer.epochs=1", "name=a")
     assert not ended.returncode, ended.stderr
-    ids, probabilities = load_stack((tmp_path / "runs/a/oof.npz").read_bytes(), "probabilities")
+    ids, probabilities = read_probabilities(tmp_path / "runs/a/oof.npz")
     seen = dict(zip(ids, probabilities, strict=True))
     assert not seen["b"][:, :77].any() and seen["b"][:, 77:].any() and seen["a"][:, :77].any()
-    ids, shares = load_stack((tmp_path / "runs/a/test.npz").read_bytes(), "probabilities")
+    ids, shares = read_probabilities(tmp_path / "runs/a/test.npz")
     seen = dict(zip(ids, shares, strict=True))
     assert not seen["test_b"][:, :77].any() and seen["test_b"][:, 77:].any() and seen["test_a"][:, :77].any()
 

@@ -22,7 +22,7 @@ from salt.reporting import gallery
 from salt.reporting.facts import read_facts
 from salt.reporting.page import confusion, describe, render, write_page
 from salt.runs.rundir import RunDir
-from salt.runs.stacks import as_stack, load_stack
+from salt.runs.stacks import as_stack, read_probabilities
 from salt.scoring.metrics import is_salt
 
 
@@ -54,7 +54,7 @@ def test_every_tile_is_in_the_page(copy, synthetic_root):
     assert facts.problems == []
     parts, data = scripts(read(copy)), read_dataset(synthetic_root)
     table = pd.read_csv(copy.path / "oof.csv", dtype={"id": str})
-    ids, probabilities = load_stack((copy.path / "oof.npz").read_bytes(), "probabilities")
+    ids, probabilities = read_probabilities(copy.path / "oof.npz")
     index = parts["held_out"]
     assert index["id"] == ids == table["id"].tolist() and index["fold"] == table["fold"].tolist()
     assert index["score"] == pytest.approx(table["score"].tolist())
@@ -76,7 +76,7 @@ def test_the_test_tiles_are_those_of_the_submission(copy, synthetic_root):
     write_page(copy.path, str(synthetic_root))
     parts, data = scripts(read(copy)), read_dataset(synthetic_root)
     submission = pd.read_csv(copy.path / "submission.csv", dtype=str, keep_default_na=False).set_index("id")["rle_mask"]
-    _, shares = load_stack((copy.path / "test.npz").read_bytes(), "probabilities")
+    _, shares = read_probabilities(copy.path / "test.npz")
     assert parts["test"]["id"] == data.test.ids and len(parts["test-0"]) == 6
     for i, (_, truth, [(probability, prediction)]) in enumerate(parts["test-0"]):
         assert prediction == [101, 101, submission[data.test.ids[i]]] and truth is None
