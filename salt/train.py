@@ -179,10 +179,6 @@ def check_start(config: "RunConfig", path: Path) -> None:
         check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, or null")
     elif weights not in (None, "imagenet") and config.encoder.name and begin:
         check_file("encoder.weights", Path(weights), "; expected imagenet, null, or a .safetensors or .pth file")
-    elif weights == "imagenet" and config.encoder.name and begin:
-        from salt.models.hub import ask_ahead
-
-        ask_ahead(config.encoder.name)
     if config.data.pseudo is not None and begin:
         check_file("data.pseudo", Path(config.data.pseudo), "; expected a file of salt-pseudo, or null")
     directory.check_free(config.fold_list)
