@@ -1,17 +1,15 @@
 """Shared by the commands: their common options, and one message instead of a traceback."""
 
 import math
-import re
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import salt
-from salt.inference.settings import EXPECTED, PredictionSettings, check_values
+from salt.inference.settings import PredictionSettings, check_prediction
 from salt.machine.pipes import current_folder, is_written, steady_output
 
 
@@ -36,9 +34,9 @@ def add_prediction_options(parser: ArgumentParser) -> None:
     """Add the options of every command that predicts; `settings_from` reads them."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
-        "--batch-size", metavar="N", help="tiles or windows predicted at once (default: as in training)"
+        "--batch-size", type=int, metavar="N", help="tiles or windows predicted at once (default: as in training)"
     )
-    parser.add_argument("--precision", help=f"{EXPECTED['precision'][0]} (default: as in training)")
+    parser.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: as in training)")
     parser.add_argument(
         "--compile", action="store_true", help="compile the network first, which pays for many images on a GPU"
     )
@@ -48,14 +46,9 @@ def settings_from(arguments: Namespace) -> PredictionSettings:
     """Return the settings that were typed.
 
     Raises:
-        ValueError: a value is none of those expected; the message names the option.
+        ValueError: a value is not one of those expected.
     """
-    values = {field.name: getattr(arguments, field.name) for field in fields(PredictionSettings)}
-    if re.fullmatch(r"[+-]?\d+", values["batch_size"] or ""):
-        values["batch_size"] = int(values["batch_size"])
-    for name, value in values.items():
-        check_values({name: value}, f"--{name.replace('_', '-')} {{1}}")
-    return PredictionSettings(**values)
+    return check_prediction(**{name: getattr(arguments, name) for name in PredictionSettings.model_fields})
 
 
 def finite_number(text: str) -> float:
