@@ -200,7 +200,7 @@ def test_every_setting_changes_something(group, option, key):
             ["decoder=tiramisu", "encoder=resnet34", "encoder.weights=null", "~decoder.channels"],
             "its own encoder, expected encoder=none",
         ),
-        (["decoder=tiramisu", "attention=scse", "~decoder.channels"], r"set attention.encoder=\[\]"),
+        (["decoder=tiramisu", "attention=scse", "~decoder.channels"], r"attention.encoder=\[\]"),
         (["decoder=tiramisu", "center=conv", "~decoder.channels"], "center: .*expected center=none"),
         (["decoder=tiramisu", "deep-supervision=nonempty", "~decoder.channels"], "deep-supervision: .*image head"),
         (["decoder=tiramisu", "encoder.weights=x.pth", "~decoder.channels"], "encoder=none .*x.pth"),
