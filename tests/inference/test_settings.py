@@ -22,6 +22,9 @@ def runs(finished, synthetic_root):
     assert ended.returncode == 0, ended.stderr
     ended = run(finished, "runs/a", "runs/b", "--out", "runs/ab", "--root", synthetic_root, main=blend.main)
     assert ended.returncode == 0, ended.stderr
+    record = json.loads((finished / "runs/ab/blend.json").read_text())
+    entries = [entry | {"weight": 0.5} for entry in record["runs"]]  # else a weight may be 0, and its run is left out
+    (finished / "runs/ab/blend.json").write_text(json.dumps({"runs": entries}))
     return finished / "runs"
 
 
