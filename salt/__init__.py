@@ -24,10 +24,10 @@ def load(
     Raises:
         ValueError: the run has no finished folds or no score, a file is damaged, or a setting is wrong.
     """
-    from salt.inference.settings import PredictionSettings
+    from salt.inference.settings import check_prediction
     from salt.runs.ensemble import read_ensemble
 
-    settings = PredictionSettings(device, batch_size, precision, compile)  # refused before torch is imported
+    settings = check_prediction(device=device, batch_size=batch_size, precision=precision, compile=compile)
     ensemble = read_ensemble(Path(run).expanduser())
     from salt.inference.model import load_networks
 

@@ -15,7 +15,7 @@ from salt.losses.known import taking_known
 from salt.machine import distributed
 from salt.machine.device import Runtime, explain_full_gpu
 from salt.models.depthwise import speed_up_depthwise
-from salt.models.encoder import Encoder, NoEncoder, input_scale
+from salt.models.encoder import GatedEncoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
 from salt.models.segmenter import Output, Segmenter
 
@@ -72,13 +72,13 @@ def build_gate(config: RunConfig) -> Callable[[int], nn.Module]:
     return factory("attention", attention, "encoder", "decoder")
 
 
-def build_encoder(config: RunConfig, gate: Callable[[int], nn.Module], in_channels: int) -> Encoder | NoEncoder:
+def build_encoder(config: RunConfig, gate: Callable[[int], nn.Module], in_channels: int) -> GatedEncoder | NoEncoder:
     """Build the encoder, or its stand-in if the decoder brings its own."""
     name, weights, stem = config.encoder.name, config.encoder.weights, config.encoder.stem
     gated_stages = stages(config.attention.encoder)
     if name is None:
         return NoEncoder(in_channels, weights, stem, gated_stages)
-    return Encoder(name, weights, gate, gated_stages, in_channels, stem)
+    return GatedEncoder(name, weights, gate, gated_stages, in_channels, stem)
 
 
 def build_center(config: RunConfig, channels: int | None) -> nn.Module:

@@ -17,8 +17,8 @@ from salt.machine.device import explain_out_of_memory, free_memory_afterwards
 from salt.out_of_fold import write_scores
 from salt.preflight.checks import check_weights, preflight
 from salt.preflight.plan import log_estimate
-from salt.reporting.curves import write_curves
-from salt.reporting.page import PAGE, write_page
+from salt.reporting.page import REPORT, write_report_page
+from salt.reporting.pictures import write_curves
 from salt.runs.ensemble import Ensemble, Member
 from salt.runs.files import remove, write_text
 from salt.training.fold import train_fold
@@ -95,11 +95,11 @@ def write_report(job: Job, score: dict[str, Any]) -> None:
     """Write report.html, unless other processes still train folds; a page that fails does not stop the run."""
     if not (job.config.report and distributed.is_main()) or (job.launch.in_parts and score["partial"]):
         return
-    page = job.directory.path / PAGE
+    page = job.directory.path / REPORT
     log.info("drawing %s ...", page)
     began = time.perf_counter()
     try:
-        write_page(job.directory.path, data=job.data)
+        write_report_page(job.directory.path, data=job.data)
     except Exception as error:
         log.warning("no %s: %s: %s", page, type(error).__name__, error)
         return

@@ -1,26 +1,28 @@
 """What the commands share: arguments, and one message instead of a traceback."""
 
 import math
-import re
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import salt
-from salt.inference.settings import EXPECTED, PredictionSettings, check_values
+from salt.inference.settings import PredictionSettings, check_prediction
 from salt.machine.pipes import current_folder, is_written, steady_output
 
 SHARED: dict[str, dict[str, Any]] = {
     "run": {"type": Path, "metavar": "RUN", "help": "run directory, such as runs/baseline"},
     "--root": {"help": "data folder (default: the run's data.root)"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
-    "--batch-size": {"metavar": "N", "help": "tiles or windows predicted at once (default: as in training)"},
-    "--precision": {"help": f"{EXPECTED['precision'][0]} (default: as in training)"},
+    "--batch-size": {
+        "type": int,
+        "metavar": "N",
+        "help": "tiles or windows at once (default: as in training)",
+    },
+    "--precision": {"help": "auto, fp32, bf16 or fp16 (default: as in training)"},
     "--compile": {"action": "store_true", "help": "compile the network first; pays for many images on a GPU"},
 }
 PREDICTION = ("--device", "--batch-size", "--precision", "--compile")  # `settings_from` reads them
@@ -39,14 +41,9 @@ def settings_from(arguments: Namespace) -> PredictionSettings:
     """Return the typed settings of a prediction.
 
     Raises:
-        ValueError: a value is wrong; the message names the option.
+        ValueError: a value is not one of those expected.
     """
-    values = {field.name: getattr(arguments, field.name) for field in fields(PredictionSettings)}
-    if re.fullmatch(r"[+-]?\d+", values["batch_size"] or ""):
-        values["batch_size"] = int(values["batch_size"])
-    for name, value in values.items():
-        check_values({name: value}, f"--{name.replace('_', '-')} {{1}}")
-    return PredictionSettings(**values)
+    return check_prediction(**{name: getattr(arguments, name) for name in PredictionSettings.model_fields})
 
 
 def finite_number(text: str) -> float:

@@ -39,11 +39,11 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
         ValueError: the run is not finished, a file exists or has another ending, or the export fails.
     """
     from salt.inference.export import export
-    from salt.inference.formats import FORMATS
+    from salt.inference.formats import EXPORT_FORMATS
 
     run = RunDir(path)
     score = run.read_score(run.read_config().data.n_folds)
-    suffix = FORMATS[kind].suffix
+    suffix = EXPORT_FORMATS[kind].suffix
     file = out if out is not None else run.path / f"model{suffix}"
     if file.suffix != suffix:
         raise ValueError(f"--out {file}: expected a name that ends in {suffix}")

@@ -58,7 +58,7 @@ def find_files(given: list[Path]) -> list[Path]:
     Raises:
         ValueError: none is there, or two results would have one name.
     """
-    from salt.inference.files import FORMATS
+    from salt.inference.files import INPUT_SUFFIXES
 
     if not any(os.path.exists(place) for place in given):  # Path.exists raises an error if the name is too long
         raise ValueError(f"there is no file {shown(given[0])}")
@@ -67,9 +67,9 @@ def find_files(given: list[Path]) -> list[Path]:
         inside = [place]
         if os.path.isdir(place):
             visible = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
-            inside = [path for path in visible if path.suffix.lower() in FORMATS]
+            inside = [path for path in visible if path.suffix.lower() in INPUT_SUFFIXES]
         if not inside:
-            raise ValueError(f"{place} holds no image or line, expected files that end in {', '.join(FORMATS)}")
+            raise ValueError(f"{place} holds no image or line, expected files that end in {', '.join(INPUT_SUFFIXES)}")
         for path in inside:
             other = files.setdefault(id_of(path), path)
             if other.resolve() != path.resolve():
@@ -110,19 +110,19 @@ def claim_names(out: Path, files: list[Path]) -> None:
     Raises:
         ValueError: a result comes from another file of the same name.
     """
-    from salt.inference.files import check_name, outputs
+    from salt.inference.files import check_result_names, result_paths
 
     record = out / SOURCES
     sources = read_json(record) if record.exists() else {}
     for path in files:
         try:
-            check_name(path, out)
+            check_result_names(path, out)
         except ValueError:  # `predict_all` reports it
             continue
         if not path.exists():
             continue
         before = Path(on_disk(sources.get(id_of(path), str(path))))
-        if is_other(before, path) and outputs(path.with_suffix(before.suffix), out)["mask"].exists():
+        if is_other(before, path) and result_paths(path.with_suffix(before.suffix), out)["mask"].exists():
             raise ValueError(f"{out} holds the results of {before}, not of {path}; choose another --out")
         sources[id_of(path)] = os.path.abspath(path)
     write_json(record, sources)
@@ -147,7 +147,7 @@ def predict_all(
     """Predict the files that are not done yet, and write the table of all masks; return how many failed."""
     from salt.data import rle
     from salt.data.amplitudes import Scaling, remarks
-    from salt.inference.files import check_name, read, write
+    from salt.inference.files import check_result_names, read_amplitudes, write_prediction
     from salt.inference.model import load_networks
     from salt.scoring.metrics import is_salt
 
@@ -161,14 +161,14 @@ def predict_all(
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         assert model is not None
         try:
-            check_name(path, out)
+            check_result_names(path, out)
             scaling = model.scaling if nodata is None else Scaling(model.scaling.amplitudes, nodata)
-            grey = scaling(read(path))
+            grey = scaling(read_amplitudes(path))
             for line in remarks(grey, "--nodata"):
                 tqdm.write(f"{shown(path)}: {line}", file=sys.stderr)
             probability = model.predict_grey([grey], depth, progress=True)[0]
             mask = is_salt(probability, model.threshold)
-            write(path, out, grey.levels, probability, mask)
+            write_prediction(path, out, grey.levels, probability, mask)
             done[path] = rle.encode(mask)
         except (ValueError, MemoryError) as error:
             failed += 1
@@ -201,13 +201,14 @@ def read_run_lengths(out: Path) -> dict[str, str]:
 
 def done_mask(path: Path, out: Path) -> NDArray[np.generic] | None:
     """Return the mask of a file whose results are complete, readable and not older than the file; else None."""
-    from salt.inference.files import check_name, outputs, read
+    from salt.inference.files import check_result_names, read_amplitudes, result_paths
 
-    places = outputs(path, out)
+    places = result_paths(path, out)
     try:
-        check_name(path, out)
+        check_result_names(path, out)
         newest = path.stat().st_mtime
-        return read(places["mask"]) if all(place.stat().st_mtime >= newest for place in places.values()) else None
+        done = all(place.stat().st_mtime >= newest for place in places.values())
+        return read_amplitudes(places["mask"]) if done else None
     except (OSError, ValueError):
         return None
 

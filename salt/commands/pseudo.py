@@ -64,7 +64,7 @@ def write_pseudo_labels(
     directory = RunDir(path)
     raw = directory.read_config().model_dump(by_alias=True)
     data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"]}
-    config = settings.applied(check_config(raw | {"data": data}))
+    config = settings.apply_to(check_config(raw | {"data": data}))
     folder = out.absolute().parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"--out {out}: expected a file in an existing, writable folder")

@@ -5,7 +5,6 @@ from pathlib import Path
 import yaml
 
 from salt.commands.common import make_parser, messages
-from salt.models.hub import ask_ahead
 from salt.overrides import CONFIGS
 
 
@@ -34,7 +33,6 @@ def save_imagenet(encoder: str, file: Path) -> str:
     option = CONFIGS / "encoder" / f"{encoder}.yaml"
     is_option = option.is_file() and encoder not in ("any", "none")
     name = yaml.safe_load(option.read_text(encoding="utf-8"))["name"] if is_option else encoder
-    ask_ahead(name)
     from salt.models.encoder import load_body  # imports torch, which takes seconds
     from salt.runs.weights import save_weights
 

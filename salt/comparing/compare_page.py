@@ -12,9 +12,9 @@ from salt.comparing import forest
 from salt.comparing.comparison import Row
 from salt.comparing.sentences import about_comparison, runs_differ_in
 from salt.data.load import load_data_of_run
-from salt.reporting.facts import read_held_out, read_table
+from salt.reporting.facts import read_predicted_oof, read_scored_tiles
 from salt.reporting.gallery import Gallery, changes_gallery
-from salt.reporting.page import columns, render
+from salt.reporting.page import gallery_columns, render
 from salt.runs.ensemble import first_run
 from salt.runs.files import read_json, write_text
 from salt.runs.results import Run
@@ -51,7 +51,7 @@ def write_page(
         problems=problems,
         names=names,
         seeds=any(len(row.runs) > 1 for row in pair),
-        galleries={"held_out": None, "test": None, "changes": columns(gallery, names)},
+        galleries={"held_out": None, "test": None, "changes": gallery_columns(gallery, names)},
         folds=[{"fold": fold} for fold in sorted(rows[0].runs[0].tiles["fold"].unique().tolist())],
     )
     write_text(out / PAGE, page)
@@ -84,8 +84,8 @@ def changes(first: Run, second: Run, root: str | None) -> Gallery:
     data = load_data_of_run(directory, directory.read_config(), root)
     tables, predicted = [], []
     for run in (first, second):
-        table = read_table(run.path / "oof.csv")
-        held_out = read_held_out(run.path, data.train, table)
+        table = read_scored_tiles(run.path / "oof.csv")
+        held_out = read_predicted_oof(run.path, data.train, table)
         order = np.argsort(table["id"].to_numpy())  # the runs may have their tiles in another one
         salt = [held_out.salt[i] for i in order]
         positions, probabilities = held_out.positions[order], held_out.probabilities[order]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from salt.config import RunConfig
 from salt.data.source import source_of
-from salt.models.hub import ask_ahead
 from salt.runs.files import check_file
 from salt.runs.rundir import RunDir
 
@@ -25,9 +24,7 @@ def check_start(config: RunConfig, path: Path) -> None:
     if directory.folds_to_begin(config.fold_list):
         if config.init is not None:
             check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, or null")
-        elif encoder.name and encoder.weights == "imagenet":
-            ask_ahead(encoder.name)
-        elif encoder.name and encoder.weights is not None:
+        elif encoder.name and encoder.weights not in (None, "imagenet"):
             check_file(
                 "encoder.weights", Path(encoder.weights), "; expected imagenet, null, or a .safetensors or .pth file"
             )

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from salt import build
 from salt.data.loader import Batch, TrainTiles, train_loader
 from salt.data.windows import Windows
-from salt.inference.predict import BLOCK, Predictor, inputs, predict_mean, to_float
+from salt.inference.predict import WINDOWS_AT_ONCE, Predictor, inputs, predict_mean, to_float
 from salt.job import Job
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
@@ -225,7 +225,7 @@ def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     job, size = fold.job, fold.job.config.trainer.batch_size
     windows = Windows(job.data.train.images, np.flatnonzero(job.folds != fold.number), job.network.model.tile)
     end = len(windows) // size * size
-    block = max(BLOCK // size, 1) * size
+    block = max(WINDOWS_AT_ONCE // size, 1) * size
     for begin in range(0, end, block):
         images, depths = inputs(job.data.train, windows, begin, min(begin + block, end), job.runtime)
         for some_images, some_depths in zip(images.split(size), depths.split(size), strict=True):

@@ -60,13 +60,13 @@ def test_every_format(finished, folder, tmp_path):
     table = pd.read_csv(out / "masks.csv", index_col="id", keep_default_na=False)["rle_mask"]
     assert list(table.index) == list("abcde")
     for path in sorted(folder.iterdir()):
-        places = files.outputs(path, out)
-        expected = model.predict(files.read(path))
-        found = files.read(places["probability"])
+        places = files.result_paths(path, out)
+        expected = model.predict(files.read_amplitudes(path))
+        found = files.read_amplitudes(places["probability"])
         found = found / 65535 if found.dtype == np.uint16 else found
         np.testing.assert_allclose(found, expected, atol=1e-5)
-        mask = files.read(places["mask"])
-        assert np.array_equal(mask != 0, model.mask(files.read(path)))
+        mask = files.read_amplitudes(places["mask"])
+        assert np.array_equal(mask != 0, model.mask(files.read_amplitudes(path)))
         assert np.array_equal(rle.decode(table[path.stem], mask.shape), mask != 0)
         assert cv2.imread(str(places["overlay"])).shape == (*mask.shape, 3)
 
@@ -89,7 +89,11 @@ def test_a_second_call_predicts_what_is_missing_or_new(finished, folder, tmp_pat
     table = (out / "masks.csv").read_bytes()
     (out / "b_mask.tif").unlink()
     done = []
-    monkeypatch.setattr(files, "write", lambda path, *rest, own=files.write: (done.append(path.name), own(path, *rest)))
+    monkeypatch.setattr(
+        files,
+        "write_prediction",
+        lambda path, *rest, own=files.write_prediction: (done.append(path.name), own(path, *rest)),
+    )
     ended = predict(finished, folder, "--out", out)
     assert "4 of 5 files are done already" in ended.stdout and done == ["b.tif"]
     assert (out / "masks.csv").read_bytes() == table
@@ -180,7 +184,7 @@ def test_refused_before_anything_is_predicted(finished, folder, tmp_path):
     assert "holds no image or line" in refused(tmp_path / "empty")
     shutil.copy(folder / "a.png", tmp_path / "a.png")
     assert "have one name" in refused(folder, tmp_path / "a.png")
-    assert "--batch-size 0" in refused(folder, "--batch-size", "0")
+    assert "batch_size" in refused(folder, "--batch-size", "0")
     assert "no run directory" in run(tmp_path, "in", folder, "--out", "out", main=command.main).stderr
 
 

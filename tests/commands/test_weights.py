@@ -39,7 +39,6 @@ def test_any_encoder_whose_weights_are_available(tmp_path, monkeypatch):
     # the hub is replaced by random weights, because tests have no network
     torch.manual_seed(0)
     body = load_body("resnet18", None, 3)
-    monkeypatch.setattr(weights, "ask_ahead", lambda name: None)
     monkeypatch.setattr(
         "salt.models.encoder.load_body", lambda *arguments: body if arguments == ("resnet18", "imagenet", 3) else 0
     )
