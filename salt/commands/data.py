@@ -6,13 +6,12 @@ from pathlib import Path
 
 from salt.commands.common import finite_number, make_parser, messages
 from salt.data import kaggle
-from salt.data.checkup import checkup_in_words
-from salt.data.doctor import check_data
-from salt.data.synthetic import write_lines, write_tiles
+from salt.data.doctor import check_data, checkup_report
+from salt.data.synthetic import write_lines
 
 
 def make_data_parser() -> ArgumentParser:
-    """Return the parser of the five commands."""
+    """Return the parser of the four commands."""
     parser = make_parser("salt-data", "Check a data set, find its sections, fetch Kaggle's, or make up seismic lines.")
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="every table, image and mask; all problems in one table")
@@ -33,13 +32,6 @@ def make_data_parser() -> ArgumentParser:
     making.add_argument("--size", type=int, nargs=2, default=[1500, 3000], metavar=("H", "W"), help="in pixels")
     making.add_argument("--bodies", type=int, default=6, help="salt bodies in each line (default: 6)")
     making.add_argument("--seed", type=int, default=0)
-    cutting = commands.add_parser("tiles", help="made-up lines cut into tiles in Kaggle's layout, for mosaic")
-    cutting.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
-    cutting.add_argument("--n", type=int, default=12, help="number of lines (default: 12)")
-    cutting.add_argument("--size", type=int, nargs=2, default=[6, 10], metavar=("ROWS", "COLUMNS"), help="in tiles")
-    cutting.add_argument("--held-back", type=float, default=0.2, help="share that is left out (default: 0.2)")
-    cutting.add_argument("--test", type=float, default=0.5, help="share of the rest without a mask (default: 0.5)")
-    cutting.add_argument("--seed", type=int, default=0)
     return parser
 
 
@@ -51,11 +43,6 @@ def main() -> None:
             write_lines(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
             print(f"{arguments.folder}: train on it with salt-train data=folder data.root={arguments.folder}")
             return
-        if arguments.command == "tiles":
-            shares = (arguments.held_back, arguments.test)
-            n = write_tiles(arguments.folder, arguments.n, tuple(arguments.size), *shares, arguments.seed)
-            print(f"{arguments.folder}: {n} tiles; truth.csv says where they lie, salt-data mosaic finds it")
-            return
         if arguments.command == "mosaic":
             from salt.neighbours.sections import write_mosaic  # imports scipy and OpenCV
 
@@ -66,7 +53,7 @@ def main() -> None:
             print(f"{arguments.folder}: the archive is here, and is read as it is")
             return
         found = check_data(arguments.data, arguments.nodata, arguments.config_dir)
-        print(checkup_in_words(found))
+        print(checkup_report(found))
         if found.n_errors:
             sys.exit(1)
 

@@ -18,7 +18,7 @@ from salt.commands.common import (
     messages,
     settings_from,
 )
-from salt.data.names import id_of, shown
+from salt.data.names import id_of, printable
 from salt.inference.settings import PredictionSettings
 from salt.paths import on_disk
 from salt.runs.ensemble import Ensemble, read_ensemble
@@ -75,7 +75,7 @@ def find_files(given: list[Path]) -> list[Path]:
     from salt.inference.files import FORMATS
 
     if not any(os.path.exists(place) for place in given):  # Path.exists raises an error if the name is too long
-        raise ValueError(f"there is no file {shown(given[0])}")
+        raise ValueError(f"there is no file {printable(given[0])}")
     files: dict[str, Path] = {}
     for place in given:
         inside = [place]
@@ -87,7 +87,9 @@ def find_files(given: list[Path]) -> list[Path]:
         for path in inside:
             name = id_of(path)
             if name in files and files[name].resolve() != path.resolve():
-                raise ValueError(f"{shown(files[name])} and {shown(path)} have one name; predict them into two folders")
+                raise ValueError(
+                    f"{printable(files[name])} and {printable(path)} have one name; predict them into two folders"
+                )
             files[name] = path
     return list(files.values())
 
@@ -182,7 +184,7 @@ def predict_all(
             scaling = model.scaling if nodata is None else Scaling(model.scaling.amplitudes, nodata)
             grey = scaling(read(path))
             for line in remarks(grey, "--nodata"):
-                tqdm.write(f"{shown(path)}: {line}", file=sys.stderr)
+                tqdm.write(f"{printable(path)}: {line}", file=sys.stderr)
             probability = model.predict_grey([grey], depth, progress=True)[0]
             mask = is_salt(probability, model.threshold)
             write(path, out, grey.levels, probability, mask)
@@ -191,11 +193,11 @@ def predict_all(
             failed += 1
             if os.path.exists(path):  # else the results of its name are of another file
                 masks.pop(id_of(path), None)
-            tqdm.write(f"{shown(path)}: {first_line(error)}", file=sys.stderr)
+            tqdm.write(f"{printable(path)}: {first_line(error)}", file=sys.stderr)
     masks |= {id_of(path): runs for path, runs in done.items()}
     table = pd.DataFrame({"id": sorted(masks), "rle_mask": [masks[name] for name in sorted(masks)]})
     write_text(out / TABLE, table.to_csv(index=False, lineterminator="\n"))
-    print(f"{shown(out)}: {len(masks)} predictions, and {TABLE} with their masks as run lengths")
+    print(f"{printable(out)}: {len(masks)} predictions, and {TABLE} with their masks as run lengths")
     return failed
 
 

@@ -63,7 +63,7 @@ def check_upload(ensemble: Ensemble) -> None:
         raise ValueError(
             f"--upload: {ensemble.path} was trained on other data than the competition's, so Kaggle would refuse it"
         )
-    kaggle.program()
+    kaggle.find_command()
 
 
 def upload(ensemble: Ensemble, message: str | None) -> str:
