@@ -28,21 +28,20 @@ def read_tiff(data: bytes) -> Picture:
     Raises:
         ValueError: it is damaged, not one image, or of a kind that is not read.
     """
-    with TiffFile(io.BytesIO(data), _multifile=False) as file:
-        pages = [page.aspage() for page in islice(file.pages, MOST_PAGES)]
-        images = [page for page in pages if not subfile_kind(page)] or pages[:1]
-        n_images = max(len(images), images[0].imagedepth)
-        page = images[0]
-        samples = read_samples(page, data)
-        if page.is_contiguous and len(data) - page.dataoffsets[0] >= 2 * page.nbytes:  # ImageJ and others: a stack
-            n_images = max(n_images, file.series[0].size // math.prod(page.shape))
+    file = TiffFile(io.BytesIO(data), _multifile=False)
+    pages = [page.aspage() for page in islice(file.pages, MOST_PAGES)]
+    images = [page for page in pages if not subfile_kind(page)] or pages[:1]
+    page, n_images = images[0], max(len(images), images[0].imagedepth)
+    samples = read_samples(page, data)
+    if page.is_contiguous and len(data) - page.dataoffsets[0] >= 2 * page.nbytes:  # ImageJ and others: a stack
+        n_images = max(n_images, file.series[0].size // math.prod(page.shape))
     if n_images > 1:
         raise ValueError(f"it has {n_images} pages, expected one image")
     missing = None
     if NODATA_TAG in page.tags:
         missing = find_missing(samples[..., 0], nodata_value(page))
     for other in pages:
-        if subfile_kind(other) == MASK and other is not page and other.shape[:2] == page.shape[:2]:
+        if other is not page and subfile_kind(other) == MASK:
             outside = read_samples(other, data)[..., 0] == 0
             missing = outside if missing is None else missing | outside
             break
