@@ -13,6 +13,7 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from salt.data import image
+from salt.data.picture import Pixels
 from salt.machine import distributed
 from salt.paths import as_text
 
@@ -27,7 +28,7 @@ class File(NamedTuple):
     read: Callable[[], bytes]
     stamp: str = ""  # changes when the file does
 
-    def pixels(self, mask: bool = False) -> image.Pixels:
+    def pixels(self, mask: bool = False) -> Pixels:
         """Return the pixels (H W) as `image.decode` does.
 
         Raises:
@@ -102,7 +103,7 @@ def in_threads(work: Callable[[One], Result], items: Sequence[One], title: str, 
         return list(tqdm(pool.map(work, items), title, len(items), unit=unit, disable=hidden, leave=False))
 
 
-def decode_files(files: Sequence[File], convert: Callable[[image.Pixels], Any], title: str, mask: bool) -> list[Any]:
+def decode_files(files: Sequence[File], convert: Callable[[Pixels], Any], title: str, mask: bool) -> list[Any]:
     """Decode image files in threads, and convert the pixels of each.
 
     Raises:

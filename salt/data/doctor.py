@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from salt.data import image, rle
+from salt.data import rle
 from salt.data.amplitudes import BY_IMAGE, FEW_LEVELS, Scaling, exact, find_missing, has_few_levels, sample_type
 from salt.data.archive import File, in_threads, open_folder
 from salt.data.checkup import MOST_EXAMPLES, Checkup, Part
 from salt.data.folds import coverage_class
 from salt.data.image import salt_value, several_values, to_mask
+from salt.data.picture import Pixels
 from salt.data.source import find_source
 from salt.data.tables import table_by_id
 
@@ -50,16 +51,16 @@ def check_data(root: Path, nodata: float | None = None, options: Path | None = N
     return found
 
 
-def decode_noted(part: Part, kind: str, files: dict[str, File], found: Checkup) -> dict[str, image.Pixels]:
+def decode_noted(part: Part, kind: str, files: dict[str, File], found: Checkup) -> dict[str, Pixels]:
     """Return the pixels of all files that decode, by id; note the others."""
 
-    def work(file: File) -> image.Pixels | ValueError:
+    def work(file: File) -> Pixels | ValueError:
         try:
             return file.pixels(mask=kind == "masks")
         except ValueError as error:
             return error
 
-    decoded: dict[str, image.Pixels] = {}
+    decoded: dict[str, Pixels] = {}
     for name, result in zip(files, in_threads(work, list(files.values()), f"{part.name} {kind}", "file"), strict=True):
         if isinstance(result, ValueError):
             found.add("error", f"{kind}: {result}", "export it again", name)
@@ -68,13 +69,13 @@ def decode_noted(part: Part, kind: str, files: dict[str, File], found: Checkup) 
     return decoded
 
 
-def is_constant(pixels: image.Pixels, nodata: float | None) -> bool:
+def is_constant(pixels: Pixels, nodata: float | None) -> bool:
     """Return whether an image (H W) has one value, apart from missing pixels."""
     known = pixels[~find_missing(pixels, nodata)]
     return bool(known.size and known.min() == known.max())
 
 
-def check_images(part: Part, images: dict[str, image.Pixels], scaling: Scaling, found: Checkup) -> None:
+def check_images(part: Part, images: dict[str, Pixels], scaling: Scaling, found: Checkup) -> None:
     """Note sizes, types, missing pixels, and images that show next to nothing."""
     sizes = Counter(f"{a.shape[0]}x{a.shape[1]}" for a in images.values())
     types = Counter(str(a.dtype) for a in images.values())
@@ -94,7 +95,7 @@ def check_images(part: Part, images: dict[str, image.Pixels], scaling: Scaling, 
         found.facts.append(f"{part.name}: {n_missing} missing pixels ({share:.2%})")
 
 
-def check_image(name: str, pixels: image.Pixels, scaling: Scaling, found: Checkup) -> int:
+def check_image(name: str, pixels: Pixels, scaling: Scaling, found: Checkup) -> int:
     """Note what is odd with the amplitudes of an image (H W), and return how many pixels are missing."""
     grey = scaling(pixels)
     if grey.missing.all():
@@ -112,7 +113,7 @@ def check_image(name: str, pixels: image.Pixels, scaling: Scaling, found: Checku
     return int(grey.missing.sum())
 
 
-def check_masks(part: Part, images: dict[str, image.Pixels], found: Checkup) -> None:
+def check_masks(part: Part, images: dict[str, Pixels], found: Checkup) -> None:
     """Note what is wrong or odd with the masks of a part, and how much salt they have."""
     salt: dict[str, NDArray[np.uint8]] = {}
     values: dict[float, str] = {}
@@ -133,7 +134,7 @@ def check_masks(part: Part, images: dict[str, image.Pixels], found: Checkup) -> 
         check_mask(part, name, mask, images, found)
 
 
-def check_mask(part: Part, name: str, mask: NDArray[np.uint8], images: dict[str, image.Pixels], found: Checkup) -> None:
+def check_mask(part: Part, name: str, mask: NDArray[np.uint8], images: dict[str, Pixels], found: Checkup) -> None:
     """Note what is wrong or odd with one mask (H W)."""
     if name in images and images[name].shape != mask.shape:
         found.add("error", "masks of another size than their image", "cut or resize them", name)

@@ -13,6 +13,7 @@ from salt.data.archive import File, decode_files, open_folder
 from salt.data.checkup import Checkup, FirstError, Part
 from salt.data.image import salt_value, several_values, to_mask
 from salt.data.names import id_of, is_utf8, printable
+from salt.data.picture import Pixels
 from salt.data.source import Source
 from salt.data.tables import check_runs, depths_of, table_by_id
 from salt.data.tiles import Dataset, Tiles
@@ -160,7 +161,7 @@ def with_survey_range(scaling: Scaling, files: list[File]) -> Scaling:
     if amplitudes.per == "image" or amplitudes.limits is not None:
         return scaling
 
-    def sample(pixels: image.Pixels) -> image.Pixels:
+    def sample(pixels: Pixels) -> Pixels:
         known = scaling.split(pixels)[1]
         return np.random.default_rng(0).choice(known, N_SAMPLED) if known.size else known
 
