@@ -83,7 +83,7 @@ def shown_samples(page: TiffPage, samples: Pixels) -> tuple[Pixels, NDArray[np.u
     if PHOTOMETRIC_TAG not in page.tags:
         photometric = RGB if n_channels in (3, 4) else BLACK_IS_ZERO
     if photometric == PALETTE:
-        palette = np.asarray(page.colormap, dtype=np.uint16).T
+        palette: Pixels = np.asarray(page.colormap, dtype=np.uint16).T
         palette = palette if palette.max() < 256 else palette >> 8  # some writers fill the lower byte alone
         return samples.astype(np.intp), palette.astype(np.uint8)
     if photometric > MASK_COLOUR and not (photometric == YCBCR and page.compression == JPEG):  # this arrives as RGB
