@@ -6,13 +6,12 @@ from pathlib import Path
 
 from salt.commands.common import finite_number, make_parser, messages
 from salt.data import kaggle
-from salt.data.checkup import checkup_in_words
-from salt.data.doctor import check_data
-from salt.data.synthetic import write_lines, write_tiles
+from salt.data.doctor import check_data, checkup_report
+from salt.data.synthetic import write_lines
 
 
 def make_data_parser() -> ArgumentParser:
-    """Return the parser of the five commands."""
+    """Return the parser of the four commands."""
     parser = make_parser("salt-data", "Check, map, download or make up data.")
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="read every table, image and mask, and list all problems")
@@ -30,14 +29,8 @@ def make_data_parser() -> ArgumentParser:
     making.add_argument("--n", type=int, default=5, help="number of lines (default: 5)")
     making.add_argument("--size", type=int, nargs=2, default=[1500, 3000], metavar=("H", "W"), help="in pixels")
     making.add_argument("--bodies", type=int, default=6, help="salt bodies in each line (default: 6)")
-    cutting = commands.add_parser("tiles", help="make up lines and cut them into tiles, in Kaggle's layout")
-    cutting.add_argument("--n", type=int, default=12, help="number of lines (default: 12)")
-    cutting.add_argument("--size", type=int, nargs=2, default=[6, 10], metavar=("ROWS", "COLUMNS"), help="in tiles")
-    cutting.add_argument("--held-back", type=float, default=0.2, help="share of tiles to leave out (default: 0.2)")
-    cutting.add_argument("--test", type=float, default=0.5, help="share of the rest without a mask (default: 0.5)")
-    for command in (making, cutting):
-        command.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
-        command.add_argument("--seed", type=int, default=0, help="default: 0")
+    making.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+    making.add_argument("--seed", type=int, default=0, help="default: 0")
     return parser
 
 
@@ -48,7 +41,7 @@ def main() -> None:
         match arguments.command:
             case "check":
                 found = check_data(arguments.data, arguments.nodata, arguments.config_dir)
-                print(checkup_in_words(found))
+                print(checkup_report(found))
                 if found.n_errors:
                     sys.exit(1)
             case "mosaic":
@@ -61,10 +54,6 @@ def main() -> None:
             case "lines":
                 write_lines(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
                 print(f"{arguments.folder}: train on it with salt-train data=folder data.root={arguments.folder}")
-            case "tiles":
-                shares = (arguments.held_back, arguments.test)
-                n = write_tiles(arguments.folder, arguments.n, tuple(arguments.size), *shares, arguments.seed)
-                print(f"{arguments.folder}: {n} tiles; truth.csv has their places, salt-data mosaic finds them")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from salt.commands.common import PREDICTION, finite_number, make_parser, messages, settings_from
-from salt.data.names import id_of, shown
+from salt.data.names import id_of, printable
 from salt.inference.settings import PredictionSettings
 from salt.paths import on_disk
 from salt.runs.ensemble import Ensemble, read_ensemble
@@ -61,7 +61,7 @@ def find_files(given: list[Path]) -> list[Path]:
     from salt.inference.files import INPUT_SUFFIXES
 
     if not any(os.path.exists(place) for place in given):  # Path.exists raises an error if the name is too long
-        raise ValueError(f"there is no file {shown(given[0])}")
+        raise ValueError(f"there is no file {printable(given[0])}")
     files: dict[str, Path] = {}
     for place in given:
         inside = [place]
@@ -73,7 +73,7 @@ def find_files(given: list[Path]) -> list[Path]:
         for path in inside:
             other = files.setdefault(id_of(path), path)
             if other.resolve() != path.resolve():
-                raise ValueError(f"{shown(other)} and {shown(path)} have one name; predict them into two folders")
+                raise ValueError(f"{printable(other)} and {printable(path)} have one name; use two folders")
     return list(files.values())
 
 
@@ -165,7 +165,7 @@ def predict_all(
             scaling = model.scaling if nodata is None else Scaling(model.scaling.amplitudes, nodata)
             grey = scaling(read_amplitudes(path))
             for line in remarks(grey, "--nodata"):
-                tqdm.write(f"{shown(path)}: {line}", file=sys.stderr)
+                tqdm.write(f"{printable(path)}: {line}", file=sys.stderr)
             probability = model.predict_grey([grey], depth, progress=True)[0]
             mask = is_salt(probability, model.threshold)
             write_prediction(path, out, grey.levels, probability, mask)
@@ -174,11 +174,11 @@ def predict_all(
             failed += 1
             if os.path.exists(path):  # else the mask of its id comes from another file
                 masks.pop(id_of(path), None)
-            tqdm.write(f"{shown(path)}: {first_line(error)}", file=sys.stderr)
+            tqdm.write(f"{printable(path)}: {first_line(error)}", file=sys.stderr)
     masks |= {id_of(path): runs for path, runs in done.items()}
     table = pd.DataFrame(sorted(masks.items()), columns=["id", "rle_mask"])
     write_text(out / TABLE, table.to_csv(index=False, lineterminator="\n"))
-    print(f"{shown(out)}: {len(masks)} predictions, and {TABLE} with their masks as run lengths")
+    print(f"{printable(out)}: {len(masks)} predictions, and {TABLE} with their masks as run lengths")
     return failed
 
 

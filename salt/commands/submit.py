@@ -62,7 +62,7 @@ def check_upload(ensemble: Ensemble) -> None:
         raise ValueError(
             f"--upload: {ensemble.path} was trained on other data than the competition's, so Kaggle would refuse it"
         )
-    kaggle.program()
+    kaggle.find_command()
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salt.data import image
-from salt.data.names import id_of, is_text
+from salt.data.names import id_of, is_utf8
 from salt.inference.segy import SEGY_SUFFIXES, read_line, write_like
 from salt.runs.files import write_atomic
 
 OUTLINE = (0, 140, 255)  # orange, in OpenCV's order of colours
-INPUT_SUFFIXES = (*image.FORMATS, *SEGY_SUFFIXES)
+INPUT_SUFFIXES = (*image.EXTENSIONS, *SEGY_SUFFIXES)
 SPARE = 20  # bytes by which the name of a temporary file is longer
 
 
@@ -49,7 +49,7 @@ def check_result_names(path: Path, folder: Path) -> None:
     Raises:
         ValueError: the name cannot be written into a table, or is too long; the message does not name the file.
     """
-    if not is_text(id_of(path)):
+    if not is_utf8(id_of(path)):
         raise ValueError("its name is not UTF-8; rename it")
     if "\r" in path.name:
         raise ValueError("its name holds a carriage return; rename it")

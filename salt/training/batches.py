@@ -7,7 +7,7 @@ import numpy as np
 from salt.config import RunConfig
 from salt.data.loader import Draws, EpochBatches
 from salt.data.tiles import Tiles
-from salt.data.unlabelled import joined
+from salt.data.unlabelled import join_tiles
 from salt.job import Job
 from salt.machine import distributed
 
@@ -28,7 +28,7 @@ def training_tiles(job: Job, number: int) -> Tiles:
         len(job.data.unlabelled.tiles.ids),
         n_pseudo(job.config),
     )
-    return joined(job.data.train, added)
+    return join_tiles(job.data.train, added)
 
 
 def epoch_batches(job: Job, number: int, tiles: Tiles) -> EpochBatches:

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(trained, overri
     [
         ("# salt-pseudo", "salt-pseudo", "is no file of salt-pseudo"),
         ("fold,id,", "fold,name,", "damaged"),
-        ("\n0,test_b,", "\n0,test_a,", "stands twice"),
+        ("\n0,test_b,", "\n0,test_a,", "occurs twice"),
         ("\n1,test_b,0", "\n1,test_b,7", "confidence is not within"),
         ("\n1,test_b,", "\none,test_b,", "damaged"),
         ("\n0,test_b,", "\n0,test_bb,", "has labels of other tiles than the 8 without a mask"),

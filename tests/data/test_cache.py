@@ -17,10 +17,10 @@ def root(synthetic_root, tmp_path):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """How many PNGs were decoded."""
+    """How many images were decoded."""
     calls = []
     monkeypatch.setattr(
-        image, "decode_png", lambda *given, own=image.decode_png, **more: (calls.append(1), own(*given, **more))[1]
+        image, "decode", lambda *given, own=image.decode, **more: (calls.append(1), own(*given, **more))[1]
     )
     return calls
 
@@ -111,7 +111,7 @@ def test_an_interrupted_build_leaves_no_cache(root, tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     read_dataset(root, folder)
     (folder / "cache.json").write_text(json.dumps({"source": "another"}))
-    monkeypatch.setattr(tgs, "decode_image", lambda data: 1 / 0)
+    monkeypatch.setattr(tgs, "decode_tile", lambda file, mask: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         read_dataset(root, folder)
     assert not (folder / "cache.json").exists()

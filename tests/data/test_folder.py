@@ -99,14 +99,14 @@ def break_folder(folder, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no images", "own: the folder images holds no image; add the images and their masks"),
+        ("no images", "own: the folder images holds no image"),
         ("no mask", "own: images without a mask: b; add the masks, or move the images to test"),
         ("no image", "own: masks without an image: b; add the images, or remove the masks"),
         ("mask of another size", "masks/b.png: is 64x199 pixels, expected 64x200, as its image"),
         ("three values", "masks/b.png: has 3 values [0, 1, 2], expected 0 and one other"),
         ("two of one name", "images/b.tif; keep one of them"),
         ("unknown extension", "images/notes.txt; convert to one of .png"),
-        ("damaged", "images/b.png: does not decode as a PNG"),
+        ("damaged", "images/b.png: cannot be read"),
         ("infinite", "images/b.npy: has 12800 infinite pixels"),
         ("small", "images/b.png: is 31x200 pixels, expected 32 or more on both sides"),
     ],
@@ -219,9 +219,7 @@ def test_the_run_warns_of_masks_with_different_values(folder, caplog):
     assert not caplog.records
     cv2.imwrite(str(folder / "masks" / "b.png"), mask // 255 * 2)
     assert load_data(config(folder)).digest() == data.digest()
-    assert len(caplog.records) == 1 and {"2 (b.png)", "255 (a.png)"} <= set(
-        caplog.records[0].getMessage().partition("salt: ")[2].partition(";")[0].split(", ")
-    )
+    assert len(caplog.records) == 1 and "2 (b.png), 255 (a.png)" in caplog.text
 
 
 def test_the_run_warns_of_a_value_far_from_all_others(folder, caplog):
@@ -237,7 +235,7 @@ def test_a_range_goes_with_the_survey(folder):
     with pytest.raises(ValueError, match=r"data\.amplitudes: .*expected per=survey with it"):
         config(folder, "data.amplitudes.range=[-1,1]")
     survey = config(folder, "data.amplitudes.range=[-1,1]", "data.amplitudes.per=survey")
-    with pytest.raises(ValueError, match=r"a\.png: .*8-bit"):
+    with pytest.raises(ValueError, match=r"a\.png: .*uint8"):
         load_data(survey)
     in_floats(folder)
     assert load_data(survey).limits == (-1, 1)

@@ -20,10 +20,6 @@ ANSWERS = {
         'echo "401 Client Error: Unauthorized for url" >&2; exit 1',
         r"no valid token \(401\).*kaggle.com/settings",
     ),
-    "no token at all": (
-        'echo "Could not find kaggle.json. Make sure it is located in /root/.config/kaggle." >&2; exit 1',
-        "no valid token",
-    ),
     "no token, version 2.2": (
         'printf "Authentication required to call the Kaggle API.\\n Save to ~/.kaggle/access_token\\n"; exit 1',
         "no valid token",

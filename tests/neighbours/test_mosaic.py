@@ -5,17 +5,16 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.lines import cut_lines
 
-from salt.data.synthetic import cut_lines
-from salt.data.tgs import TILE_SIZE, read_dataset
+from salt.data.image import TILE_SIZE
+from salt.data.tgs import read_dataset
 from salt.neighbours import links, mosaic
 from salt.neighbours.borders import Borders, learn
 
 
 def cut(seed, n_lines=6, rows=5, columns=8, held_back=0.1):
-    """Tiles of made-up lines, shuffled, each with a contrast of its own; and where each lies (line, row, column)."""
-    tiles, _, places = cut_lines(np.random.default_rng(seed), n_lines, rows, columns, held_back)
-    return np.stack(tiles), list(places.itertuples(index=False, name=None))
+    return cut_lines(seed, n_lines, rows, columns, held_back)
 
 
 def true_pairs(places):

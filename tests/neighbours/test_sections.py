@@ -8,7 +8,7 @@ from conftest import salt
 from test_mosaic import cut
 
 from salt.commands import data as command
-from salt.data.tgs import TILE_SIZE
+from salt.data.image import TILE_SIZE
 
 
 def write_folder(folder, tiles):
