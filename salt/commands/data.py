@@ -57,7 +57,7 @@ def main() -> None:
             print(f"{arguments.folder}: {n} tiles; truth.csv says where they lie, salt-data mosaic finds it")
             return
         if arguments.command == "mosaic":
-            from salt.neighbours.sections import write_mosaic  # imports scipy and OpenCV
+            from salt.neighbours.mosaic import write_mosaic  # imports scipy and OpenCV
 
             print(write_mosaic(arguments.data, arguments.out, arguments.config_dir))
             return

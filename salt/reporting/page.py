@@ -31,9 +31,9 @@ from salt.reporting.sentences import (
 from salt.runs.files import write_text
 from salt.scoring.bootstrap import LEVEL
 from salt.scoring.calibration import bias, calibration_error, reliability
-from salt.scoring.errors import KINDS, NEAR
+from salt.scoring.errors import ERROR_KINDS, NEAR
 from salt.scoring.metrics import score_table
-from salt.scoring.threshold import around_best
+from salt.scoring.score import around_best
 from salt.words import breakable, duration, percent, plural, signed, span
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -169,7 +169,7 @@ def coverage_figure(classes: list[dict[str, Any]]) -> str:
 def kinds(gallery: Gallery) -> list[dict[str, Any]]:
     """How many of the shown tiles make each kind of error, and how much of the missing score is lost on them."""
     found = []
-    for kind, meaning in KINDS.items():
+    for kind, meaning in ERROR_KINDS.items():
         here = (gallery.table["error"] == kind).to_numpy()
         share = share_of_loss(gallery.table, here)
         found.append({"name": kind, "meaning": meaning, "n": int(here.sum()), "share": share})
