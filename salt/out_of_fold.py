@@ -39,7 +39,7 @@ def write_scores(job: Job) -> dict[str, Any]:
     tiles.empty_unseen(probabilities, index, config.data.constant_tiles)
     known = known_sections(config.data, tiles.ids)
     sections = None if known is None else known[index]
-    result = score_out_of_fold(ids, probabilities, tiles.masks[index], folds, config.data.fold_seed, sections=sections)
+    result = score_out_of_fold(probabilities, tiles.masks[index], folds, sections, config.data.fold_seed)
     for row in result.summary["folds"]:
         row |= read_timing(directory.fold_path(row["fold"]))
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}

@@ -52,7 +52,7 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     folds = read_folds(first.directory.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
     tiles = read_oof_table(first.directory.path / "oof.csv").loc[ids]
     sections = tiles["section"].to_numpy() if "section" in tiles else None
-    weights, probabilities, result = blend.blend(ids, stacks, data.masks[index], folds, sections)
+    weights, probabilities, result = blend.blend(stacks, data.masks[index], folds, sections)
 
     score = result.summary | {key: first.score[key] for key in ("partial", "missing_folds")}
     out.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def main() -> None:
                 if found.n_errors:
                     sys.exit(1)
             case "mosaic":
-                from salt.neighbours.sections import write_mosaic  # imports scipy and OpenCV
+                from salt.neighbours.mosaic import write_mosaic  # imports scipy and OpenCV
 
                 print(write_mosaic(arguments.data, arguments.out, arguments.config_dir))
             case "download":

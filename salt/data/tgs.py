@@ -100,7 +100,7 @@ def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
         return dict(zip(("train_masks", "train_images", "test_images"), (masks, *images), strict=True))
 
     if cache_folder is None:
-        arrays = decode(cache.in_memory)
+        arrays = decode(cache.allocate_in_memory)
     else:
         counts = {"train_masks": len(ids), "train_images": len(ids), "test_images": len(test_ids)}
         shapes = {name: (n, TILE_SIZE, TILE_SIZE) for name, n in counts.items()}

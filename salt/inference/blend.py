@@ -14,8 +14,7 @@ from salt.runs.ensemble import Member
 from salt.runs.files import read_json
 from salt.runs.stacks import Stack, empty_stack, read_probabilities, sizes_of
 from salt.scoring.metrics import score_table
-from salt.scoring.score import OutOfFold, score_out_of_fold
-from salt.scoring.threshold import best_threshold
+from salt.scoring.score import OutOfFold, best_threshold, score_out_of_fold
 
 SAMPLED = 500  # pixels of each tile on which the weights are chosen
 SURE = 1e-4  # the least probability of the truth, so that no single wrong pixel decides
@@ -49,7 +48,6 @@ def read_out_of_fold(members: Sequence[Member]) -> tuple[list[str], list[Stack]]
 
 
 def blend(
-    ids: Sequence[str],
     stacks: Sequence[Stack],
     masks: Stack,
     folds: NDArray[np.int64],
@@ -69,7 +67,7 @@ def blend(
         weights = choose_weights([stack[others] for stack in stacks], masks[others])
         chosen[here] = best_threshold(score_table(mean([stack[others] for stack in stacks], weights), masks[others]))
         together[here] = mean([stack[here] for stack in stacks], weights)
-    result = score_out_of_fold(np.array(ids), together, masks, folds, 0, chosen, sections)
+    result = score_out_of_fold(together, masks, folds, sections, chosen=chosen)
     return choose_weights(stacks, masks), together, result
 
 

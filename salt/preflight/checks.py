@@ -10,7 +10,7 @@ from salt import build
 from salt.build import build_network
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_same_folds, read_folds
-from salt.data.load import load_data, load_pseudo_labels, settled
+from salt.data.load import fill_from_data, load_data, load_pseudo_labels
 from salt.data.unlabelled import digest_of_folds
 from salt.job import ALONE, Job, Launch
 from salt.machine import distributed
@@ -38,7 +38,7 @@ def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     begin = directory.folds_to_begin(config.fold_list)
     n_parameters = check_build(config if begin and config.init is None else build.without_weights(config))
     data = load_data(config)
-    config = settled(config, data)
+    config = fill_from_data(config, data)
     if config.semi_supervised.share and directory.unfinished(config.fold_list):
         data = dataclasses.replace(data, unlabelled=load_pseudo_labels(config, data))
     folds = assign_folds(config, data.train)

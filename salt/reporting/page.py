@@ -20,9 +20,9 @@ from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
 from salt.runs.files import write_text
 from salt.scoring.bootstrap import LEVEL
 from salt.scoring.calibration import bias, calibration_error, reliability
-from salt.scoring.errors import KINDS, NEAR
+from salt.scoring.errors import ERROR_KINDS, NEAR
 from salt.scoring.metrics import score_table
-from salt.scoring.threshold import around_best
+from salt.scoring.score import around_best
 from salt.words import breakable, duration, percent, plural, signed, span
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -115,7 +115,7 @@ def coverage_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 def error_rows(gallery: Gallery) -> list[dict[str, Any]]:
     """Return how many tiles of the page make each kind of error, and the share of the loss on them."""
     found = []
-    for kind, meaning in KINDS.items():
+    for kind, meaning in ERROR_KINDS.items():
         here = (gallery.table["error"] == kind).to_numpy()
         share = share_of_loss(gallery.table, here)
         found.append({"name": kind, "meaning": meaning, "n": int(here.sum()), "share": share})

@@ -39,7 +39,7 @@ class Run:
 def write_results(path: Path, ids: Any, probabilities: Stack, table: pd.DataFrame, score: dict[str, Any]) -> None:
     """Write oof.npz, oof.csv and score.json of a run, each atomically."""
     save_stack(path / "oof.npz", ids, probabilities=probabilities)
-    write_text(path / "oof.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(path / "oof.csv", table.set_index(pd.Index(ids, name="id")).to_csv(lineterminator="\n"))
     write_json(path / "score.json", score)
 
 

@@ -79,10 +79,9 @@ def test_weights_and_threshold_of_a_fold_ignore_its_tiles():
     masks = (rng.random((20, 30, 30)) < 0.4).astype(np.uint8)
     stacks = [np.clip(masks * s + rng.normal(0.3, 0.25, masks.shape), 0, 1).astype(np.float16) for s in (0.5, 0.3)]
     folds = np.arange(20) % 2
-    ids = [str(i) for i in range(20)]
-    _, before, first = blend.blend(ids, stacks, masks, folds)
+    _, before, first = blend.blend(stacks, masks, folds)
     masks[folds == 0] = 1 - masks[folds == 0]
-    _, after, second = blend.blend(ids, stacks, masks, folds)
+    _, after, second = blend.blend(stacks, masks, folds)
     assert np.array_equal(before[folds == 0], after[folds == 0])
     same = first.table["threshold"][folds == 0].to_numpy() == second.table["threshold"][folds == 0].to_numpy()
     assert same.all() and not np.array_equal(before[folds == 1], after[folds == 1])

@@ -25,7 +25,7 @@ def test_batches_have_tiles_with_masks_first_and_all_others_in_turn():
     assert [[i for _, i, _ in b] for b in batches] != epoch[2:] and len(list(batches)) == 3
 
 
-def test_a_tile_that_an_epoch_has_again_is_augmented_anew():
+def test_a_repeated_tile_is_augmented_differently():
     images, masks = np.random.default_rng(0).integers(0, 255, (2, 5, 40, 40)).astype(np.uint8)
     tiles = Tiles(list("abcde"), images, masks % 2 * 255, np.zeros(5))
     batches = EpochBatches(Draws(np.arange(4), more=np.arange(4, 5), n_more=1), 2, (0, 1))

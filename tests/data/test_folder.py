@@ -10,7 +10,7 @@ from conftest import SIZES, TINY, raw_config, salt, write_folder
 
 from salt.config import check_config
 from salt.data import rle
-from salt.data.load import load_data, settled
+from salt.data.load import fill_from_data, load_data
 from salt.runs.stacks import read_probabilities
 
 
@@ -40,7 +40,7 @@ def test_the_tables_are_read_where_they_are_there(folder):
     pd.DataFrame({"id": ids, "z": range(len(ids))}).to_csv(folder / "depths.csv", index=False)
     data = load_data(config(folder))
     assert data.train.ids == list("fedcba") and data.train.depths.tolist() == [5, 4, 3, 2, 1, 0]
-    assert not data.has_no_depths and settled(config(folder, "input.channels=depth_z"), data)
+    assert not data.has_no_depths and fill_from_data(config(folder, "input.channels=depth_z"), data)
     table.loc[2, "rle_mask"] = "1 2"
     table.to_csv(folder / "train.csv", index=False)
     with pytest.raises(ValueError, match=r"train.csv: 1 masks differ from their rle_mask, e.g. \['d'\]"):
@@ -52,7 +52,7 @@ def test_the_tables_are_read_where_they_are_there(folder):
 
 def test_a_depth_that_is_missing_is_named(folder):
     with pytest.raises(ValueError, match=r"input.channels=depth_z: .*own have no depth"):
-        settled(config(folder, "input.channels=depth_z"), load_data(config(folder)))
+        fill_from_data(config(folder, "input.channels=depth_z"), load_data(config(folder)))
 
 
 @pytest.mark.parametrize(("per", "images"), [("image", [[0, 255], [0, 255]]), ("survey", [[0, 128], [128, 255]])])
@@ -68,7 +68,7 @@ def test_amplitudes_are_scaled_by_image_or_by_survey(tmp_path, per, images):
     wanted = config(tmp_path, f"data.amplitudes.per={per}", "data.amplitudes.percentiles=[0,100]")
     data = load_data(wanted)
     assert [[image[0, 0], image[-1, 0]] for image in data.train.images] == images
-    assert settled(wanted, data).data.amplitudes.range == ([-1000, 1000] if per == "survey" else None)
+    assert fill_from_data(wanted, data).data.amplitudes.range == ([-1000, 1000] if per == "survey" else None)
 
 
 def break_folder(folder, how):
@@ -129,7 +129,7 @@ def test_a_run_on_images_of_several_sizes_to_its_submission(folder):
     assert submission["id"].tolist() == [f"test_{name}" for name in SIZES]
     for name, text in submission.itertuples(index=False):
         rle.decode(text, SIZES[name.removeprefix("test_")])
-    again = salt(folder.parent, *command, "name=own")  # what was settled by the data is not another config
+    again = salt(folder.parent, *command, "name=own")  # what the data decides is not another config
     assert again.returncode == 0 and "fold 0 is finished already" in again.stdout, again.stderr
 
 

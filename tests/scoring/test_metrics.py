@@ -70,7 +70,7 @@ def test_a_pixel_is_salt_when_strictly_above_the_threshold(values, thresholds):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_table_of_more_tiles_than_a_chunk(kind):
+def test_table_of_each_number_type(kind):
     rng = np.random.default_rng(0)
     masks = (rng.random((150, 9, 7)) < 0.4).astype(np.uint8)
     probabilities = np.clip(0.6 * masks + 0.2 + 0.2 * rng.normal(size=masks.shape), 0, 1).astype(kind)

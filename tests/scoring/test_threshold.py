@@ -3,7 +3,7 @@ import pytest
 
 from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import HALF, THRESHOLDS
-from salt.scoring.threshold import around_best, best_threshold, choose_thresholds, cross_fit
+from salt.scoring.score import around_best, best_threshold, choose_thresholds, cross_fit
 
 
 def test_best_threshold_breaks_ties_towards_half():
@@ -27,11 +27,6 @@ def test_two_groups_choose_for_each_other():
     table = np.zeros((4, 31))
     table[:2, 3] = table[2:, 20] = 1
     assert cross_fit(table, np.array([7, 7, 9, 9])).tolist() == [20, 20, 3, 3]
-
-
-def test_cross_fit_needs_two_groups():
-    with pytest.raises(ValueError, match="two or more groups"):
-        cross_fit(np.zeros((3, 31)), np.zeros(3))
 
 
 def test_what_gains_for_certain_is_used():
