@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -25,8 +26,23 @@ def check_ascending(pair: list[float]) -> list[float]:
     return pair
 
 
+def check_device(text: str) -> str:
+    """Check the name of a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError("expected auto, cpu, cuda or cuda:N")
+    return text
+
+
+def check_name(name: str) -> str:
+    """Check the name of a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+=,-]{0,254}", name):
+        raise ValueError("expected at most 255 letters, digits and _.+=,- with a letter or digit first")
+    return name
+
+
 Stages = Literal["all"] | list[int]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
+Name = Annotated[str, AfterValidator(check_name)]
+Device = Annotated[str, AfterValidator(check_device)]
 # Few shells replace the ~ in key=~/path.
 PathText = Annotated[
     str, AfterValidator(os.path.expanduser), AfterValidator(on_disk), PlainSerializer(as_text, when_used="json")
@@ -184,7 +200,7 @@ class Trainer(Section):
         description="use torch.compile: takes a minute, no gain on a CPU; needs a compiler (GPU: and Python.h)"
     )
     channels_last: bool = Field(description="channels-last memory layout; faster with mixed precision")
-    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 and so on")
+    device: Device = Field(description="auto, cpu, cuda, cuda:1 and so on")
     workers: int | None = Field(ge=0, description="loader processes; null: 0 on a CPU, up to 8 with a GPU")
     clip: float | None = Field(gt=0, allow_inf_nan=False, description="largest gradient norm; null: no limit")
     validate_every: int = Field(ge=1, description="epochs between validations; the last epoch is always validated")

@@ -20,7 +20,8 @@ def problem_in_words(detail: Any, settings: Any) -> str:
         return f"{key}: is missing{in_option}"
     if detail["type"] == "model_type" and isinstance(found, str) and len(detail["loc"]) == 1:
         return f"{key}={found}: {key} has the group's settings; choose an option with {key.replace('_', '-')}={found}"
-    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {found!r}"
+    text = detail["msg"].removeprefix("Value error, ")
+    return f"{key}: {text[0].lower()}{text[1:]}, found {found!r}"
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

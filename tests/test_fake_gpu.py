@@ -99,7 +99,7 @@ def test_compilation_without_a_compiler_is_refused(one_gpu, monkeypatch, tmp_pat
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(runtime_module, "find_spec", lambda name: name)
     choose_runtime(Trainer.model_validate(raw_config(*settings)["trainer"]))
-    with pytest.raises(ValueError, match=r"trainer.compile=true needs .*compiler.*, which is not here"):
+    with pytest.raises(ValueError, match=r"trainer.compile=true needs .*compiler"):
         choose_runtime(Trainer.model_validate(raw_config(*settings, "trainer.compile=true")["trainer"]))
     for name in ("gcc", "g++", "clang++"):
         (tmp_path / name).touch(mode=0o755)

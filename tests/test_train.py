@@ -85,7 +85,7 @@ def test_submit_and_report(finished):
     assert (finished / "runs/a/report.png").read_bytes()[:4] == b"\x89PNG"
     assert (finished / "runs/a/report.html").read_text().rstrip().endswith("</html>")
     result = salt(finished, "runs/a", "--device", "gpu", main=submit.main)
-    assert result.returncode == 1 and "--device gpu" in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 1 and "cuda:N" in result.stderr and "Traceback" not in result.stderr
     for main in (submit.main, report.main):
         result = salt(finished, "runs/b", main=main)
         assert result.returncode == 1 and "is no run directory" in result.stderr and "Traceback" not in result.stderr

@@ -107,7 +107,6 @@ class EpochBatches(Sampler[list[Key]]):
                 f"trainer.batch_size={batch_size}, expected a multiple of the {group.world_size} processes"
             )
         assert 0 <= draws.n_more < batch_size and draws.n_more % group.world_size == 0
-        assert len(draws.more) or not draws.n_more
         self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_more, seed, group
         self.epoch, self.first = 0, 0
         self.n_left_out = round((1 - draws.empty_share) * len(draws.empty))
@@ -130,6 +129,7 @@ class EpochBatches(Sampler[list[Key]]):
         if self.n_left_out:
             kept = np.setdiff1d(kept, rng.choice(draws.empty, self.n_left_out, replace=False))
         keys = [(self.epoch, i, 0) for i in rng.permutation(kept).tolist()]
+        assert len(draws.more) or not draws.n_more  # the plan counts steps without pseudo-labelled tiles
         more = rng.permutation(draws.more).tolist()
         more_keys = [(self.epoch, i, repeat) for repeat in range(self.repeats) for i in more]
         for step in range(self.first, len(self)):

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from salt.config import RunConfig, Section
+from salt.config import Device, RunConfig, Section
 from salt.problems import problem_in_words
 
 
@@ -14,7 +14,7 @@ class PredictionSettings(Section):
     Nothing is compiled by default, even if the run trained so: to compile mostly takes longer than it saves.
     """
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: Device = "auto"
     batch_size: int | None = Field(None, ge=1)  # tiles or windows
     precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     compile: bool = False

@@ -55,14 +55,14 @@ def save_stack(path: Path, ids: NDArray[np.str_], **stacks: Stack) -> None:
 
     If sizes differ, the pixels of all images follow each other, and `sizes` (N 2) holds the size of each.
     """
-    arrays: dict[str, NDArray[Any]] = {"ids": ids}
-    for name, stack in stacks.items():
-        if stack.dtype == object:
-            arrays["sizes"] = np.array(sizes_of(stack), dtype=np.int64)
-            stack = np.concatenate([image.ravel() for image in stack])
-        arrays[name] = stack
 
-    def write(temporary: Path) -> None:
+    def write(temporary: Path) -> None:  # only in the main process: the others have no images
+        arrays: dict[str, NDArray[Any]] = {"ids": ids}
+        for name, stack in stacks.items():
+            if stack.dtype == object:
+                arrays["sizes"] = np.array(sizes_of(stack), dtype=np.int64)
+                stack = np.concatenate([image.ravel() for image in stack])
+            arrays[name] = stack
         with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

@@ -124,7 +124,7 @@ HEAD = "id,fold,coverage,score\n"
         ("oof.csv", HEAD + "a,0,0,1\nb,0,0,1,1,1\n", "oof.csv is damaged: "),
         ("oof.csv", b"\xff\xfe\x00\x01", "oof.csv is damaged: "),
         ("score.json", None, r".*score.json .*\(OSError: disk full\)"),
-        ("score.json", "{", "score.json is damaged: "),
+        ("score.json", "{", "score.json is .*damaged: "),
         ("score.json", "[]", "score.json is damaged: "),
         ("config.yaml", None, ".*no config.yaml"),
         ("config.yaml", "", "config.yaml is damaged: .*no settings"),

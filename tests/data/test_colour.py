@@ -121,9 +121,12 @@ def test_masks_drawn_white_is_zero_are_read_as_shown():
     tags = {262: (SHORT, [0])}
     for drawn in (DRAWN * 255, DRAWN.astype("u2") * 65535):
         assert np.array_equal(to_mask(decode("a.tif", tiff(drawn, tags=tags), mask=True)), 1 - DRAWN)
-    for code in ("i2", "f4"):  # no viewer shows these alike
-        with pytest.raises(ValueError, match="white-is-zero"):
-            decode("a.tif", tiff(DRAWN.astype(code), tags=tags), mask=True)
+    for code in ("i2", "f4"):  # 0 and the other value change places
+        drawn = tiff(DRAWN.astype(code), tags=tags)
+        assert np.array_equal(to_mask(decode("a.tif", drawn, mask=True)), 1 - DRAWN)
+    varied = np.arange(-600, 600).reshape(30, 40)
+    assert np.array_equal(decode("a.tif", tiff(varied.astype("i2"), tags=tags), smallest=1), -1 - varied)
+    assert np.array_equal(decode("a.tif", tiff(varied.astype("f4"), tags=tags), smallest=1), -varied)
     bilevel = tiff(DRAWN, bits=1, tags=tags)
     assert np.array_equal(to_mask(decode("a.tif", bilevel, mask=True)), 1 - DRAWN)
     with pytest.raises(ValueError, match=re.escape("[254, 255]")):
