@@ -119,7 +119,7 @@ class Network:
     """The network of a run. Each fold and each prediction loads its own weights into it."""
 
     model: Segmenter
-    eval_forward: Forward  # the model as prediction calls it, and training on one device: compiled, or itself
+    forward: Forward  # `model`, compiled if trainer.compile; for prediction, and for training in one process
 
 
 def build_network(config: RunConfig, runtime: Runtime) -> Network:

@@ -63,7 +63,7 @@ def test_a_submission_needs_no_compiler_and_takes_another_number_format(copy, sy
         result = salt(tmp_path, "runs/a", *cpu, *extra, main=submit.main)
         assert result.returncode == 0, result.stderr
     assert [one.runtime.dtype for one in networks] == [torch.float32, torch.bfloat16]
-    assert all(one.network.eval_forward is one.network.model for one in networks)
+    assert all(one.network.forward is one.network.model for one in networks)
     result = salt(tmp_path, "runs/a", *cpu, "--precision", "half", main=submit.main)
     assert result.returncode == 1 and "precision" in result.stderr and "bf16" in result.stderr
 

@@ -49,7 +49,7 @@ class Sweep(Callback):
         self.n_points = 0
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the words; keep the run directory from Hydra, which would make it before anything is checked."""
+        """Check the words; hide the run directory from Hydra, which would make it before anything is checked."""
         with end_command():
             check_overrides(parse(typed_words(config.hydra)))
             Sweep.place = Path(config.hydra.run.dir).absolute()

@@ -82,14 +82,14 @@ class Draws:
     """The tiles (numbers) that the epochs of a fold draw from.
 
     An epoch has each of `positions` once. Of those without salt, `empty`, it draws only the share `empty_share`. The
-    last `n_more` tiles of a batch come from `more`: all in turn, repeated if an epoch needs more.
+    last `n_pseudo` tiles of a batch come from `pseudo`: all in turn, repeated if an epoch needs more.
     """
 
     positions: NDArray[np.int64]
     empty: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     empty_share: float = 1.0
-    more: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    n_more: int = 0
+    pseudo: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    n_pseudo: int = 0
 
 
 class EpochBatches(Sampler[list[Key]]):
@@ -106,8 +106,8 @@ class EpochBatches(Sampler[list[Key]]):
             raise ValueError(
                 f"trainer.batch_size={batch_size}, expected a multiple of the {group.world_size} processes"
             )
-        assert 0 <= draws.n_more < batch_size and draws.n_more % group.world_size == 0
-        self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_more, seed, group
+        assert 0 <= draws.n_pseudo < batch_size and draws.n_pseudo % group.world_size == 0
+        self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_pseudo, seed, group
         self.epoch, self.first = 0, 0
         self.n_left_out = round((1 - draws.empty_share) * len(draws.empty))
         if not len(self):
@@ -119,9 +119,9 @@ class EpochBatches(Sampler[list[Key]]):
 
     @property
     def repeats(self) -> int:
-        """Return how often an epoch has each tile of `draws.more` at most."""
-        n = len(self.draws.more)
-        return math.ceil(len(self) * self.draws.n_more / n) if n else 0
+        """Return how often an epoch has each tile of `draws.pseudo` at most."""
+        n = len(self.draws.pseudo)
+        return math.ceil(len(self) * self.draws.n_pseudo / n) if n else 0
 
     def __iter__(self) -> Iterator[list[Key]]:
         rng, draws = np.random.default_rng((*self.seed, self.epoch)), self.draws
@@ -129,11 +129,11 @@ class EpochBatches(Sampler[list[Key]]):
         if self.n_left_out:
             kept = np.setdiff1d(kept, rng.choice(draws.empty, self.n_left_out, replace=False))
         keys = [(self.epoch, i, 0) for i in rng.permutation(kept).tolist()]
-        assert len(draws.more) or not draws.n_more  # the plan counts steps without pseudo-labelled tiles
-        more = rng.permutation(draws.more).tolist()
-        more_keys = [(self.epoch, i, repeat) for repeat in range(self.repeats) for i in more]
+        assert len(draws.pseudo) or not draws.n_pseudo  # the plan counts steps without pseudo-labelled tiles
+        pseudo = rng.permutation(draws.pseudo).tolist()
+        pseudo_keys = [(self.epoch, i, repeat) for repeat in range(self.repeats) for i in pseudo]
         for step in range(self.first, len(self)):
-            pairs = (keys, self.batch_size), (more_keys, draws.n_more)
+            pairs = (keys, self.batch_size), (pseudo_keys, draws.n_pseudo)
             parts = [part[step * n : (step + 1) * n] for part, n in pairs]
             yield [key for part in parts for key in part[self.group.rank :: self.group.world_size]]
 

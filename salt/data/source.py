@@ -37,7 +37,7 @@ class Source:
         return False
 
     def check(self) -> None:
-        """Check in a moment, without reading the data, that they are in their place.
+        """Check quickly, without reading it, that the data exists.
 
         Raises:
             ValueError: they are not.
@@ -46,7 +46,7 @@ class Source:
             raise ValueError(f"data.root: there is no {self.root}; expected {self.wanted}")
 
     def prepare(self) -> None:
-        """Make the data if this kind is generated; a dry run skips this, and must `load` all the same."""
+        """Generate the data if this kind is generated. A dry run skips this, so `load` must work without it."""
 
     def load(self, scaling: Scaling) -> Dataset:
         """Read and check the data: training tiles with masks, and test tiles in the order of the submission, if any.
@@ -134,7 +134,7 @@ def find_source(root: Path, options: Path | None = None) -> Source:
         ValueError: none does.
     """
     if not root.exists():
-        raise ValueError(f"there is no folder {root}")
+        raise ValueError(f"there is no {root}")
     own = [] if options is None else sorted(options.glob("data/*.yaml"))
     if options is not None and not own:
         raise ValueError(f"--config-dir {options}: there is no {options}/data/NAME.yaml that names a class")

@@ -102,7 +102,7 @@ def inverted(samples: Pixels, n_bits: int) -> Pixels:
     Signed integers n become -1 - n, and floats -n, unless there is one value besides 0, as in a mask: then they swap.
     """
     kind = samples.dtype.kind
-    if kind in "bu":
+    if kind in ("b", "u"):
         return ~samples if kind == "b" else samples.dtype.type(2**n_bits - 1) - samples
     drawn = samples[samples != 0]
     if (drawn == drawn[:1]).all():

@@ -42,7 +42,7 @@ class Tiles:
         return np.array([mask.mean() for mask in self.masks], dtype=np.float64)
 
     def crops(self, size: Size) -> NDArray[np.int64]:
-        """Return the image that each tile of an epoch is cut from: each as often as tiles of `size` cover it."""
+        """Return the image number of each crop of an epoch: an image has as many as crops of `size` cover its area."""
         counts = [max(1, round(image.size / math.prod(size))) for image in self.images]
         return np.repeat(np.arange(len(counts)), counts)
 

@@ -102,9 +102,9 @@ class Predictor:
             index = full[start : start + size]
             batch, batch_depths = to_float(images[index], self.runtime), depths[index]
             with self.runtime.autocast():
-                result = self.network.eval_forward(batch, batch_depths).logits.float().sigmoid()
+                result = self.network.forward(batch, batch_depths).logits.float().sigmoid()
                 if self.tta:
-                    mirrored = self.network.eval_forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
+                    mirrored = self.network.forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
                     result = (result + mirrored.flip(-1)) / 2
             parts.append(result[:, 0])
             bar.update(min(size, n - start))

@@ -43,8 +43,10 @@ OUT_OF_MEMORY = (
 class Runtime:
     """Where and in which number format the network runs.
 
-    A GPU takes the same steps, but in bfloat16 or float16 (which also scales the loss), with loader workers and pinned
-    memory, and with four times the batch in prediction. Under torchrun its batch norm sees the whole batch.
+    A GPU takes the same steps, but in bfloat16 or float16 (`build_scaler` then scales the loss), with loader workers
+    and pinned memory, with four times the batch in prediction, and with cuDNN's fastest algorithms, so runs differ in
+    their last bits. Outcomes are read one step late (`AsyncScalars`). Under torchrun it uses NCCL, and batch norm over
+    the whole batch. `speed_up_depthwise` is for CPUs alone.
     """
 
     device: torch.device
@@ -172,7 +174,7 @@ def explain_out_of_memory(trainer: Trainer) -> Iterator[None]:
     half = max(trainer.batch_size // (2 * n), 2) * n
     with raise_out_of_memory(
         f"with trainer.batch_size={trainer.batch_size}",
-        "Lower trainer.batch_size or input.size, or choose a smaller encoder, under another name. To resume the "
+        "Lower trainer.batch_size or input.size, or choose a smaller encoder, with another name=... To resume the "
         f"folds of this run: trainer.batch_size={half} 'accept=[trainer.batch_size]'",
     ):
         yield

@@ -202,7 +202,7 @@ def reduce_masks(
 ) -> tuple[Tensor, Tensor | None]:
     """Return masks (N 1 h w) at a head's size, and which of its cells are known; None if all pixels are.
 
-    Salt is where it has half of a cell's known area or more; known is a cell of which half or more is.
+    A cell is salt if at least half of its known area is, and known if at least half of its pixels are.
     """
 
     def shares(pixels: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from salt.data.unlabelled import digest_of_folds
 from salt.job import ALONE, Job, Launch
 from salt.machine import distributed
 from salt.machine.device import choose_runtime
-from salt.preflight.parts import check_build
+from salt.preflight.parts import try_parts
 from salt.preflight.plan import log_plan
 from salt.runs.files import sha256
 from salt.runs.rundir import Digests, RunDir
-from salt.runs.weights import other_tensor, read_weights
+from salt.runs.weights import describe_mismatch, read_weights
 from salt.training.batches import n_pseudo
 from salt.training.setup import first_weights
 
@@ -36,7 +36,7 @@ def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
     begin = directory.folds_to_begin(config.fold_list)
-    n_parameters = check_build(config if begin and config.init is None else build.without_weights(config))
+    n_parameters = try_parts(config if begin and config.init is None else build.without_weights(config))
     data = load_data(config)
     config = fill_from_data(config, data)
     if config.semi_supervised.share and directory.unfinished(config.fold_list):
@@ -83,7 +83,7 @@ def check_first_weights(job: Job, begin: list[int]) -> None:
     if not files:
         return
     assert config.init is not None
-    other = other_tensor(build.build_model(build.without_weights(config)), read_weights(files[0]))
+    other = describe_mismatch(build.build_model(build.without_weights(config)), read_weights(files[0]))
     if other is not None:
         raise ValueError(
             f"init={config.init} has another network than this run ({other}); expected the same encoder, decoder and "

@@ -13,7 +13,7 @@ from salt.models.segmenter import Segmenter
 from salt.training import setup
 
 
-def check_build(config: RunConfig) -> int:
+def try_parts(config: RunConfig) -> int:
     """Build every part, push a dummy batch through on the CPU, and return the number of parameters.
 
     Raises:

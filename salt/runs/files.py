@@ -165,7 +165,7 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
 def check_free(folder: Path, name: str) -> None:
     """Raise ValueError if another process holds a folder; write nothing.
 
-    Rank 0 looks for all: it takes the lock for a moment, so the ranks would find each other.
+    Only rank 0 looks: it takes the lock for a moment, and other ranks would take it for another process.
     """
     if is_main() and owner_file(folder, name).exists():
         with suppress(OSError):  # on a read-only disk no process holds anything

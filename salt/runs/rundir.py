@@ -194,7 +194,7 @@ def how_to_remake(file: Path) -> str:
 
 
 def snapshot_file(folder: Path, epoch: int) -> Path:
-    """Return the file of the weights after an epoch that join the prediction."""
+    """Return the path of the snapshot after an epoch."""
     return folder / f"snapshot_{epoch:04d}.safetensors"
 
 

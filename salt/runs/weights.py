@@ -26,7 +26,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
         ValueError: the file is missing, damaged or of another network; or the GPU's memory is too small.
     """
     weights = read_weights(file)
-    if other := other_tensor(model, weights):
+    if other := describe_mismatch(model, weights):
         raise ValueError(f"{file} cannot be used: it is of another network: {other}. {how_to_remake(file)}")
     with explain_full_gpu():
         model.load_state_dict(weights)
@@ -40,7 +40,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error
 
 
-def other_tensor(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
+def describe_mismatch(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
     """Describe the first tensor in which a module and weights for it differ; None if they fit.
 
     Call it before `load_state_dict`, whose RuntimeError may also mean that the device has failed.

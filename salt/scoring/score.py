@@ -30,9 +30,9 @@ def score_out_of_fold(
 ) -> OutOfFold:
     """Score probabilities (N H W, or N arrays) of networks that did not train on the tile against masks.
 
-    The threshold is 0.5, unless thresholds chosen on other folds surely score more (see `choose_thresholds`). A single
-    fold is split into random halves by `seed`. `chosen` (N, indices of `THRESHOLDS`) are thresholds that the caller
-    chose on other folds. Intervals draw `sections` (N, numbers) as a whole.
+    The threshold is 0.5, unless thresholds chosen on other folds gain more than chance (see `choose_thresholds`). A
+    single fold is split into random halves by `seed`. `chosen` (N, indices of `THRESHOLDS`) are thresholds that the
+    caller chose on other folds. Intervals draw `sections` (N, numbers) as a whole.
     """
     counts = metrics.count_pixels(probabilities, masks)
     scores = metrics.score_counts(*counts)

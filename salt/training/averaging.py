@@ -78,7 +78,7 @@ class EMA(Averaging):
 class SWA(Averaging):
     """Stochastic weight averaging: the mean of the weights at the end of each epoch after the fraction `start`.
 
-    Validation computes the statistics of batch norm again, from the training tiles.
+    The statistics of batch norm are recomputed from training tiles whenever the mean is used.
 
     Raises:
         ValueError: start is outside [0, 1).

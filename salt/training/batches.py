@@ -32,17 +32,17 @@ def training_tiles(job: Job, number: int) -> Tiles:
 
 
 def epoch_batches(job: Job, number: int, tiles: Tiles) -> EpochBatches:
-    """Return the batches of an epoch, without the held-out tiles; `tiles` come from `training_tiles`."""
+    """Return the batches of an epoch, without the held-out tiles; `tiles` are all of a fold, or those with a mask."""
     config = job.config
     images = tiles.crops(config.data.size)
-    n = int(np.searchsorted(images, len(job.folds)))
+    n = int(np.searchsorted(images, len(job.folds)))  # crops of images with a mask, which come first
     training = np.flatnonzero(job.folds[images[:n]] != number)
     draws = Draws(
         positions=training,
         empty=training[tiles.coverage[images[training]] == 0],
         empty_share=config.trainer.empty_share,
-        more=np.arange(n, len(images)),
-        n_more=n_pseudo(config),
+        pseudo=np.arange(n, len(images)),
+        n_pseudo=n_pseudo(config),
     )
     batches = EpochBatches(draws, config.trainer.batch_size, (config.seed, number), distributed.group())
     if batches.repeats > OFTEN:
@@ -50,7 +50,7 @@ def epoch_batches(job: Job, number: int, tiles: Tiles) -> EpochBatches:
             "fold %d: an epoch has each of the %d tiles without a mask up to %d times; more of them, or a lower "
             "semi_supervised.share or least, would be better",
             number,
-            len(draws.more),
+            len(draws.pseudo),
             batches.repeats,
         )
     return batches

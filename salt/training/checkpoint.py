@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from salt.machine.distributed import is_main
 from salt.runs.files import BROKEN, first_line, rename, write_atomic, write_text
-from salt.runs.weights import other_tensor
+from salt.runs.weights import describe_mismatch
 from salt.training.schedule import Plateau
 from salt.training.state import PARTS, Clock, Epoch, FoldState
 
@@ -34,7 +34,7 @@ class Damaged(ValueError):
 def write_table(state: FoldState, path: Path) -> None:
     """Write metrics.csv; if it is some epochs ahead of last.pt, a fold that resumes writes them again."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(state.rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(state.rows[-1]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(state.rows)
     write_text(path / "metrics.csv", text.getvalue())
@@ -133,7 +133,7 @@ def fill(state: FoldState, content: dict[str, Any], file: Path) -> None:
             continue
         if name == "scaler" and content[name].get("scale") == 1:  # of a number format that needs no scale (step.py)
             continue
-        other = other_tensor(part, content[name]) if isinstance(part, nn.Module) else None
+        other = describe_mismatch(part, content[name]) if isinstance(part, nn.Module) else None
         try:
             if other is None:
                 part.load_state_dict(content[name])  # a RuntimeError would be one of the device

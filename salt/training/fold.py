@@ -44,7 +44,7 @@ from salt.training.step import HELP, read_outcome, train_step
 
 log = logging.getLogger(__name__)
 
-# The metrics in metrics.csv. A new one needs a key here and a value in `validate`.
+# The metrics in metrics.csv. CONTRIBUTING.md says what else a new one needs.
 NOT_VALIDATED: EpochRow = {"map_at_0.5": None, "iou": None, "empty": None}
 
 
@@ -165,7 +165,7 @@ def check_finite(state: FoldState) -> None:
 
 
 def validate(fold: Fold, state: FoldState) -> EpochRow:
-    """Return the metrics of the held-out tiles at threshold 0.5, not mirrored; None for each if it is not time to."""
+    """Return the metrics of the held-out tiles at threshold 0.5, not mirrored; None in an epoch without validation."""
     job, tiles, trainer = fold.job, fold.job.data.train, fold.job.config.trainer
     assert tiles.masks is not None
     if state.epoch < trainer.epochs and state.epoch % trainer.validate_every:

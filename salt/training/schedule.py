@@ -120,7 +120,7 @@ def after_epoch(schedule: LRScheduler, loss: float) -> None:
 
 
 def snapshot_epochs(schedule: LRScheduler) -> list[int]:
-    """Return the epochs (from 1) before the last one whose weights join the prediction."""
+    """Return the epochs (from 1), without the last one, after which a snapshot is kept for prediction."""
     return schedule.snapshot_epochs if isinstance(schedule, CosineRestarts) else []
 
 

@@ -159,7 +159,7 @@ def build_logger(config: RunConfig) -> SafeLogger:
 
 
 def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
-    """Return what skips steps without a finite gradient, on the device itself; in float16 it also scales the loss."""
+    """Return the GradScaler: it skips steps without a finite gradient; in float16 it also scales the loss."""
     scale = 2.0**16 if runtime.dtype == torch.float16 else 1.0  # 1: no scaling, and train_step keeps it so
     return torch.amp.GradScaler(runtime.device.type, init_scale=scale)
 
@@ -167,10 +167,10 @@ def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
 def wrap_ddp(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
     """Wrap the network in DistributedDataParallel, which averages gradients, if torchrun started several processes."""
     if distributed.world_size() == 1:
-        return network.eval_forward
+        return network.forward
     freeze_unused(network.model, loss, runtime)
     devices = [runtime.device] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(network.eval_forward, device_ids=devices)
+    return DistributedDataParallel(network.forward, device_ids=devices)
 
 
 def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:

@@ -54,7 +54,7 @@ class NormBackup:
 
 @dataclass(frozen=True)
 class Fold:
-    """What the steps of one fold use and never change."""
+    """What the steps of one fold use; none of it is saved."""
 
     job: Job
     number: int
@@ -99,7 +99,7 @@ class Epoch:
 
 @dataclass
 class FoldState:
-    """All that changes in training; last.pt holds this and nothing else."""
+    """All that changes in training, which last.pt keeps."""
 
     model: Segmenter
     average: Averaging

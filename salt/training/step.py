@@ -20,7 +20,7 @@ from salt.training.state import Fold, FoldState
 log = logging.getLogger(__name__)
 
 MAX_SKIPPED = 10  # steps of one epoch without a finite loss and gradient; float16 needs a few to find its scale
-HELP = "A lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32 may help, under another name."
+HELP = "Try a lower optimizer.lr, trainer.clip=1 or trainer.precision=fp32, with another name=..."
 
 
 def train_step(fold: Fold, state: FoldState, batch: Batch) -> Tensor:
@@ -77,7 +77,7 @@ def read_outcome(state: FoldState, index: Tensor, outcome: AsyncScalars, ids: li
     none_left = state.current.skipped == state.steps_per_epoch and not searches
     if state.current.skipped > MAX_SKIPPED or none_left:
         raise ValueError(
-            f"{state.current.skipped} steps of one epoch gave no finite loss and gradient, the last one: {found}. "
+            f"In {state.current.skipped} steps of this epoch the loss or gradient was not finite, the last: {found}. "
             f"The last checkpoint is kept. {HELP}"
         )
     return stop > 0

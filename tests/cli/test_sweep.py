@@ -64,7 +64,7 @@ def test_points_of_experiments_with_names_of_their_own_lie_in_the_folder_too(tmp
         (["-m", "name=../x", "seed=0,1"], "name: expected at most 255 letters"),
         (["name=../x"], "name: expected at most 255 letters"),
         (["ablation=stem", "name=../x"], "name: expected at most 255 letters"),
-        ([f"name={'a' * 256}"], "at most 255 characters"),
+        ([f"name={'a' * 256}"], "at most 255 letters"),
         (["-m", "name=../x", "seed=0,1", "dry_run=true"], "name: expected at most 255 letters"),
         (["seed=0,1", "-m", "trainer.epochs=3,-1"], "trainer.epochs=-1: the config has a problem"),
     ],

@@ -158,7 +158,7 @@ def test_an_epoch_without_a_step_ends_the_run_unless_float16_still_searches_its_
     for _ in range(2):
         read_outcome(state, index, Outcome(), ["a", "b"])
     if ends:
-        with pytest.raises(ValueError, match=r"3 steps of one epoch gave no finite loss and gradient.*tiles .*: a, b"):
+        with pytest.raises(ValueError, match=r"3 steps .*not finite.*tiles .*: a, b"):
             read_outcome(state, index, Outcome(), ["a", "b"])
         return
     state.steps_per_epoch = 1000
