@@ -1,4 +1,7 @@
-"""A whole run on one screen: check it, train its folds, score them out of fold, predict the test tiles, report."""
+"""A whole run: check it, train its folds, score them out of fold, predict the test tiles, report.
+
+Under torchrun all processes come here; what writes files (salt/runs/files.py) does so on rank 0 alone.
+"""
 
 import logging
 import shlex

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 def write_scores(job: Job) -> dict[str, Any]:
     """Write oof.npz, oof.csv and score.json from all finished folds, and return the content of score.json.
 
-    `score_out_of_fold` chooses the threshold (0.5, unless another is better for certain) and makes the columns of
-    oof.csv.
+    `score_out_of_fold` chooses the threshold (0.5, unless another one's gain has an interval above 0) and makes the
+    columns of oof.csv.
     """
     config, directory, tiles = job.config, job.directory, job.data.train
     assert tiles.masks is not None

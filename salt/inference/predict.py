@@ -38,9 +38,8 @@ def inputs(tiles: Tiles, windows: Windows, start: int, stop: int, runtime: Runti
 class Predictor:
     """A network that predicts tiles in eval mode, with `tta` also the mirrored ones.
 
-    The weights in `file`, if any, are loaded first. All batches have one size, so that a network is compiled once: the
-    last one is filled up with copies, and so is a small number of tiles unless `fill` is false. `title` names the bar
-    and starts the messages.
+    The weights in `file`, if any, are loaded first. All batches have the same size, so a network compiles once: copies
+    fill the last one. `fill=False` allows a smaller size for few tiles. `title` names the bar and starts the messages.
     """
 
     network: Network
@@ -96,10 +95,10 @@ class Predictor:
     def predict_block(self, images: Tensor, depths: Tensor, size: int, bar: "tqdm[NoReturn]") -> Tensor:
         """Return probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), all on the device."""
         n = len(images)
-        full = torch.arange(-(-n // size) * size, device=images.device) % n
+        padded = torch.arange(-(-n // size) * size, device=images.device) % n
         parts = []
         for start in range(0, n, size):
-            index = full[start : start + size]
+            index = padded[start : start + size]
             batch, batch_depths = to_float(images[index], self.runtime), depths[index]
             with self.runtime.autocast():
                 result = self.network.forward(batch, batch_depths).logits.float().sigmoid()

@@ -45,8 +45,8 @@ class Runtime:
 
     A GPU takes the same steps, but in bfloat16 or float16 (`build_scaler` then scales the loss), with loader workers
     and pinned memory, with four times the batch in prediction, and with cuDNN's fastest algorithms, so runs differ in
-    their last bits. Outcomes are read one step late (`AsyncScalars`). Under torchrun it uses NCCL, and batch norm over
-    the whole batch. `speed_up_depthwise` is for CPUs alone.
+    their last bits. Under torchrun it uses NCCL, and batch norm over the whole batch (CPUs: gloo, each its share).
+    `speed_up_depthwise` is for CPUs alone.
     """
 
     device: torch.device

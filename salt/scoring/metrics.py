@@ -76,7 +76,7 @@ def iou(intersection: Ints, truth: Ints, prediction: Ints) -> Floats:
     return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
 
 
-def salt_and_empty(intersection: Ints, truth: Ints, prediction: Ints) -> dict[str, float | None]:
+def mean_metrics(intersection: Ints, truth: Ints, prediction: Ints) -> dict[str, float | None]:
     """Return the mean IoU of tiles with salt, and the share of empty tiles predicted empty; None if there are none."""
     has_salt = truth > 0
     ious, empty = iou(intersection, truth, prediction)[has_salt], (prediction == 0)[~has_salt]

@@ -1,4 +1,4 @@
-"""Out-of-fold scores: thresholds without a leak, one row a tile, and the numbers of score.json."""
+"""Out-of-fold scores: thresholds without a leak, one row per tile, and the numbers of score.json."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from salt.scoring.metrics import HALF, THRESHOLDS, Floats, Ints
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Scored tiles: a table with a row a tile, and the numbers of score.json."""
+    """Scored tiles: a table with one row per tile, and the numbers of score.json."""
 
     table: pd.DataFrame
     summary: dict[str, Any]
@@ -30,7 +30,7 @@ def score_out_of_fold(
 ) -> OutOfFold:
     """Score probabilities (N H W, or N arrays) of networks that did not train on the tile against masks.
 
-    The threshold is 0.5, unless thresholds chosen on other folds gain more than chance (see `choose_thresholds`). A
+    The threshold is 0.5, unless thresholds chosen on other folds gain more than chance (see `accept_thresholds`). A
     single fold is split into random halves by `seed`. `chosen` (N, indices of `THRESHOLDS`) are thresholds that the
     caller chose on other folds. Intervals draw `sections` (N, numbers) as a whole.
     """
@@ -39,7 +39,7 @@ def score_out_of_fold(
     if chosen is None:
         groups = folds if len(np.unique(folds)) > 1 else split_in_halves(len(folds), sections, seed)
         chosen = cross_fit(scores, groups)
-    used, threshold, gain = choose_thresholds(scores, chosen, folds, sections)
+    used, threshold, gain = accept_thresholds(scores, chosen, folds, sections)
     row, truth = np.arange(len(folds)), counts[1][:, 0]
     at_used = counts[0][row, used], truth, counts[2][row, used]
     table = pd.DataFrame(
@@ -57,7 +57,7 @@ def score_out_of_fold(
     summary: dict[str, Any] = {
         "map": float(table["score"].mean()),
         "map_at_0.5": float(at_half.mean()),
-        **metrics.salt_and_empty(*at_used),
+        **metrics.mean_metrics(*at_used),
         "threshold": threshold,
         "n": len(folds),
         "map_all_empty": float((truth == 0).mean()),
@@ -95,7 +95,7 @@ def cross_fit(scores: Floats, groups: Ints) -> Ints:
     return chosen
 
 
-def choose_thresholds(
+def accept_thresholds(
     scores: Floats, fitted: Ints, folds: Ints, sections: Ints | None
 ) -> tuple[Ints, float, dict[str, Any]]:
     """Use thresholds that were fitted on other tiles only if the interval of their gain over 0.5 is above 0.

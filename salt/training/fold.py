@@ -1,7 +1,7 @@
 """One fold: epochs of training steps, each with validation and checkpoint, and then its result.
 
-A fold resumes from last.pt, also within an epoch, and ends with the same bytes: all that is random in a step is seeded
-by (seed, fold, epoch, step). A finished fold does not come here, see `crossval.complete_fold`. `Runtime` in
+A fold resumes from last.pt, also within an epoch, and on a CPU ends with the same bytes: all that is random in a step
+is seeded by (seed, fold, epoch, step). A finished fold does not come here, see `crossval.complete_fold`. `Runtime` in
 salt/machine/device.py says what differs on a GPU.
 """
 
@@ -44,14 +44,14 @@ from salt.training.step import HELP, read_outcome, train_step
 
 log = logging.getLogger(__name__)
 
-# The metrics in metrics.csv. CONTRIBUTING.md says what else a new one needs.
+# The metrics in metrics.csv, as an epoch without validation has them. CONTRIBUTING.md says what a new one needs.
 NOT_VALIDATED: EpochRow = {"map_at_0.5": None, "iou": None, "empty": None}
 
 
 def train_fold(job: Job, number: int) -> list[Path]:
     """Train one fold to its end; write model.safetensors, metrics.csv, oof.npz and timing.json into its folder.
 
-    Return the files of weights whose probabilities the fold's prediction averages.
+    Return the files of weights; the fold's prediction is the mean over them.
 
     Raises:
         ValueError: too many steps give no finite loss, or last.pt cannot be used.
@@ -106,7 +106,7 @@ def train_epoch(fold: Fold, state: FoldState, loader: "DataLoader[Batch]", ids: 
         state.current.lr = float(state.schedule.get_last_lr()[0])
         outcome = AsyncScalars(train_step(fold, state, batch))
         state.current.steps += 1
-        if unread:  # the outcome of the step before: to wait for that of this step would leave the device idle
+        if unread:  # the previous step's outcome: waiting for this one would leave the device idle
             stop = read_outcome(state, *unread, ids)
         unread = (batch.index, outcome)
 
@@ -182,8 +182,7 @@ def validate(fold: Fold, state: FoldState) -> EpochRow:
         picture = tiles_picture(tiles.images[fold.held_out[some]], masks[some], probabilities[some])
         fold.logger.call("picture", state.epoch, picture)
     counts = metrics.count_pixels(probabilities, masks, np.array([0.5]))
-    iou_and_empty = metrics.salt_and_empty(*counts)
-    return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **iou_and_empty}
+    return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.mean_metrics(*counts)}
 
 
 def write_fold_result(fold: Fold, state: FoldState) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a fold trains with: `Fold`, which never changes, and `FoldState`, which does."""
+"""What a fold trains with: `Fold`, and `FoldState`, which checkpoints keep."""
 
 import math
 from dataclasses import dataclass, field
@@ -70,9 +70,9 @@ class Fold:
 
 @dataclass
 class Clock:
-    """Time of a fold over all its processes, also before it was interrupted."""
+    """Wall time of a fold in training and validation, also before it was interrupted."""
 
-    seconds: float = 0.0  # of everything
+    seconds: float = 0.0  # of training and validation
     train_seconds: float = 0.0  # of the training steps, data loading included
     train_images: int = 0
 

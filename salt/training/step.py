@@ -1,6 +1,7 @@
 """One training step, and its outcome.
 
-A step without a finite loss and gradient changes no weight; more than MAX_SKIPPED of them in an epoch end the run.
+A step whose loss or gradient is not finite is skipped: optimizer and batch norm stay as they were, while average and
+learning rate take their step. More than MAX_SKIPPED of them in an epoch end the run.
 Step and outcome stay on the device, so that a GPU never waits for the CPU within a step. (Under torchrun it waits at
 each batch norm, where the processes exchange their sums.)
 """
@@ -34,7 +35,7 @@ def train_step(fold: Fold, state: FoldState, batch: Batch) -> Tensor:
     images = to_float(batch.images, runtime)
     masks, depths = (t.to(runtime.device, non_blocking=True).float() for t in (batch.masks, batch.depths))
     fold.norm_backup.store()  # for a step that is skipped
-    mixed = fold.mix(images, masks, depths)  # of MixUp or CutMix each target has a weight
+    mixed = fold.mix(images, masks, depths)  # MixUp and CutMix give two targets, each with a weight
     with runtime.autocast():
         output = fold.train_forward(mixed.images, mixed.depths)
     terms = [weight * state.model.loss(output.views(), target, fold.loss) for weight, target in mixed.targets]

@@ -102,6 +102,6 @@ def test_iou():
 
 def test_salt_and_empty():
     counts = np.array([5, 0, 0, 0, 0]), np.array([10, 0, 0, 0, 1]), np.array([5, 0, 7, 1, 0])
-    assert metrics.salt_and_empty(*counts) == {"iou": 0.25, "empty": 1 / 3}
-    assert metrics.salt_and_empty(*(c[:1] for c in counts)) == {"iou": 0.5, "empty": None}
-    assert metrics.salt_and_empty(*(c[1:2] for c in counts)) == {"iou": None, "empty": 1.0}
+    assert metrics.mean_metrics(*counts) == {"iou": 0.25, "empty": 1 / 3}
+    assert metrics.mean_metrics(*(c[:1] for c in counts)) == {"iou": 0.5, "empty": None}
+    assert metrics.mean_metrics(*(c[1:2] for c in counts)) == {"iou": None, "empty": 1.0}
