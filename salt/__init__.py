@@ -16,18 +16,18 @@ def load(
     precision: str | None = None,
     compile: bool = False,
 ) -> "Model":
-    """Return the networks of a run or a blend, to predict images: `model.predict`, `model.mask`, `model.threshold`.
+    """Load a run or a blend to predict images: `model.predict`, `model.mask`, `model.threshold`.
 
-    `device` is auto, cpu, cuda or cuda:N; `batch_size` the windows predicted at once; `precision` auto, fp32, bf16 or
-    fp16. None stands for the run's own setting. `compile` compiles the networks first.
+    `device` is auto, cpu, cuda or cuda:N. `batch_size` is the number of windows predicted at once, `precision` auto,
+    fp32, bf16 or fp16; None takes the run's own setting. `compile` compiles the networks first.
 
     Raises:
-        ValueError: it is no run with finished folds and a score, one of its files is damaged, or a setting is unknown.
+        ValueError: the run has no finished folds or no score, a file is damaged, or a setting is wrong.
     """
-    from salt.inference.settings import PredictionSettings
+    from salt.inference.settings import check_prediction
     from salt.runs.ensemble import read_ensemble
 
-    settings = PredictionSettings(device, batch_size, precision, compile)  # refused before torch is imported
+    settings = check_prediction(device=device, batch_size=batch_size, precision=precision, compile=compile)
     ensemble = read_ensemble(Path(run).expanduser())
     from salt.inference.model import load_networks
 

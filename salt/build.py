@@ -1,4 +1,4 @@
-"""The only place where the config becomes a network, a loss and the other parts of a training."""
+"""Build the network, the loss and the other parts of a training from the config."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from salt.config import Component, RunConfig, Stages
 from salt.data.augment import Augment
 from salt.losses.known import taking_known
 from salt.machine import distributed
-from salt.machine.device import Runtime, full_gpu_named
+from salt.machine.device import Runtime, explain_full_gpu
 from salt.models.depthwise import speed_up_depthwise
-from salt.models.encoder import Encoder, NoEncoder, input_scale
+from salt.models.encoder import GatedEncoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
 from salt.models.segmenter import Output, Segmenter
 
@@ -23,14 +23,14 @@ Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey dept
 
 
 def factory(group: str, component: Component, *without: str) -> Callable[[int], nn.Module]:
-    """A function that builds the component's module for a number of channels."""
+    """Return a function that builds the component's module for a number of channels."""
     node = component.node(*without)
-    get_target(group, node["_target_"])  # a misspelt class is found even where no stage uses it
+    get_target(group, node["_target_"])  # finds a misspelt class even if no stage uses it
     return lambda channels: build(group, node, channels=channels)
 
 
 def build_model(config: RunConfig) -> Segmenter:
-    """The whole network in float32 on the CPU, with random or loaded encoder weights."""
+    """Build the whole network in float32 on the CPU, with random or loaded encoder weights."""
     mean, std = input_scale(config.encoder.name)
     mean = mean if config.input.mean is None else config.input.mean
     std = std if config.input.std is None else config.input.std
@@ -65,24 +65,24 @@ def build_model(config: RunConfig) -> Segmenter:
 
 
 def build_gate(config: RunConfig) -> Callable[[int], nn.Module]:
-    """A function that builds the attention gate for a number of channels."""
+    """Return a function that builds the attention gate for a number of channels."""
     attention = config.attention
     if get_target("attention", attention.target) is nn.Identity and (attention.encoder or attention.decoder):
         raise ValueError("attention=none has no gate for the stages named in attention.encoder or attention.decoder")
     return factory("attention", attention, "encoder", "decoder")
 
 
-def build_encoder(config: RunConfig, gate: Callable[[int], nn.Module], in_channels: int) -> Encoder | NoEncoder:
-    """The encoder, or what stands for it where the decoder brings its own."""
+def build_encoder(config: RunConfig, gate: Callable[[int], nn.Module], in_channels: int) -> GatedEncoder | NoEncoder:
+    """Build the encoder, or its stand-in if the decoder brings its own."""
     name, weights, stem = config.encoder.name, config.encoder.weights, config.encoder.stem
     gated_stages = stages(config.attention.encoder)
     if name is None:
         return NoEncoder(in_channels, weights, stem, gated_stages)
-    return Encoder(name, weights, gate, gated_stages, in_channels, stem)
+    return GatedEncoder(name, weights, gate, gated_stages, in_channels, stem)
 
 
 def build_center(config: RunConfig, channels: int | None) -> nn.Module:
-    """The context block for an encoder's last map."""
+    """Build the context block for an encoder's last map."""
     make = factory("center", config.center)
     if channels is not None:
         return make(channels)
@@ -92,17 +92,17 @@ def build_center(config: RunConfig, channels: int | None) -> nn.Module:
 
 
 def without_weights(config: RunConfig) -> RunConfig:
-    """The same config with a random encoder, for where all weights come from a file of the run."""
+    """Return the config with a random encoder, for networks that get all weights from a file of the run."""
     return config.model_copy(update={"encoder": config.encoder.model_copy(update={"weights": None})})
 
 
 def stages(setting: Stages) -> list[int] | None:
-    """The stages of an encoder or decoder that a setting names; None: all that there are."""
+    """Return the stages that a setting names; None for all."""
     return None if setting == "all" else list(setting)
 
 
 def build_loss(config: RunConfig) -> nn.Module:
-    """Return the segmentation loss; one of logits and masks alone refuses unknown pixels when it is called."""
+    """Build the segmentation loss; one without the argument `known` refuses unknown pixels when it is called."""
     loss = build("loss", config.loss.node())
     if not isinstance(loss, nn.Module):
         raise ValueError(f"loss: expected {config.loss.target} to be a torch.nn.Module, it is {type(loss).__name__}")
@@ -110,9 +110,8 @@ def build_loss(config: RunConfig) -> nn.Module:
 
 
 def build_augment(config: RunConfig) -> Augment:
-    """The augmentation of one training tile."""
-    augment: Augment = build("augment", config.augment.node())
-    return augment
+    """Build the augmentation of one training tile."""
+    return build("augment", config.augment.node())
 
 
 @dataclass(frozen=True)
@@ -120,11 +119,11 @@ class Network:
     """The network of a run. Each fold and each prediction loads its own weights into it."""
 
     model: Segmenter
-    eval_forward: Forward  # the model as prediction calls it, and training on one device: compiled, or itself
+    forward: Forward  # `model`, compiled if trainer.compile; for prediction, and for training in one process
 
 
 def build_network(config: RunConfig, runtime: Runtime) -> Network:
-    """The network with random weights; nothing is compiled before its first call.
+    """Build the network with random weights; torch compiles at the first call.
 
     Raises:
         ValueError: the device's memory is too small for its weights.
@@ -134,7 +133,7 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
         model = with_common_norms(model)
     if runtime.device.type == "cpu":
         speed_up_depthwise(model)
-    with full_gpu_named():
+    with explain_full_gpu():
         model = model.to(runtime.device)
         if config.trainer.channels_last:
             model = model.to(memory_format=torch.channels_last)
@@ -143,14 +142,13 @@ def build_network(config: RunConfig, runtime: Runtime) -> Network:
 
 def compiled(model: Segmenter, compile: bool) -> Network:
     """Return the network with its model as prediction calls it: compiled or as it is."""
-    # it takes one batch size in training and one in prediction, so no code for all sizes is needed
+    # training has one batch size and prediction another: no code for all sizes
     return Network(model, torch.compile(model, dynamic=False) if compile else model)
 
 
 def with_common_norms(model: Segmenter) -> Segmenter:
-    """The model with batch norms that see the batches of all processes (SyncBatchNorm).
+    """Return the model with batch norms over the batches of all processes (SyncBatchNorm).
 
     timm's function keeps the activations within timm's own norms; torch's would drop them.
     """
-    common: Segmenter = convert_sync_batchnorm(model)
-    return common
+    return convert_sync_batchnorm(model)

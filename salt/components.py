@@ -1,9 +1,8 @@
-"""A node of the config as the object of its class, which may be a user's own; torch is not needed for that."""
+"""Build an object from a node of the config; its class may be a user's own. This needs no torch."""
 
 import inspect
 import logging
 import sys
-from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException
@@ -11,12 +10,13 @@ from hydra.utils import get_object, instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from salt.paths import search_current_folder
+from salt.problems import did_you_mean
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL + 1)  # get_object logs the error that it raises
 
 
 def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
-    """The object of one node, with what is known only at run time added.
+    """Build the object of one node, with the arguments that are known only at run time.
 
     Raises:
         ValueError: it cannot be built; the message names the group, the class and the cause.
@@ -39,7 +39,7 @@ def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
 def check_settings(group: str, node: dict[str, Any], path: str = "") -> None:
     """Check the plain settings of a node, and of the nodes in it, against the types that its class declares.
 
-    Python itself would take the word `no` for true, and 16.0 for a number of channels.
+    Python itself would take the word `no` for true.
 
     Raises:
         ValueError: a setting has another type, or the choice `none` has settings at all.
@@ -53,25 +53,26 @@ def check_settings(group: str, node: dict[str, Any], path: str = "") -> None:
     except (NameError, TypeError):  # annotations of a foreign class that cannot be resolved
         hints = {}
     for key, value in settings.items():
-        for i, part in enumerate(value if isinstance(value, list) else [value]):
+        parts = {f"{key}.{i}": part for i, part in enumerate(value)} if isinstance(value, list) else {key: value}
+        for place, part in parts.items():
             if isinstance(part, dict) and "_target_" in part:
-                check_settings(group, part, f"{path}{key}.{i}." if isinstance(value, list) else f"{path}{key}.")
+                check_settings(group, part, f"{path}{place}.")
         if is_plain(hints.get(key)):
             try:
                 TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
             except ValidationError as error:
                 text = error.errors()[0]["msg"]
-                raise ValueError(f"{group}: {path}{key}={value!r}, expected otherwise: {text}") from None
+                raise ValueError(f"{group}: {path}{key}={value!r}: {text[0].lower()}{text[1:]}") from None
 
 
 def is_plain(hint: Any) -> bool:
-    """Whether a type is one of numbers and words, alone, optional or in a sequence."""
+    """Return whether a type is one of numbers and words, alone, optional or in a sequence."""
     parts = get_args(hint)
     return hint in (bool, int, float, str, type(None)) or (bool(parts) and all(is_plain(part) for part in parts))
 
 
 def get_target(group: str, target: str) -> Any:
-    """Return the class or function of that name, which may be a user's own, of the current folder.
+    """Return the class or function of this name; the current folder may hold a user's own.
 
     Raises:
         ValueError: there is none, or its module cannot be imported.
@@ -84,16 +85,15 @@ def get_target(group: str, target: str) -> Any:
 
 
 def why_missing(target: str, error: Exception) -> str:
-    """Return in one line why a class cannot be had, and what to do if its module is not found."""
+    """Return in one line why a class cannot be imported, and what to do if its module is not found."""
     module, _, name = target.rpartition(".")
     first, cause = target.partition(".")[0], error.__cause__
     if isinstance(cause, ModuleNotFoundError) and cause.name == first:
         return (
-            f"no module {first} in the current folder or in those of PYTHONPATH. Run the command in the folder of "
-            f"{first}.py, or name that folder in the variable: PYTHONPATH=FOLDER"
+            f"no module {first} in the current folder or those of PYTHONPATH. Run the command in the folder of "
+            f"{first}.py, or set PYTHONPATH to that folder"
         )
     absent = isinstance(cause, AttributeError) or (isinstance(cause, ModuleNotFoundError) and cause.name == target)
     if absent and module in sys.modules:
-        near = get_close_matches(name, vars(sys.modules[module]), n=1)
-        return f"{module} has no {name}{f'; did you mean {module}.{near[0]}?' if near else ''}"
+        return f"{module} has no {name}{did_you_mean(name, vars(sys.modules[module]), f'{module}.')}"
     return str(error).splitlines()[0] if cause is None else f"{type(cause).__name__}: {cause}"

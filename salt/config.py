@@ -1,7 +1,8 @@
-"""What a run is made of: names, types, units and ranges of every setting. Every problem is reported, in one message."""
+"""The settings of a run: their types, units and ranges. One message reports all problems."""
 
 import math
 import os
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -10,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -20,26 +20,41 @@ from salt.problems import problem_in_words
 
 
 def check_ascending(pair: list[float]) -> list[float]:
-    """Two ascending numbers."""
+    """Refuse two numbers that do not ascend."""
     if not -math.inf < pair[0] < pair[1] < math.inf:
         raise ValueError("expected two ascending numbers")
     return pair
 
 
+def check_device(text: str) -> str:
+    """Check the name of a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError("expected auto, cpu, cuda or cuda:N")
+    return text
+
+
+def check_name(name: str) -> str:
+    """Check the name of a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+=,-]{0,254}", name):
+        raise ValueError("expected at most 255 letters, digits and _.+=,- with a letter or digit first")
+    return name
+
+
 Stages = Literal["all"] | list[int]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+=,-]*$", max_length=255)]  # of a folder
-# A path among the settings. Few shells replace the ~ in key=~/path.
-Place = Annotated[
+Name = Annotated[str, AfterValidator(check_name)]
+Device = Annotated[str, AfterValidator(check_device)]
+# Few shells replace the ~ in key=~/path.
+PathText = Annotated[
     str, AfterValidator(os.path.expanduser), AfterValidator(on_disk), PlainSerializer(as_text, when_used="json")
 ]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(check_ascending)]
 
-# The keys that `accept` may name. A changed value takes effect at the next step: checkpoints do not hold it.
-ACCEPTABLE = ("trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last")
+# Checkpoints do not hold these, so a new value takes effect at the next step.
+Acceptable = Literal["trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last"]
 
 
 class Section(BaseModel):
-    """Settings that the code knows by name; anything else is refused."""
+    """Settings that the code knows by name; refuse any other."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -52,7 +67,7 @@ class Component(BaseModel):
     target: str = Field(alias="_target_", description="class or function to build; the keys beside it are its own")
 
     def node(self, *without: str) -> dict[str, Any]:
-        """The plain node to build from, less the keys that the class itself does not take."""
+        """Return the plain node to build from, without keys that the class itself does not take."""
         return {k: v for k, v in self.model_dump(by_alias=True).items() if k not in without}
 
 
@@ -67,34 +82,34 @@ class Amplitudes(Section):
 
     @model_validator(mode="after")
     def check_range(self) -> "Amplitudes":
-        """Refuse a common range where each image has its own."""
+        """Refuse a common range if each image has its own."""
         if self.per == "image" and self.range is not None:
             raise ValueError("a range is common to all images, expected per=survey with it")
         return self
 
     @property
     def pair(self) -> tuple[float, float]:
-        """The percentiles."""
+        """Return the percentiles."""
         return self.percentiles[0], self.percentiles[1]
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """The range, if it is known."""
+        """Return the range, or None while it is unknown."""
         return None if self.range is None else (self.range[0], self.range[1])
 
 
 class Data(Component):
     """Where the tiles come from and how they are divided into folds; the source's own settings lie beside these."""
 
-    root: Place = Field(description="folder or file of the data")
+    root: PathText = Field(description="folder or file of the data")
     n_folds: int = Field(ge=2, description="number of folds")
     fold_seed: int = Field(ge=0, description="seed of the folds, which `seed` leaves as they are")
-    folds: Place | None = Field(
+    folds: PathText | None = Field(
         description="random, mosaic (sections stay whole) or a CSV id,fold; null: the data's own folds.csv, else random"
     )
-    mosaic: Place | None = Field(description="CSV of salt-data mosaic; null: the data's own mosaic.csv, if any")
-    unlabelled: Place | None = Field(description="other data of this kind whose test images are used; null: root")
-    pseudo: Place | None = Field(description="semi-supervised=pseudo: file of salt-pseudo")
+    mosaic: PathText | None = Field(description="CSV of salt-data mosaic; null: the data's own mosaic.csv, if any")
+    unlabelled: PathText | None = Field(description="other data of this kind whose test images are used; null: root")
+    pseudo: PathText | None = Field(description="semi-supervised=pseudo: file of salt-pseudo")
     tile: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None = Field(
         description="height and width in pixels, 32 or more, that the network is trained on; null: the images' own "
         "size if all have one that fits, else crops of input.size"
@@ -114,7 +129,7 @@ class Data(Component):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of `tile`, which is known once the data was read."""
+        """Return height and width of `tile`; call it after the data is read."""
         assert self.tile is not None
         height, width = self.tile
         return height, width
@@ -132,11 +147,11 @@ class Input(Component):
     std: float | None = Field(gt=0, allow_inf_nan=False, description="spread that becomes 1; null: the encoder's")
 
 
-class Encoder(Section):
+class EncoderConfig(Section):
     """Which encoder, where its weights come from, and how its first layers work."""
 
     name: str | None = Field(description="name in segmentation-models-pytorch, or in timm after tu-; null: no encoder")
-    weights: Place | None = Field(description="imagenet, a .safetensors or .pth file, or null for random weights")
+    weights: PathText | None = Field(description="imagenet, a .safetensors or .pth file, or null for random weights")
     stem: str = Field(
         description="default; no_maxpool, stride1: more resolution (ResNet, SENet; EfficientNet of timm: stride1)"
     )
@@ -161,7 +176,7 @@ class Optimizer(Component):
 
 
 class SemiSupervised(Section):
-    """Tiles without a mask that are trained with the masks of an earlier run: pseudo-labels."""
+    """Training with pseudo-labels: masks that an earlier run predicted."""
 
     share: float = Field(ge=0, lt=1, description="share of a batch's tiles that have a pseudo-label; 0: none")
     least: float = Field(ge=0, le=1, description="confidence from which a pseudo-label is used")
@@ -185,7 +200,7 @@ class Trainer(Section):
         description="use torch.compile: takes a minute, no gain on a CPU; needs a compiler (GPU: and Python.h)"
     )
     channels_last: bool = Field(description="channels-last memory layout; faster with mixed precision")
-    device: str = Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 and so on")
+    device: Device = Field(description="auto, cpu, cuda, cuda:1 and so on")
     workers: int | None = Field(ge=0, description="loader processes; null: 0 on a CPU, up to 8 with a GPU")
     clip: float | None = Field(gt=0, allow_inf_nan=False, description="largest gradient norm; null: no limit")
     validate_every: int = Field(ge=1, description="epochs between validations; the last epoch is always validated")
@@ -201,13 +216,13 @@ class RunConfig(Section):
     name: Name = Field(description="name of the run; its directory is runs/NAME")
     seed: int = Field(ge=0, description="seed of weights, order and augmentation; the folds have data.fold_seed")
     folds: Stages = Field(description="folds to train: all, or a list such as [0,2]")
-    init: Place | None = Field(description="run directory: fold k starts from its fold k; null: from the encoder's")
+    init: PathText | None = Field(description="run directory: fold k starts from its fold k; null: from the encoder's")
     dry_run: bool = Field(description="check everything, print the plan and the time it needs, and stop")
-    accept: list[str] = Field(description="settings that may change when the run resumes, such as trainer.clip")
+    accept: list[Acceptable] = Field(description="settings that may change when the run resumes, such as trainer.clip")
     report: bool = Field(description="write report.html at the end")
     data: Data = Field(description="where the tiles come from, and the folds")
     input: Input = Field(description="how a tile becomes the network's input")
-    encoder: Encoder = Field(description="the encoder, its weights and its stem")
+    encoder: EncoderConfig = Field(description="the encoder, its weights and its stem")
     attention: Attention = Field(description="gates in encoder and decoder")
     center: Component = Field(description="context block between encoder and decoder")
     decoder: Component = Field(description="the decoder; tiramisu brings its own encoder")
@@ -224,15 +239,15 @@ class RunConfig(Section):
 
     @property
     def fold_list(self) -> list[int]:
-        """The folds to train, as numbers."""
+        """Return the folds to train."""
         return list(range(self.data.n_folds)) if self.folds == "all" else list(self.folds)
 
 
 def check_config(raw: dict[str, Any]) -> RunConfig:
-    """A typed, frozen config from plain containers.
+    """Return a typed, frozen config from plain containers.
 
     Raises:
-        ValueError: all problems together, each with its full key, what was expected and what was found.
+        ValueError: settings are wrong; the message has a line for each, with its key, what is expected and what found.
     """
     problems: list[str] = []
     config = None
@@ -241,7 +256,6 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         problems += [problem_in_words(detail, RunConfig) for detail in error.errors()]
     problems += check_folds(raw.get("folds"), raw.get("data"))
-    problems += check_accept(raw.get("accept"))
     if config is not None and config.semi_supervised.share and config.data.pseudo is None:
         problems.append("semi-supervised=pseudo needs data.pseudo=FILE, which salt-pseudo RUN writes")
     if problems or config is None:
@@ -250,20 +264,8 @@ def check_config(raw: dict[str, Any]) -> RunConfig:
     return config
 
 
-def check_name(name: object) -> None:
-    """Check the setting `name` alone, for where a folder is made before the rest is known.
-
-    Raises:
-        ValueError: it is no plain name.
-    """
-    try:
-        TypeAdapter(Name).validate_python(name, strict=True)
-    except ValidationError as error:
-        raise ValueError(problem_in_words(error.errors()[0] | {"loc": ("name",)}, RunConfig)) from None
-
-
 def check_folds(folds: object, data: object) -> list[str]:
-    """Problems between `folds` and `data.n_folds`; wrong types are reported by the types themselves."""
+    """Return the problems between `folds` and `data.n_folds`; pydantic reports wrong types."""
     n_folds = data.get("n_folds") if isinstance(data, dict) else None
     if not isinstance(folds, list) or not isinstance(n_folds, int) or not all(isinstance(f, int) for f in folds):
         return []
@@ -271,10 +273,3 @@ def check_folds(folds: object, data: object) -> list[str]:
         more = f"; for more folds set data.n_folds={max(folds) + 1}" if folds and max(folds) >= n_folds else ""
         return [f"folds: expected distinct folds of 0..{n_folds - 1} (data.n_folds={n_folds}), found {folds}{more}"]
     return []
-
-
-def check_accept(accept: object) -> list[str]:
-    """Return the problems of `accept`: only some keys may change when a run resumes."""
-    keys = [key for key in accept if isinstance(key, str)] if isinstance(accept, list) else []
-    bad = [key for key in keys if key not in ACCEPTABLE]
-    return [f"accept: expected some of {', '.join(ACCEPTABLE)}, found {bad}"] if bad else []

@@ -1,7 +1,6 @@
-"""A run that may start: what was checked, and what everything after the checks works with."""
+"""A run that has passed its checks, as everything after them takes it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +10,20 @@ from salt.config import RunConfig
 from salt.data.tiles import Dataset
 from salt.machine.device import Runtime
 from salt.runs.environment import BY_CODE, Start
-from salt.runs.rundir import Digests, RunDir
+from salt.runs.rundir import NOT_COMPARED, Digests, RunDir
 
 
 @dataclass(frozen=True)
-class Place:
-    """How a run was started, and where it stands among others."""
+class Launch:
+    """How a run was started, and which other runs and processes share its work."""
 
-    device: str | None = None  # stands for trainer.device=auto or cuda, if points of a sweep run side by side
+    device: str | None = None  # replaces trainer.device=auto or cuda, if points of a sweep run side by side
     in_parts: bool = False  # other processes train other folds of the same run
     points_left: int = 0  # of the sweep, after this one
     start: Start = BY_CODE
 
 
-ALONE = Place()
-NOT_COMPARED = Digests()
+ALONE = Launch()
 
 
 @dataclass(frozen=True)
@@ -34,21 +32,13 @@ class Job:
 
     config: RunConfig
     data: Dataset
-    folds: NDArray[np.int64]  # of each training tile
+    folds: NDArray[np.int64]  # fold of each training tile
     directory: RunDir
     runtime: Runtime
     network: Network  # one for all folds and for the submission; each loads its weights into it
-    place: Place = ALONE
+    launch: Launch = ALONE
     digests: Digests = NOT_COMPARED
 
-    def path(self, fold: int) -> Path:
-        """The folder of a fold."""
-        return self.directory.fold(fold)
-
-    def training(self, fold: int) -> NDArray[np.int64]:
-        """Positions of the tiles that a fold is trained on."""
-        return np.flatnonzero(self.folds != fold)
-
     def held_out(self, fold: int) -> NDArray[np.int64]:
-        """Positions of the tiles that a fold is scored on."""
+        """Return the positions of the tiles that a fold is scored on."""
         return np.flatnonzero(self.folds == fold)

@@ -1,6 +1,5 @@
-"""The settings typed on the command line: checked before Hydra composes them; Hydra's refusals in plain words."""
+"""The settings typed on the command line, checked before Hydra composes them; and Hydra's refusals in plain words."""
 
-import difflib
 import itertools
 import json
 import os
@@ -18,20 +17,23 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, Quote
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError
+from yaml import MarkedYAMLError, YAMLError
+
+from salt.problems import did_you_mean
 
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
-EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # where Hydra's launchers come from
 CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
+EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # of Salt, with Hydra's launchers
+REFUSED = (ValueError, HydraException, OmegaConfBaseException, YAMLError)  # what a user can cause in the settings
 
 
 def parse(words: Iterable[str]) -> list[Override]:
-    """Settings as typed (key=value), with what Hydra reads in them."""
+    """Return typed settings (key=value) as Hydra reads them."""
     return OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
 
 
 def point_names(words: Iterable[str]) -> list[str]:
-    """Return the points' names of a sweep with these settings, in its order: the first setting varies slowest.
+    """Return the names of a sweep's points in its order: the first setting varies slowest.
 
     Empty if no setting varies, or if one has no values of its own, such as a glob.
     """
@@ -42,24 +44,24 @@ def point_names(words: Iterable[str]) -> list[str]:
                 if isinstance(sweep := override.value(), ChoiceSweep | RangeSweep):
                     sweep.shuffle = False  # in the order as typed
                 values.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
-    except HydraException:  # also the words of another version
+    except HydraException:
         return []
     return [",".join(sorted(point)) for point in itertools.product(*values)] if values else []
 
 
 def typed_words(settings: Any) -> list[str]:
-    """Return the words of a command line from Hydra's own settings, as typed: with ${...}, which reading replaces."""
+    """Return the typed settings from Hydra's own config, without resolving their ${...}."""
     words: Any = OmegaConf.to_container(settings.overrides.task, resolve=False)
     return words
 
 
 def in_quotes(value: str) -> str:
-    """A value that Hydra's grammar takes as the text that it is."""
+    """Quote a value, so that Hydra's grammar takes it as text."""
     return QuotedString(value, Quote.double).with_quotes()
 
 
 def as_word(key: str, value: Any) -> str:
-    """Return the word that sets a key to this value in Hydra's grammar, in quotes where text needs them."""
+    """Return the word that sets a key to this value in Hydra's grammar, with quotes if text needs them."""
     if not isinstance(value, str):
         return f"{key}={json.dumps(value, ensure_ascii=False)}"
     word = f"{key}={value}"
@@ -70,11 +72,11 @@ def as_word(key: str, value: Any) -> str:
     return f"{key}={in_quotes(literal)}"
 
 
-def check_words(words: list[str]) -> None:
-    """Say how to quote a value that Hydra's grammar cannot read as it was typed.
+def check_quotes(words: list[str]) -> None:
+    """Check that Hydra's grammar can read each word.
 
     Raises:
-        ValueError: a value needs quotes.
+        ValueError: one is no setting, or its value needs quotes, which the message shows.
     """
     parser = OverridesParser.create()
     for word in words:
@@ -90,8 +92,8 @@ def check_words(words: list[str]) -> None:
             with suppress(HydraException):  # the same, if the key is wrong
                 parser.parse_overrides([quoted])
                 raise ValueError(
-                    f"{error}\nText with = ~ ( ) or letters beyond a-z needs quotes for Hydra, and around them quotes "
-                    f"for the shell (in a sweep each value its own):\n  {shlex.quote(quoted)}"
+                    f"{error}\nText with = ~ ( ) or letters beyond a-z needs quotes for Hydra, and quotes around them "
+                    f"for the shell (in a sweep around each value):\n  {shlex.quote(quoted)}"
                 ) from None
 
 
@@ -99,7 +101,8 @@ def check_overrides(overrides: list[Override]) -> None:
     """Refuse settings of which Hydra would silently drop a part.
 
     Raises:
-        ValueError: a list for a group, of which the last option alone counts; a fixed value for what a sweep varies.
+        ValueError: a group has a list, of which only the last option would count; or a sweep varies a setting that is
+            also fixed.
     """
     groups = GlobalHydra.instance().config_loader().list_groups("")
     varied: dict[str, Override] = {}
@@ -109,9 +112,9 @@ def check_overrides(overrides: list[Override]) -> None:
         for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
             if key in groups and isinstance(choice, list):
                 raise ValueError(
-                    f"{line}: {key} takes one option; of a list the last alone would count. Side by side in a sweep: "
-                    f"salt-train -m {key}={','.join(map(str, choice))}. Together in one run: a YAML of your own, as "
-                    "configs/loss/bce_lovasz.yaml is for two losses."
+                    f"{line}: {key} takes one option. One after the other, in a sweep: salt-train -m "
+                    f"{key}={','.join(map(str, choice))}. Together in one run: write your own YAML, as "
+                    "configs/loss/bce_lovasz.yaml does for two losses."
                 )
         if override.is_sweep_override():
             varied[key] = override
@@ -123,7 +126,7 @@ def check_overrides(overrides: list[Override]) -> None:
 
 @contextmanager
 def hydra_raises() -> Iterator[None]:
-    """Within this context Hydra raises its errors instead of printing them with advice about a stack trace."""
+    """Within this context, Hydra raises its errors instead of printing them with advice about a stack trace."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -136,13 +139,13 @@ def hydra_raises() -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """Say what Hydra or OmegaConf refuses, without the places where Hydra looked."""
+    """Return what Hydra, OmegaConf or YAML refuses, without the places where Hydra searched."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.removesuffix(".yaml").rpartition("/")
         if group == "hydra/launcher" and option in EXTRAS:
             return f"{group}={option} is not installed: pip install 'salt-segmentation[{EXTRAS[option]}]'"
-        near = difflib.get_close_matches(option, error.options, n=1)
-        return f"{group}={option}: unknown option{did_you_mean(near)}\nThe options: {', '.join(error.options)}"
+        near = did_you_mean(option, error.options)
+        return f"{group}={option}: unknown option{near}\nThe options: {', '.join(error.options)}"
     if isinstance(error, MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1} is no YAML: {error.problem}"
@@ -154,39 +157,31 @@ def explain(error: Exception) -> str:
     return text
 
 
-def did_you_mean(near: list[str]) -> str:
-    """The nearest known name, if there is one."""
-    return f"; did you mean {near[0]}?" if near else ""
-
-
 def refused_key(error: Exception) -> str | None:
-    """The key that Hydra refuses, of which it says no more than how to add it; None for another error."""
+    """Return the key that Hydra does not know, or None for another error."""
     unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
     return unknown[1] if unknown else None
 
 
 def unknown_key(key: str, settings: dict[str, Any], chosen: dict[str, str]) -> str:
-    """What to say of a key that is not in `settings`, where `chosen` has the option of each group."""
+    """Return the message for a key that is not in `settings`; `chosen` has the option of each group."""
     *sections, last = key.split(".")
     group = sections[0].replace("_", "-") if sections else ""
     place, node = ".".join(sections), find_node(settings, sections)
     option = f"{group}={chosen[group]}" if group in chosen else place
     if sections and node is None:
         return f"{key}: unknown key; {option} has no settings {place}"
-    if group in chosen and len(sections) == 1 and last in needed_keys(sections[0]):
-        return f"{key}: {option} lacks this key, which each option's YAML has; add it there, as {last}: ..."
     if sections and isinstance(node, dict):
         names = [str(name) for name in node if name != "_target_"]
-        near = [f"{place}.{name}" for name in difflib.get_close_matches(last, names, n=1)]
         known = f"; {option if len(sections) == 1 else place} has {', '.join(names) or 'no settings'}"
-        return f"{key}: unknown key{did_you_mean(near) or known}"
+        return f"{key}: unknown key{did_you_mean(last, names, f'{place}.') or known}"
     keys = [known for known in all_keys(settings) if not known.startswith("hydra.")]
     same_end = [known for known in keys if known.rpartition(".")[2] == last]  # epochs for trainer.epochs
-    return f"{key}: unknown key{did_you_mean(same_end[:1] or difflib.get_close_matches(key, keys, n=1))}"
+    return f"{key}: unknown key{f'; did you mean {same_end[0]}?' if same_end else did_you_mean(key, keys)}"
 
 
 def find_node(settings: Any, path: list[str]) -> Any:
-    """Return the settings at a path of keys and positions in lists; None if they are null, False if there are none."""
+    """Return the settings at a path of keys and list positions; None if they are null, False if there are none."""
     for part in path:
         if isinstance(settings, list) and part.isdigit() and int(part) < len(settings):
             settings = settings[int(part)]
@@ -197,16 +192,8 @@ def find_node(settings: Any, path: list[str]) -> Any:
     return settings
 
 
-def needed_keys(section: str) -> set[str]:
-    """The keys that each option of a group has."""
-    from salt.config import RunConfig  # takes a moment to import
-
-    field = RunConfig.model_fields.get(section)
-    return set(getattr(field.annotation, "model_fields", {})) if field else set()
-
-
 def default_settings() -> dict[str, Any]:
-    """The settings of `salt-train` without any words; also within a run, whose own Hydra stays as it is."""
+    """Return the settings of `salt-train` without any words; also within a run, whose own Hydra stays."""
     own = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -218,14 +205,14 @@ def default_settings() -> dict[str, Any]:
 
 
 def all_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of nested settings, of the sections too."""
+    """Yield the dotted keys of nested settings, with those of the sections."""
     for key, value in node.items() if isinstance(node, dict) else ():
         yield f"{prefix}{key}"
         yield from all_keys(value, f"{prefix}{key}.")
 
 
 def missing_values(keys: set[str], choices: dict[str, Any]) -> str:
-    """What to say of keys without a value, which an option (such as encoder=any) leaves to the user."""
+    """Return the message for keys without a value, which an option (such as encoder=any) leaves to the user."""
     groups = {key: key.partition(".")[0].replace("_", "-") for key in sorted(keys)}
     return "\n".join(
         f"{group}={choices[group]} needs {key}=..." if group in choices else f"{key} has no value, set {key}=..."

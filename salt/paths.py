@@ -1,4 +1,4 @@
-"""Paths as text: one text for one name on the disk, though Python reads names in the locale's encoding."""
+"""Paths as text: one text for each name on the disk, although Python reads names in the locale's encoding."""
 
 import os
 import re
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def as_text(text: str) -> str:
-    """Return a path, or a text with paths, as files hold it: the paths' bytes read as UTF-8, whatever the locale.
+    """Return a path, or a text with paths, as Salt's files hold it: in UTF-8, whatever the locale.
 
-    In a Latin-1 locale Python reads the name `données`, written by any other program as UTF-8, as `donnÃ©es`. What is
-    no UTF-8 stays as Python read it.
+    In a Latin-1 locale Python reads the UTF-8 name `données` as `donnÃ©es`. Names that are no UTF-8 stay as Python read
+    them.
     """
     return text if text.isascii() else re.sub(r"[^\x00-\x7f]+", lambda found: read_as_utf_8(found[0]), text)
 
 
 def read_as_utf_8(part: str) -> str:
-    """Return letters whose bytes, in the encoding of file names, are UTF-8 as what these say."""
+    """Decode letters as UTF-8, if their bytes on the disk are UTF-8."""
     try:
         return os.fsencode(part).decode("utf-8")
     except UnicodeError:
@@ -25,29 +25,25 @@ def read_as_utf_8(part: str) -> str:
 
 
 def on_disk(text: str, folder: str = "") -> str:
-    """Return a path below a folder as Python opens it, from how it was typed or how a file holds it (see `as_text`).
+    """Return a typed path, or one from `as_text`, as Python opens it below a folder.
 
-    Where both might be meant, what is there decides: names on the disk have no locale.
+    If both readings are possible, the one that exists wins.
     """
     try:
         written = os.fsdecode(text.encode("utf-8"))
-    except UnicodeError:  # typed, and not UTF-8
+    except UnicodeError:  # typed, and no UTF-8
         return text
     if written == text:
         return text
     try:
         os.fsencode(text)
-    except UnicodeError:  # it has letters that the locale lacks, so a file in UTF-8 named it
+    except UnicodeError:  # the locale lacks its letters, so it comes from a UTF-8 file
         return written
-    for here, there in zip(with_parents(Path(folder, text)), with_parents(Path(folder, written)), strict=True):
+    places = ([path, *path.parents] for path in (Path(folder, text), Path(folder, written)))
+    for here, there in zip(*places, strict=True):
         if os.path.lexists(here) != os.path.lexists(there):
             return text if os.path.lexists(here) else written
     return text
-
-
-def with_parents(path: Path) -> list[Path]:
-    """Return a path and the folders it lies in, the innermost first."""
-    return [path, *path.parents]
 
 
 def search_current_folder() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 from markupsafe import Markup
 
 LONGEST, PIECE = 32, 16  # characters: no word is longer; a digest is, and may break into pieces
-BREAK = "\x00"  # stands for a place to break, in no name
+BREAK = "\x00"  # marks a place to break; in no name
 
 
 def duration(seconds: float) -> str:
-    """Return a time in two units at most."""
+    """Return a time in at most two units."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -29,7 +29,7 @@ def signed(value: float) -> str:
 
 
 def span(low: float, high: float, sign: bool = False) -> str:
-    """Return an interval, or its one value if both ends are equal in four digits."""
+    """Return an interval, or one value if both ends are equal in four digits."""
     first, last = (signed(value) if sign else f"{value:.4f}" for value in (low, high))
     return f"{first} to {last}" if first != last else f"{first}, without spread"
 
@@ -46,15 +46,12 @@ def numbered(word: str, numbers: Sequence[int]) -> str:
 
 
 def breakable(value: Any) -> Markup:
-    """Return text for HTML that may break after a sign within a name or path, never within a word.
+    """Return text for HTML that may break after a sign within a name or path, not within a word.
 
-    Only what is longer than any word, such as a digest, may break elsewhere.
+    Only text longer than any word, such as a digest, may break elsewhere.
     """
     text = re.sub(r"([._/,=:;\\-])(?=[^\W\d])", rf"\1{BREAK}", str(value))
-    text = re.sub(rf"[^\s{BREAK}]{{{LONGEST + 1},}}", lambda word: BREAK.join(pieces(word[0])), text)
+    text = re.sub(
+        rf"[^\s{BREAK}]{{{LONGEST + 1},}}", lambda word: BREAK.join(re.findall(f".{{1,{PIECE}}}", word[0])), text
+    )
     return Markup("<wbr>").join(text.split(BREAK))
-
-
-def pieces(word: str) -> list[str]:
-    """Return a long word in pieces of one length."""
-    return [word[i : i + PIECE] for i in range(0, len(word), PIECE)]

@@ -6,27 +6,33 @@ Row = dict[str, Any]
 
 TEXT = """# Benchmarks
 
-Written by `make bench` (`scripts/bench.py`) from the numbers in [benchmarks.json](benchmarks.json).
+How fast is Salt, compared with a script that you would write with the same libraries?
 
-{machine[cpu]}, {machine[cores]} cores, {machine[threads]} threads, {machine[gigabytes]} GB; torch {machine[torch]},
-{machine[number_format]}; {tiles} {kind} tiles for training. The sides of a row are measured in turn; times are medians,
-ratios medians of the pairs ({rounds} rounds). Ratios are what to compare: times on a shared machine vary by a tenth and
-more.
+`make bench` measures it on your machine and writes this page from [benchmarks.json](benchmarks.json).
+`make bench ARGS="--data FOLDER"` uses your own tiles.
+
+- Machine: {machine[cpu]}, {machine[cores]} cores, {machine[threads]} threads, {machine[gigabytes]} GB
+- Software: torch {machine[torch]}, {machine[number_format]}
+- Data: {tiles} {kind} tiles for training
+
+Look at the ratios: on a shared machine, times vary by a tenth and more. Salt and the other side run alternately, for
+{rounds} rounds. Times are medians, ratios are medians over the rounds.
 
 | what | Salt | compared with | ratio | target | met |
 | --- | --- | --- | --- | --- | --- |
 {table}
 
-- *Plain script*: what a user would write with the same libraries (`scripts/plain.py`): smp.Unet with scSE, smp's Lovász
-  loss, albumentations, a DataLoader, Adam. Tiles, augmentation and batch size are the same. Salt's number format is the
-  one above, which it chooses by the CPU; where the CPU computes bfloat16 natively, most of the gain comes from that.
-  The script is measured under bfloat16 autocast too. Where a CPU has to emulate bfloat16, that takes many times as long
-  as float32, so it is one batch of 32 tiles there, once.
-- *Model alone*: forward, loss, backward and optimizer on one batch that lies on the device; for prediction the forward.
-- *Usual kernel*: NumPy image after image, as in the competition's notebooks; of the scores a tenth of the tiles is
-  measured. The results are compared and must be equal.
-- *`--help`*: Hydra copies its whole store of options for every group that it lists, twice; with the launchers of the
-  extras `joblib` and `slurm` in the store (as measured here) it has more to copy than without.
+| name | what it is |
+| --- | --- |
+| plain script | `scripts/plain.py`: smp.Unet with scSE, smp's Lovász loss, Adam; same tiles, augmentation, batch size |
+| model alone | forward, loss, backward and optimizer on one batch in memory; for prediction only forward |
+| usual kernel | NumPy, one image at a time, as in the competition's notebooks; the results must be equal |
+
+- Salt chooses the number format by the CPU. If the CPU computes bfloat16 natively, most of the gain comes from that.
+- If the CPU must emulate bfloat16, the plain script under autocast is very slow: it then runs one batch of 32 tiles.
+- Scores by the usual kernel are measured on a tenth of the tiles.
+- `--help` is slow because Hydra copies all options for every group that it lists. The extras `joblib` and `slurm` add
+  to that.
 
 ## Where a training step's time goes
 
@@ -34,20 +40,12 @@ more.
 
 ## Growth
 
-Whole runs of one epoch on generated tiles with a small network (0.4 M parameters), from the start of the command to the
-submission, so that everything but the network shows; a start alone takes {start:.1f} s.
+How do time and memory grow with the data? Each run has one epoch, generated tiles and a small network (0.4 M
+parameters), so that everything else shows. The time is that of the whole command. Starting alone takes {start:.1f} s.
 
 | tiles | folds | whole run | largest memory | reading the data |
 | --- | --- | --- | --- | --- |
 {growth}
-
-## The whole set of the challenge
-
-Measured once, not by `make bench`: 3,600 tiles to train on, 18,400 to predict, the shorter form of a recipe
-(`experiment=cpu_5fold trainer.epochs=8 trainer.validate_every=1 data.folds=mosaic data.mosaic=docs/mosaic.csv`),
-one thread of an AMD EPYC whose other core trained another run. 91 minutes from the start to the submission: 62 for
-the five folds (10 a fold while no third program ran), 28 for the 18,400 tiles by five networks, each tile also
-mirrored (110 predictions a second). Largest memory: 4.1 GB.
 
 ## GPU
 
@@ -93,7 +91,7 @@ LINES = {
     "decode_seconds": ("the same, absolute", duration, ""),
     "inference": ("prediction with mirrored tiles", rate, "model alone"),
     "loading": ("reading, checking and decoding {tiles} tiles with masks", duration, ""),
-    "memory": ("largest memory of that training process, from start to submission", size, ""),
+    "memory": ("largest memory of a training process, from start to submission", size, ""),
     "help": ("`salt-train --help`", duration, ""),
     "cfg_job": ("`salt-train --cfg job`", duration, ""),
     "completion": ("a TAB completion", duration, ""),
@@ -148,7 +146,7 @@ def profile_text(row: Row) -> str:
     shares = "\n".join(f"| `{name}` | {share:.1%} |" for name, share in row["shares"].items())
     extra = "\n".join(f"| {name} | {share:.1%} |" for name, share in row["extra"].items())
     return (
-        f"| operator | share of the time |\n| --- | --- |\n{shares}\n\nOf this the loop adds to the model alone:\n\n"
+        f"| operator | share of the time |\n| --- | --- |\n{shares}\n\nSalt's loop adds to the model alone:\n\n"
         f"| part | share of the time |\n| --- | --- |\n{extra}"
     )
 
@@ -158,10 +156,9 @@ def gpu_text(rows: Row, name: str | None) -> str:
     measured = {key: row for key, row in rows.items() if key.startswith("gpu_") and "ratio" in row}
     if not measured:
         return (
-            "No GPU was at hand when this page was written, so no figure of one is given. Not run on a GPU: `make gpu` "
-            "(whole runs, resuming, several devices) and the rows of this page. Where CUDA is found, `make bench` "
-            "measures training in each number format, eager and compiled, and a whole run of five folds of 50 epochs, "
-            "submission included, whose target is 300 s on a large GPU."
+            "No GPU was available, so this page has no figures of one. On a GPU, `make bench` measures training in "
+            "each number format, eager and compiled. It also measures a whole run of five folds of 50 epochs with its "
+            "submission; the target is 300 s on a large GPU."
         )
     lines = [
         f"{name}.\n",

@@ -26,7 +26,7 @@ from salt.runs.rundir import RunDir
 from salt.train import CONFIGS
 from salt.training.fold import train_epoch
 from salt.training.setup import make_fold, make_state
-from salt.training.state import Epoch, Fold, State
+from salt.training.state import Epoch, Fold, FoldState
 
 Row = dict[str, Any]
 # the same network as smp.Unet("resnet34", decoder_attention_type="scse")
@@ -54,7 +54,7 @@ class Training:
     """Salt's own training loop over a few steps, and the model alone on one batch."""
 
     fold: Fold
-    state: State
+    state: FoldState
     loader: Any
     batch: tuple[Tensor, Tensor, Tensor]  # images, depths, masks
     n_tiles: int  # of an epoch

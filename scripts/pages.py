@@ -23,8 +23,8 @@ in `configs/` and from [costs.csv](costs.csv), which `make costs` measures.
 - *parameters*: of the whole network, in millions
 - *multiply-adds*: of its prediction for one tile, in billions
 - *step*: time of a training step (augmentation, forward, loss, backward, optimizer, average) relative to the baseline,
-  measured in turn with it, median of 5. It varies by about a tenth between measurements, and by more between kinds of
-  CPU: EfficientNet-B0 took twice the baseline's time on an Intel Xeon with AMX.
+  measured alternately with it, median of 5. It varies by about a tenth between measurements, and more between kinds
+  of CPU: EfficientNet-B0 took twice the baseline's time on an Intel Xeon with AMX.
 
 The baseline is ResNet18 at 128 pixels with a U-Net, BCE, AdamW, and `none` elsewhere: {parameters} M parameters,
 {seconds} s for 16 tiles on {machine}.

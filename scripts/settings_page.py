@@ -19,7 +19,7 @@ INTRODUCTION = """# Settings
 Every setting of a run, as `salt-train --cfg job` shows them. `make docs` writes this page.
 
 - Choose an option of a group: `loss=focal`. Change a setting: `loss.gamma=3 trainer.epochs=20`.
-- A default without a name beside it stands for all (other) options of the group. `???`: you must give a value.
+- If options have different defaults, each is followed by its options in parentheses. `???`: you must give a value.
 - `_target_`, which most options have, is the class or function to build. The keys that are not explained elsewhere are
   its parameters. A class of your own: [extending.md](extending.md).
 - A number in a key is the place in a list, counted from 0: `augment.transforms.1.scale`.

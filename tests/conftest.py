@@ -8,10 +8,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests run in parallel proce
 import io
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -61,7 +61,7 @@ class Ended(NamedTuple):
 
 
 def salt(folder: Path, *arguments: str, main: Callable[[], None] = main) -> Ended:
-    """One of the commands in a folder, in this process: to start a new one takes longer than most runs here."""
+    """Run a command in a folder, in this process: starting a new one takes longer than most runs here."""
     out, errors, code = io.StringIO(), io.StringIO(), None
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
         patch.chdir(folder)
@@ -93,8 +93,18 @@ def flat(node: object, prefix: str = "") -> dict[str, object]:
     return {prefix.rstrip("."): node}
 
 
-def perturbed(value: object, refusal: Callable[[object], str]) -> Iterator[object]:
-    """Other values that a setting might have; words are taken from the message that refuses a wrong one."""
+def words_of(group: str, option: str, key: str) -> list[str]:
+    """The choices of a setting: of its type in salt/config.py, else the words of the comment beside it in the YAML."""
+    field = RunConfig.model_fields[group.replace("-", "_")].annotation.model_fields.get(key)
+    if field is not None:
+        return list(get_args(field.annotation))
+    text = (CONFIGS / group / f"{option}.yaml").read_text(encoding="utf-8")
+    comment = re.search(rf"^ *{key.rpartition('.')[2]}:.*?#(.*)$", text, re.MULTILINE)
+    return re.findall(r"\w+", comment[1]) if comment else []
+
+
+def perturbed(value: object, words: Iterable[str] = ()) -> Iterator[object]:
+    """Other values that a setting might have; a word may be each of `words`."""
     if value == "all":
         yield [2]
     elif value is None:
@@ -105,11 +115,7 @@ def perturbed(value: object, refusal: Callable[[object], str]) -> Iterator[objec
         kind = type(value)
         yield from (v for v in (kind(value * 0.5), kind(value + 1), kind(value + 2), 1, 5, 67, 0.5) if v != value)
     elif isinstance(value, str):
-        message = refusal("no-such-choice")
-        words = re.search(r"(?:expected|should be)(?: one of)? ([\w', ]+)", message)
-        assert words, message
-        choices = re.findall(r"\w+", words[1])
-        yield from (word for word in choices if word not in (value, "or"))
+        yield from (word for word in words if word != value)
     elif isinstance(value, list) and value and not isinstance(value[0], list | dict | str):
         yield [value[0] * 2, *value[1:]]
         yield [value[0] + 2, *value[1:]]

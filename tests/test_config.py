@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from conftest import raw_config
 
@@ -17,28 +19,21 @@ def test_all_problems_come_in_one_message():
         check_config(raw)
     message = str(error.value)
     assert "6 problems" in message
-    assert "optimizer.lr: input should be greater than 0, found -1" in message
-    assert "trainer.epochs: input should be a valid integer, found 'many'" in message
-    assert "folds: expected distinct folds of 0..4 (data.n_folds=5), found [0, 7]" in message
-    assert "trainer.precision: input should be 'auto', 'fp32', 'bf16' or 'fp16', found 'fp8'" in message
-    assert "seed: input should be a valid integer" in message
     assert "trainer.bach_size: unknown key; did you mean trainer.batch_size?" in message
+    for key, found in {
+        "optimizer.lr": -1,
+        "trainer.epochs": "many",
+        "folds": [0, 7],
+        "trainer.precision": "fp8",
+        "seed": 1.5,
+    }.items():
+        assert re.search(rf"^  {key}: .*found {re.escape(repr(found))}", message, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        "name=../x",
-        "name=a/b",
-        "folds=[]",
-        "folds=[1,1]",
-        "folds=some",
-        "trainer.device=gpu",
-        "trainer.clip=0",
-        "optimizer.lr=inf",
-        "trainer.clip=inf",
-    ],
-)
+BAD = "name=../x folds=[] folds=[1,1] folds=x trainer.device=gpu trainer.clip=0 optimizer.lr=inf accept=[seed]"
+
+
+@pytest.mark.parametrize("override", BAD.split())
 def test_refused(override):
     with pytest.raises(ValueError, match=override.split("=")[0]):
         check_config(raw_config(override))

@@ -9,14 +9,15 @@ import pytest
 import torch
 from helpers.jobs import make_job
 
-from salt import claims, crossval
+from salt import crossval
 from salt.data.folds import assign_folds, keep_folds, write_folds
 from salt.data.load import load_data
 from salt.data.tiles import Dataset
 from salt.inference import model
-from salt.job import Place
+from salt.job import Launch
 from salt.machine import device as runtime_module
 from salt.machine import distributed
+from salt.machine.device import explain_out_of_memory
 from salt.models.segmenter import Segmenter
 from salt.out_of_fold import write_scores
 from salt.runs.ensemble import read_ensemble
@@ -37,13 +38,14 @@ def job_of(config, tiles, path):
     return make_job(config, path, Dataset(tiles, tiles), model=torch.nn.Identity())
 
 
-def pretend_trained(directory, fold, tiles, folds):
-    index = np.flatnonzero(folds == fold)
-    probabilities = np.clip(tiles.masks[index] * 0.5 + 0.3, 0, 1).astype(np.float16)
-    path = directory.fold(fold)
-    save_stack(path / "oof.npz", np.array([tiles.ids[i] for i in index]), probabilities=probabilities)
-    write_json(path / "timing.json", {"epochs": 1, "seconds": 1.0, "images_per_second": 2.0, "memory_gb": None})
-    write_text(path / "done", "")
+def pretend_trained(job, *folds):
+    tiles = job.data.train
+    for fold in folds:
+        index, path = job.held_out(fold), job.directory.fold_path(fold)
+        probabilities = np.clip(tiles.masks[index] * 0.5 + 0.3, 0, 1).astype(np.float16)
+        save_stack(path / "oof.npz", np.array([tiles.ids[i] for i in index]), probabilities=probabilities)
+        write_json(path / "timing.json", {"epochs": 1, "seconds": 1.0, "images_per_second": 2.0, "memory_gb": None})
+        write_text(path / "done", "")
 
 
 def test_tiles_that_are_there_are_read_without_a_lock(tiny, tmp_path):
@@ -58,9 +60,7 @@ def test_tiles_that_are_there_are_read_without_a_lock(tiny, tmp_path):
 @pytest.mark.parametrize("policy", ["empty", "model"])
 def test_constant_tiles_follow_the_setting_and_count(tiny, tiles, tmp_path, policy):
     job = job_of(tiny(f"data.constant_tiles={policy}"), tiles, tmp_path)
-    directory, folds = job.directory, job.folds
-    for fold in (0, 1):
-        pretend_trained(directory, fold, tiles, folds)
+    pretend_trained(job, 0, 1)
     score = write_scores(job)
     assert score["n"] == 24
     with np.load(tmp_path / "oof.npz") as oof:
@@ -70,9 +70,7 @@ def test_constant_tiles_follow_the_setting_and_count(tiny, tiles, tmp_path, poli
 
 def test_missing_folds_are_named_and_the_rest_scored(tiny, tiles, tmp_path):
     job = job_of(tiny("data.n_folds=3", "data.constant_tiles=model"), tiles, tmp_path)
-    directory, folds = job.directory, job.folds
-    for fold in (0, 2):
-        pretend_trained(directory, fold, tiles, folds)
+    pretend_trained(job, 0, 2)
     write_scores(job)
     score = json.loads((tmp_path / "score.json").read_text())
     assert score["partial"] is True and score["missing_folds"] == [1]
@@ -84,13 +82,11 @@ def test_missing_folds_are_named_and_the_rest_scored(tiny, tiles, tmp_path):
 @pytest.mark.parametrize("better", [False, True])
 def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(tiny, tiles, tmp_path, caplog, better):
     job = job_of(tiny("data.n_folds=2"), tiles, tmp_path)
-    directory, folds = job.directory, job.folds
-    for fold in (0, 1):
-        pretend_trained(directory, fold, tiles, folds)
-        if not better:
-            with np.load(directory.fold(fold) / "oof.npz") as oof:
-                parts = {**oof, "probabilities": np.zeros_like(oof["probabilities"])}
-            np.savez(directory.fold(fold) / "oof.npz", **parts)
+    pretend_trained(job, 0, 1)
+    for file in () if better else sorted(tmp_path.glob("fold_*/oof.npz")):
+        with np.load(file) as oof:
+            parts = {**oof, "probabilities": np.zeros_like(oof["probabilities"])}
+        np.savez(file, **parts)
     empty = write_scores(job)["map_all_empty"]
     message = f"This run is no better than predicting every tile empty, which scores {empty:.4f}."
     assert (message in caplog.messages) == (not better)
@@ -101,8 +97,9 @@ def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(tiny, tiles, tmp_p
 )
 def test_a_lower_batch_size_is_one_that_the_processes_can_share(tiny, monkeypatch, batch_size, processes, lower):
     monkeypatch.setattr(distributed, "world_size", lambda: processes)
-    message = claims.out_of_memory(tiny(f"trainer.batch_size={batch_size}"), RuntimeError("CUDA out of memory"))
-    assert message.endswith(f"trainer.batch_size={lower} 'accept=[trainer.batch_size]'")
+    trainer = tiny(f"trainer.batch_size={batch_size}").trainer
+    with pytest.raises(ValueError, match=rf"trainer.batch_size={lower} 'accept="), explain_out_of_memory(trainer):
+        raise RuntimeError("CUDA out of memory")
 
 
 def test_given_folds_are_used_as_they_are(tiny, tiles, tmp_path):
@@ -114,17 +111,15 @@ def test_given_folds_are_used_as_they_are(tiny, tiles, tmp_path):
 def test_other_folds_than_the_run_began_with_are_refused(tiles, tmp_path):
     keep_folds(tmp_path / "folds.csv", tiles.ids, np.arange(24) % 2, 2)
     keep_folds(tmp_path / "folds.csv", tiles.ids, np.arange(24) % 2, 2)
-    with pytest.raises(ValueError, match=r"folds.csv differs from the folds of now"):
+    with pytest.raises(ValueError, match=r"folds.csv differs"):
         keep_folds(tmp_path / "folds.csv", tiles.ids, 1 - np.arange(24) % 2, 2)
 
 
 @pytest.mark.parametrize("damage", ["lost", "empty", "truncated", "foreign"])
 def test_damaged_predictions_of_a_fold_are_named(tiny, tiles, tmp_path, damage):
     job = job_of(tiny(), tiles, tmp_path)
-    directory, folds = job.directory, job.folds
-    for fold in (0, 1):
-        pretend_trained(directory, fold, tiles, folds)
-    file, other = (directory.fold(fold) / "oof.npz" for fold in (1, 0))
+    pretend_trained(job, 0, 1)
+    file, other = (tmp_path / f"fold_{fold}/oof.npz" for fold in (1, 0))
     content = {"empty": b"", "truncated": file.read_bytes()[:100], "foreign": other.read_bytes()}
     file.unlink() if damage == "lost" else file.write_bytes(content[damage])
     told = "missing" if damage == "lost" else "damaged: "
@@ -134,8 +129,7 @@ def test_damaged_predictions_of_a_fold_are_named(tiny, tiles, tmp_path, damage):
 
 def test_predictions_that_cannot_be_read_are_not_called_damaged(tiny, tiles, tmp_path, monkeypatch):
     job = job_of(tiny("folds=[0]"), tiles, tmp_path)
-    directory, folds = job.directory, job.folds
-    pretend_trained(directory, 0, tiles, folds)
+    pretend_trained(job, 0)
 
     def fails(self):
         raise PermissionError(13, "Permission denied", str(self))
@@ -147,10 +141,8 @@ def test_predictions_that_cannot_be_read_are_not_called_damaged(tiny, tiles, tmp
 
 def test_lost_times_of_a_fold_are_told_and_stop_nothing(tiny, tiles, tmp_path, caplog):
     job = job_of(tiny(), tiles, tmp_path)
-    directory, folds = job.directory, job.folds
-    for fold in (0, 1):
-        pretend_trained(directory, fold, tiles, folds)
-    (directory.fold(0) / "timing.json").unlink()
+    pretend_trained(job, 0, 1)
+    (tmp_path / "fold_0/timing.json").unlink()
     rows = write_scores(job)["folds"]
     assert "fold_0/timing.json is missing or damaged" in caplog.text
     assert [row["seconds"] for row in rows] == [None, 1.0] and [row["n"] for row in rows] == [12, 12]
@@ -171,7 +163,7 @@ def submitted(monkeypatch):
 
 def test_a_submission_that_is_not_written_names_the_missing_folds(tiny, tmp_path, submitted, caplog):
     caplog.set_level("INFO")
-    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, Place(in_parts=True))
+    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, Launch(in_parts=True))
     command = f"salt-submit {tmp_path}"
     assert f"no submission.csv while the folds [0, 2] are missing; {command} writes one" in caplog.messages
     assert submitted == []
@@ -180,10 +172,10 @@ def test_a_submission_that_is_not_written_names_the_missing_folds(tiny, tmp_path
 @pytest.mark.slow
 def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path, submitted):
     for folds, in_parts in (("[0]", True), ("[1]", False), ("[2]", True)):
-        crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, Place(in_parts=in_parts))
+        crossval.run(tiny("data.n_folds=3", f"folds={folds}", "trainer.epochs=1"), tmp_path, Launch(in_parts=in_parts))
     assert submitted == [[0, 1], [0, 1, 2]]
     (tmp_path / "fold_2/done").unlink()
-    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, Place(in_parts=True))
+    crossval.run(tiny("data.n_folds=3", "folds=[1]", "trainer.epochs=1"), tmp_path, Launch(in_parts=True))
     assert submitted[2:] == [[0, 1]]
 
 

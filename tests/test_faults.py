@@ -140,7 +140,7 @@ def test_a_signal_saves_and_says_how_to_go_on(command, undisturbed, tmp_path, nu
     started.wait_for("epoch 2,")
     started.process.send_signal(number)
     found, out, errors = started.end()
-    assert found == code and "the same command goes on" in errors and "Traceback" not in errors
+    assert found == code and "the same command resumes" in errors and "Traceback" not in errors
     assert "fold 0: saved after step" in out or "epoch 3," in out
     assert not (tmp_path / "runs/a/error.txt").exists()
     result = run(command, tmp_path)

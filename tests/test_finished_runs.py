@@ -31,12 +31,12 @@ def test_a_submission_of_other_folds_than_the_score_is_refused(copy):
     assert not (copy / "submission.csv").exists()
 
 
-@pytest.mark.parametrize("command", [submit, report, compare])
-def test_ctrl_c_ends_the_other_commands_with_one_line(copy, tmp_path, monkeypatch, command):
+@pytest.mark.parametrize(("command", "work"), [(submit, "submit_ensemble"), (report, "report"), (compare, "compare")])
+def test_ctrl_c_ends_the_other_commands_with_one_line(copy, tmp_path, monkeypatch, command, work):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, command.__name__.rpartition(".")[2], interrupted)
+    monkeypatch.setattr(command, work, interrupted)
     result = salt(tmp_path, "runs/a", main=command.main)
     assert result.returncode == 130 and result.stderr.count("\n") == 1 and "stopped by Ctrl-C" in result.stderr
 
@@ -49,7 +49,7 @@ def test_a_submission_may_be_predicted_in_smaller_batches(copy, synthetic_root, 
         assert salt(tmp_path, "runs/a", *cpu, *extra, main=submit.main).returncode == 0
     assert [model.networks[0][0].runtime.predict_batch_size for model in models] == [4, 3]
     result = salt(tmp_path, "runs/a", "--root", synthetic_root, "--batch-size", "0", main=submit.main)
-    assert result.returncode == 1 and "--batch-size 0" in result.stderr
+    assert result.returncode == 1 and "batch_size" in result.stderr
 
 
 def test_a_submission_needs_no_compiler_and_takes_another_number_format(copy, synthetic_root, tmp_path, monkeypatch):
@@ -63,9 +63,9 @@ def test_a_submission_needs_no_compiler_and_takes_another_number_format(copy, sy
         result = salt(tmp_path, "runs/a", *cpu, *extra, main=submit.main)
         assert result.returncode == 0, result.stderr
     assert [one.runtime.dtype for one in networks] == [torch.float32, torch.bfloat16]
-    assert all(one.network.eval_forward is one.network.model for one in networks)
+    assert all(one.network.forward is one.network.model for one in networks)
     result = salt(tmp_path, "runs/a", *cpu, "--precision", "half", main=submit.main)
-    assert result.returncode == 1 and "--precision half" in result.stderr and "bf16" in result.stderr
+    assert result.returncode == 1 and "precision" in result.stderr and "bf16" in result.stderr
 
 
 def test_only_salt_train_generates_tiles(copy, tmp_path):
@@ -91,7 +91,7 @@ def test_a_report_needs_no_data(copy, synthetic_root, tmp_path):
     assert (copy / "report.png").exists()
     (copy / "oof.npz").write_bytes(b"x")
     result = salt(tmp_path, "runs/a", "--root", synthetic_root, main=report.main)
-    assert result.returncode == 0 and "oof.npz is missing or damaged" in result.stdout
+    assert result.returncode == 0 and "oof.npz is damaged" in result.stdout
 
 
 @pytest.mark.slow

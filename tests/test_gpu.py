@@ -212,7 +212,7 @@ def test_too_little_memory_in_training_is_one_message(tiny, tmp_path):
 def test_too_little_memory_in_prediction_is_one_message_and_the_run_goes_on(tiny, tmp_path):
     limited = ["-c", LIMITED, "512"]
     result = run(tmp_path, limited, *tiny, "trainer.predict_batch_size=8192")  # 334 MB of input alone
-    assert result.returncode == 1 and "out of GPU memory while 8192 tiles are predicted at once" in result.stderr
+    assert result.returncode == 1 and "out of GPU memory with batches of 8192 tiles" in result.stderr
     assert "Traceback" not in result.stderr
     result = run(tmp_path, limited, *tiny, "trainer.predict_batch_size=4")
     assert result.returncode == 0, result.stderr

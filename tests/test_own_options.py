@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, salt
+from helpers.stop import stop_after_saving
 from safetensors.torch import load_file
 
 from salt.commands import predict, submit
-from salt.training import checkpoint
 
 PAGE = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -57,17 +57,6 @@ def plain(train, mine):
     return load_file(mine / "runs/plain/fold_0/model.safetensors")
 
 
-def stop_after_the_first_epoch(patch):
-    save = checkpoint.save
-
-    def stop(state, path):
-        save(state, path)
-        if state.epoch == 1:
-            raise KeyboardInterrupt
-
-    patch.setattr(checkpoint, "save", stop)
-
-
 def test_there_is_an_example_of_each_kind():
     assert [group for group, _ in CHOICES] == KINDS
 
@@ -83,7 +72,7 @@ def test_an_own_option_trains_resumes_and_predicts(mine, train, plain, monkeypat
     assert weights.keys() != plain.keys() or any(not torch.equal(weights[key], plain[key]) for key in plain)
 
     with monkeypatch.context() as patch:
-        stop_after_the_first_epoch(patch)
+        stop_after_saving(patch, 1)
         assert train(again.name, *words).returncode != 0
     result = train(again.name, *words)
     assert result.returncode == 0 and "resumes after epoch 1" in result.stdout, result.stderr

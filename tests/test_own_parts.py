@@ -75,7 +75,7 @@ def test_a_loss_that_is_no_module_is_named(tiny):
 
 
 class Own(torch.nn.Module):
-    """A user's loss that gives what it was told."""
+    """A user's loss that returns a given result."""
 
     def __init__(self, result):
         super().__init__()
@@ -114,7 +114,7 @@ def test_an_own_loss_that_is_none_is_named_before_anything_is_written(tiny, tmp_
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        ("nowhere.Mine", "no module nowhere in the current folder or in those of PYTHONPATH. Run the command in the f"),
+        ("nowhere.Mine", "no module nowhere in the current folder"),
         ("own_module.Mine", "ModuleNotFoundError: No module named 'nothing_there'"),
         ("salt.losses.pixel.BCEE", "salt.losses.pixel has no BCEE; did you mean salt.losses.pixel.BCE?"),
         ("salt.losses.pixel.BCE.x", "AttributeError: type object 'BCE' has no attribute 'x'"),
@@ -138,7 +138,7 @@ def test_a_class_of_the_current_folder_is_found_by_every_command(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_an_own_loss_of_the_folder_of_now(tmp_path, synthetic_root):
+def test_an_own_loss_of_the_current_folder(tmp_path, synthetic_root):
     (tmp_path / "mylosses.py").write_text(
         "import torch\nclass Mine(torch.nn.Module):\n    def forward(self, logits, masks):\n"
         "        return (logits - masks).square().mean()\n"

@@ -18,9 +18,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from test_faults import ENVIRONMENT, Started, run
 
-from salt import train
+from salt.cli import process as own_process
 from salt.cli import sweep
-from salt.cli.sweep import free_device
+from salt.cli.process import free_device
 from salt.data.loader import Draws, EpochBatches
 from salt.machine import distributed
 from salt.machine.distributed import Group
@@ -113,7 +113,7 @@ def test_a_dry_run_over_processes_prints_its_plan_once(overrides, tmp_path):
 @pytest.mark.parametrize(("rank", "hidden"), [(0, None), (1, True)])
 def test_only_rank_0_draws_bars(monkeypatch, rank, hidden):
     monkeypatch.setattr(distributed, "_group", distributed.Group(rank, 2))
-    assert distributed.hides_bars() is hidden
+    assert distributed.tqdm_disable() is hidden
 
 
 def test_a_sweep_under_torchrun_is_refused(overrides, tmp_path):
@@ -130,8 +130,8 @@ def test_a_job_computes_with_the_cores_that_it_was_given(monkeypatch, launcher, 
     monkeypatch.setenv("OMP_NUM_THREADS", "removed again after the test")
     monkeypatch.delenv("OMP_NUM_THREADS")
     settings = OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": launcher})
-    monkeypatch.setattr(train.HydraConfig, "get", lambda: settings)
-    train.limit_threads()
+    monkeypatch.setattr(own_process.HydraConfig, "get", lambda: settings)
+    own_process.limit_threads()
     assert os.environ.get("OMP_NUM_THREADS") == threads
 
 

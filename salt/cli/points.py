@@ -1,58 +1,70 @@
-"""The points of a sweep, checked before the first one starts."""
+"""The settings of a run or a point, typed; and the points of a sweep, checked before the first one starts."""
 
 import logging
-import shlex
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from salt.overrides import explain
+from salt.overrides import REFUSED, explain, missing_values
+
+if TYPE_CHECKING:
+    from salt.config import RunConfig
 
 log = logging.getLogger(__name__)
 
-SECONDS = 3.0  # after which a bar shows how far the check is
+BAR_AFTER = 3.0  # seconds of checking
 
 
-def check_points(config: DictConfig, overrides: list[Override], check: Callable[[DictConfig], None]) -> None:
-    """Compose each point of the sweep `config`, as Hydra will do, and check it.
+def typed_config(cfg: DictConfig) -> "RunConfig":
+    """Return the composed config as typed, frozen settings.
+
+    Raises:
+        ValueError: a setting is missing or wrong.
+    """
+    from salt.config import check_config  # imports pydantic, which --help does not need
+
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    try:
+        missing = OmegaConf.missing_keys(cfg)
+        raw: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(explain(error)) from None
+    if missing:
+        raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
+    return check_config(raw)
+
+
+def check_points(config: DictConfig, overrides: list[Override]) -> None:
+    """Compose each point of the sweep `config` as Hydra will; check its settings, and that its parts can be built.
 
     Raises:
         ValueError: points cannot run; each is named with its cause.
     """
-    from tqdm import tqdm  # `--help` does without it
+    from tqdm import tqdm  # --help does not need it
 
     loader = GlobalHydra.instance().config_loader()
-    varied = [override for override in overrides if override.is_sweep_override()]
-    keys = [override.get_key_element() for override in varied]
+    keys = [override.get_key_element() for override in overrides if override.is_sweep_override()]
     (points,) = BasicSweeper.split_arguments(overrides, None)
     problems: dict[str, str] = {}
-    for words in tqdm(points, "checking the points", unit="point", disable=None, leave=False, delay=SECONDS):
+    for words in tqdm(points, "checking the points", unit="point", disable=None, leave=False, delay=BAR_AFTER):
         try:
-            check(loader.load_sweep_config(config, list(words)))
-        except (ValueError, HydraException, OmegaConfBaseException, YAMLError) as error:
+            point = loader.load_sweep_config(config, list(words))
+            HydraConfig.instance().set_config(point)
+            settings = typed_config(point)
+            from salt.preflight.parts import check_parts  # imports torch
+
+            check_parts(settings)
+        except REFUSED as error:
             problems[" ".join(word for word in words if word.partition("=")[0] in keys)] = explain(error)
-        except Exception as error:  # no user's mistake: the point itself keeps its traceback
+        except Exception as error:  # a bug, perhaps in the user's class: the point itself shows its traceback
             log.debug("%s: %s", words, error)
     if len(problems) == len(points) and len(set(problems.values())) == 1:
         raise ValueError(next(iter(problems.values())))
     if problems:
         lines = "\n".join(f"  {point}: {text}".replace("\n", "\n  ") for point, text in problems.items())
-        raise ValueError(
-            f"{len(problems)} of the {len(points)} points cannot run, none was started:\n{lines}"
-            f"{how_to_leave_out(varied, list(problems))}"
-        )
-
-
-def how_to_leave_out(varied: list[Override], points: list[str]) -> str:
-    """The setting that leaves out the points that cannot run, where one setting alone varies and others can."""
-    if len(varied) != 1:
-        return ""
-    key = varied[0].get_key_element()
-    left = [value for value in varied[0].sweep_string_iterator() if f"{key}={value}" not in points]
-    return f"\nTo leave them out: {shlex.quote(key + '=' + ','.join(left))}" if left else ""
+        raise ValueError(f"{len(problems)} of the {len(points)} points cannot run, none was started:\n{lines}")

@@ -1,11 +1,10 @@
-"""How a run was started, and the command that makes it again from another shell, folder or environment."""
+"""How a run was started, and the command that reproduces it from another shell or folder."""
 
 import json
 import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,34 @@ from omegaconf import DictConfig, OmegaConf
 
 from salt.machine.distributed import world_size
 from salt.overrides import CONFIGS, as_word, typed_words
-from salt.paths import search_current_folder
 from salt.runs.environment import Start, set_variables, thread_variables
 from salt.runs.options import flatten
 
-ONCE = ("folds", "dry_run", "accept")  # settings of one call, which a run's later calls need not have
-PLACES: dict[str, tuple[str, ...]] = {  # settings that name a file or folder, and their values that do not
+ONCE = ("folds", "dry_run", "accept")  # per-call settings, which do not belong to the run
+PLACES: dict[str, tuple[str, ...]] = {  # settings that name a file or folder, and values of theirs that do not
     **dict.fromkeys(("data.root", "data.cache", "data.mosaic", "data.unlabelled", "data.pseudo", "init"), ()),
     "data.folds": ("random", "mosaic"),
     "encoder.weights": ("imagenet",),
 }
 HIDDEN = "..."  # instead of a path, in the command for others
-PATH = re.compile(r"""(^|[=:,\[{'"])(/|~)""")  # where one begins in a word
-LONGEST_NAME = 200  # of a run that was a point; the file system takes 255 bytes
+PATH = re.compile(r"""(^|[=:,\[{'"])(/|~)""")  # its start in a word
+MAX_RUN_NAME = 200  # characters, for a run that was a point; file systems take 255 bytes
 
 
 def describe_start(cfg: DictConfig) -> Start:
-    """Return how the run under way was started, with a command that needs nothing of this shell or sweep.
+    """Return how this run was started, with a command that depends on neither this shell nor a sweep.
 
-    To the words as typed it adds what they took from elsewhere: absolute paths, values of variables, the number of
-    threads and processes, the folders of own classes. A point of a sweep becomes a run beside the sweep's folder.
+    It adds to the typed words what they took from elsewhere: absolute paths, values of variables, the number of threads
+    and processes, the folders of the user's classes. A point of a sweep becomes a run beside the sweep's folder.
     """
     hydra, n = HydraConfig.get(), world_size()
     folder = Path(hydra.runtime.cwd)
-    settled = from_variables(cfg) | absolute_places(cfg, folder)
+    plain: list[Any] = [OmegaConf.to_container(cfg, resolve=resolve) for resolve in (True, False)]
+    values, written = map(flatten, plain)
+    from_variables = {key: values[key] for key, text in written.items() if "oc.env" in str(text)}
+    settled = from_variables | absolute_places(values, folder)
     program = ["torchrun", "--standalone", f"--nproc-per-node={n}", "-m", "salt.train"] if n > 1 else ["salt-train"]
-    variables = thread_variables() | set_variables() | python_path(cfg, folder)
+    variables = thread_variables() | set_variables() | python_path(values, folder)
     words = [*program, *config_flags(hydra), *settle(typed_words(hydra), settled | outside_sweep(cfg, hydra))]
     return Start(
         launcher="torchrun" if n > 1 else str(hydra.runtime.choices["hydra/launcher"]),
@@ -54,10 +55,9 @@ def describe_start(cfg: DictConfig) -> Start:
     )
 
 
-def absolute_places(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """The files and folders that the settings name, for any current folder."""
-    found = flatten(plain(cfg))
-    named = {key: found.get(key) for key in PLACES}
+def absolute_places(values: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Return the files and folders that the settings name, as absolute paths."""
+    named = {key: values.get(key) for key in PLACES}
     return {
         key: os.path.abspath(folder / Path(value).expanduser())
         for key, value in named.items()
@@ -65,32 +65,19 @@ def absolute_places(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def from_variables(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that name an environment variable, with what it gave them."""
-    values = flatten(plain(cfg))
-    written = flatten(plain(cfg, resolve=False))
-    return {key: values[key] for key, text in written.items() if "oc.env" in str(text)}
-
-
-def plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
-    """The settings as plain objects; with `resolve=False` as they are written in the YAML files."""
-    settings: Any = OmegaConf.to_container(cfg, resolve=resolve)
-    return settings
-
-
 def outside_sweep(cfg: DictConfig, hydra: HydraConf) -> dict[str, Any]:
-    """The settings that make a point of a sweep a run of its own; none for a run alone."""
+    """Return the settings that make a point of a sweep a single run."""
     if hydra.mode != RunMode.MULTIRUN:
         return {}
     alone = {"hydra.mode": "RUN"}  # an ablation's YAML asks for a sweep
     if not hydra.sweep.subdir:  # a run in parts
         return alone
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cfg.name}_{hydra.sweep.subdir}")
-    return alone | {"name": name[:LONGEST_NAME].strip("_")}
+    return alone | {"name": name[:MAX_RUN_NAME].strip("_")}
 
 
 def settle(words: Sequence[str], settled: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the words without those of one call; settled keys have the value that they are settled to."""
+    """Yield the words without per-call settings; `settled` has the values of some keys."""
     left = dict(settled)
     for word in words:
         typed = word.partition("=")[0]
@@ -104,7 +91,7 @@ def settle(words: Sequence[str], settled: Mapping[str, Any]) -> Iterator[str]:
 
 
 def config_flags(hydra: HydraConf) -> Iterator[str]:
-    """Yield the flags that name other folders of YAML files than Salt's, or another main file."""
+    """Yield the flags that name folders of YAML files beside Salt's, or another main file."""
     sources = hydra.runtime.config_sources
     for source in sources:
         if source.provider == "command-line":
@@ -119,31 +106,17 @@ def config_flags(hydra: HydraConf) -> Iterator[str]:
         yield as_word("hydra.searchpath", places)
 
 
-def python_path(cfg: DictConfig, folder: Path) -> dict[str, str]:
-    """The variable PYTHONPATH, with the current folder if own classes lie there; nothing if none is needed."""
-    typed = [str(folder / entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    search_current_folder()
-    modules = set(re.findall(r'"_target_": "(\w+)', json.dumps(plain(cfg)))) - {"salt"}
-    own = [str(folder)] if any(folder in import_roots(module) for module in modules) else []
-    paths = dict.fromkeys([*typed, *own])
-    return {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
-
-
-def import_roots(module: str) -> list[Path]:
-    """The folders from which Python imports a module."""
-    try:
-        spec = find_spec(module)
-    except (ImportError, ValueError):
-        return []
-    if spec is None:
-        return []
-    file = [spec.origin] if spec.has_location and spec.origin else []  # some modules are built in
-    places = spec.submodule_search_locations or file
-    return [Path(place).absolute().parent for place in places]
+def python_path(values: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Return the variable PYTHONPATH for the user's classes, if the shell set it or the current folder has some."""
+    paths = [str(folder / entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    modules = re.findall(r'_target_": "(\w+)', json.dumps(values))
+    if any((folder / f"{module}.py").is_file() or (folder / module).is_dir() for module in modules if module != "salt"):
+        paths.append(str(folder))
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))} if paths else {}
 
 
 def without_path(word: str, settled: Sequence[str] | Mapping[str, Any]) -> str:
-    """A word of the command as others may see it: without the value if that is a path, or came from this shell."""
+    """Return a word for others to see: without its value if this is a path, or came from this shell."""
     key, equals, value = word.partition("=")
     if equals and (key.lstrip("+") in settled or PATH.search(value)):
         return f"{key}={HIDDEN}"
@@ -151,5 +124,5 @@ def without_path(word: str, settled: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def in_shell(variables: Mapping[str, str], words: Sequence[str]) -> str:
-    """A command as a POSIX shell takes it."""
+    """Return a command for a POSIX shell."""
     return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(words)])

@@ -2,25 +2,22 @@
 
 from pathlib import Path
 
-from salt.commands.common import add_root, make_parser, messages
+from salt.commands.common import make_parser, messages
 from salt.comparing.tables import compare
 
 
 def main() -> None:
-    """Print the table and write it with its picture; exit code 1 and one message if it fails."""
+    """Print a table of runs, and write it with its picture."""
     with messages("salt-compare"):
         parser = make_parser(
-            "salt-compare", "Compare finished runs; write compare.html, compare.md, compare.csv and compare.png."
+            "salt-compare",
+            "Compare finished runs. Writes compare.html, compare.md, compare.csv and compare.png.",
+            "--root",
         )
-        parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or one sweep's folder")
+        parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or a sweep's folder")
         parser.add_argument("--baseline", metavar="NAME", help="run to compare with (default: the sweep's, or first)")
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the sweep's folder, or this one")
-        add_root(parser)
-        parser.add_argument(
-            "--across-folds",
-            action="store_true",
-            help="runs may have other folds, as data.folds=mosaic",
-        )
+        parser.add_argument("--across-folds", action="store_true", help="allow runs with different folds")
         arguments = parser.parse_args()
         print(compare(arguments.runs, arguments.baseline, arguments.out, arguments.root, arguments.across_folds))
 

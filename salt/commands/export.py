@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-from salt.commands.common import add_run, make_parser, messages
+from salt.commands.common import make_parser, messages
 from salt.runs.rundir import RunDir
 
-KINDS = ("onnx", "torchscript", "exported-program")
+FORMAT_NAMES = ("onnx", "torchscript", "exported-program")  # of salt.inference.formats, which imports torch
 
 
 def main() -> None:
-    """Write the file, or one for each fold; exit code 1 and one message if it fails."""
+    """Write the file, or one for each fold."""
     with messages("salt-export"):
-        parser = make_parser("salt-export", "Write a run's networks as one file that other programs run without Salt.")
-        add_run(parser)
-        parser.add_argument("--to", choices=KINDS, required=True, help="format of the file")
+        parser = make_parser("salt-export", "Write a run's networks as a file that runs without Salt.", "run")
+        parser.add_argument("--to", choices=FORMAT_NAMES, required=True, help="format of the file")
         parser.add_argument(
             "--out", type=Path, metavar="FILE", help="a new file (default: RUN/model with the format's ending)"
         )
@@ -21,13 +20,13 @@ def main() -> None:
             "--folds",
             choices=("mean", "each"),
             default="mean",
-            help="mean: one file, of all folds' mean probability (default); each: FILE with _fold_0 and so on",
+            help="mean: one file with the folds' mean probability (default); each: FILE_fold_0 and so on",
         )
         parser.add_argument(
             "--size",
             choices=("tile", "any"),
             default="tile",
-            help="of the images: as the run's tiles (default), or any whose sides are multiples of 32, from 64 on",
+            help="size of the images: the run's tiles (default), or any multiple of 32 from 64 on",
         )
         arguments = parser.parse_args()
         export_all(arguments.run, arguments.to, arguments.out, arguments.folds == "each", arguments.size == "any")
@@ -37,14 +36,14 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
     """Write one file of all finished folds, or one of each.
 
     Raises:
-        ValueError: the run is not finished, a name does not fit or is taken, or the export fails.
+        ValueError: the run is not finished, a file exists or has another ending, or the export fails.
     """
     from salt.inference.export import export
-    from salt.inference.formats import FORMATS
+    from salt.inference.formats import EXPORT_FORMATS
 
     run = RunDir(path)
     score = run.read_score(run.read_config().data.n_folds)
-    suffix = FORMATS[kind].suffix
+    suffix = EXPORT_FORMATS[kind].suffix
     file = out if out is not None else run.path / f"model{suffix}"
     if file.suffix != suffix:
         raise ValueError(f"--out {file}: expected a name that ends in {suffix}")
@@ -55,18 +54,16 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
     for name in parts:
         if name.exists():
             raise ValueError(f"{name} exists already; nothing was written")
-    done: list[Path] = []
     try:
         for name, some in parts.items():
             facts = export(run, kind, name, some, any_size)
-            done.append(name)
             print(
                 f"{name}: {name.stat().st_size / 1e6:.1f} MB, folds {facts['folds']}; largest difference in "
                 f"probability from torch {facts['largest_difference']:.1e}; threshold {facts['threshold']:g}"
             )
     except BaseException:  # all or none: the same command refuses files that exist
-        for name in done:
-            name.unlink()
+        for name in parts:
+            name.unlink(missing_ok=True)
         raise
 
 

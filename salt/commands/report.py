@@ -1,16 +1,14 @@
-"""The command `salt-report RUN`: what a run scored and wrote, and its page to look at."""
+"""The command `salt-report RUN`: what a run scored and wrote, in words and as a page."""
 
-from salt.commands.common import add_root, add_run, make_parser, messages
+from salt.commands.common import make_parser, messages
 from salt.reporting.run import report
 
 
 def main() -> None:
-    """Print the report, write RUN/report.html and report.png; exit code 1 and one message if it fails."""
+    """Print the report, and write RUN/report.html and report.png."""
     with messages("salt-report"):
-        parser = make_parser("salt-report", "Print what a run scored and wrote; write RUN/report.html and report.png.")
-        add_run(parser)
-        add_root(parser)
-        arguments = parser.parse_args()
+        description = "Print what a run scored and wrote. Writes RUN/report.html and report.png."
+        arguments = make_parser("salt-report", description, "run", "--root").parse_args()
         report(arguments.run, arguments.root)
 
 

@@ -1,23 +1,22 @@
-"""The command `salt-submit RUN`: write and check the submission of a finished run again, and upload it if asked to."""
+"""The command `salt-submit RUN`: write and check the submission of a finished run again, and upload it."""
 
 import logging
 import sys
 
-from salt.commands.common import add_prediction_options, add_root, add_run, make_parser, messages, settings_from
+from salt.commands.common import PREDICTION, make_parser, messages, settings_from
+from salt.data import kaggle
 from salt.inference.settings import PredictionSettings
 from salt.runs.ensemble import Ensemble, read_ensemble
 from salt.runs.files import locked
 
 
 def main() -> None:
-    """Predict the test tiles and write RUN/submission.csv; exit code 1 and one message if it fails."""
+    """Predict the test tiles, and write RUN/submission.csv."""
     with messages("salt-submit"):
-        parser = make_parser("salt-submit", "Write and check RUN/submission.csv from the folds of a run or a blend.")
-        add_run(parser)
-        add_root(parser)
-        add_prediction_options(parser)
-        parser.add_argument("--upload", action="store_true", help="send it to Kaggle too, by the command kaggle")
-        parser.add_argument("--message", help="what Kaggle shows beside an upload (default: run and score)")
+        description = "Predict the test tiles of a run or a blend. Writes and checks RUN/submission.csv."
+        parser = make_parser("salt-submit", description, "run", "--root", *PREDICTION)
+        parser.add_argument("--upload", action="store_true", help="send it to Kaggle with the command kaggle")
+        parser.add_argument("--message", help="Kaggle's note for an upload (default: run and score)")
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         settings = settings_from(arguments)
@@ -25,19 +24,20 @@ def main() -> None:
         if arguments.upload:
             check_upload(ensemble)
         elif arguments.message is not None:
-            raise ValueError("--message is what Kaggle shows beside an upload; add --upload, or leave it out")
-        submit(ensemble, arguments.root, settings)
+            raise ValueError("--message is Kaggle's note for an upload; add --upload, or leave it out")
+        submit_ensemble(ensemble, arguments.root, settings)
         if arguments.upload:
-            print(upload(ensemble, arguments.message))
+            default = f"{ensemble.path.resolve().name}, out-of-fold map {ensemble.score['map']:.4f}"
+            print(kaggle.upload(ensemble.path / "submission.csv", arguments.message or default))
 
 
-def submit(ensemble: Ensemble, root: str | None, settings: PredictionSettings) -> None:
+def submit_ensemble(ensemble: Ensemble, root: str | None, settings: PredictionSettings) -> None:
     """Write the submission of a run or a blend, predicted with these settings.
 
     Raises:
-        ValueError: the data has no test images, or is not what it was trained on.
+        ValueError: the data has no test images, or is other data than in training.
     """
-    with locked(ensemble.path, "collect"):  # also finds a read-only disk before the prediction, not after it
+    with locked(ensemble.path, "collect"):  # also finds a read-only disk before the prediction
         from salt.data.load import load_data_of_run  # no torch yet: a wrong --root is found at once
 
         config = ensemble.first.config
@@ -51,31 +51,18 @@ def submit(ensemble: Ensemble, root: str | None, settings: PredictionSettings) -
 
 
 def check_upload(ensemble: Ensemble) -> None:
-    """Check what an upload needs before anything is predicted: the competition's data and the command kaggle.
+    """Check what an upload needs before anything is predicted.
 
     Raises:
-        ValueError: the run is of other data, or the command is missing.
+        ValueError: the run has other data than the competition, or the command kaggle is missing.
     """
-    from salt.data import kaggle
     from salt.data.source import source_of
 
     if source_of(ensemble.first.config.data).competition is None:
         raise ValueError(
             f"--upload: {ensemble.path} was trained on other data than the competition's, so Kaggle would refuse it"
         )
-    kaggle.program()
-
-
-def upload(ensemble: Ensemble, message: str | None) -> str:
-    """Send a submission to Kaggle and return its answer.
-
-    Raises:
-        ValueError: it cannot be sent.
-    """
-    from salt.data import kaggle
-
-    default = f"{ensemble.path.resolve().name}, out-of-fold map {ensemble.score['map']:.4f}"
-    return kaggle.upload(ensemble.path / "submission.csv", message or default)
+    kaggle.find_command()
 
 
 if __name__ == "__main__":

@@ -5,25 +5,24 @@ from pathlib import Path
 import yaml
 
 from salt.commands.common import make_parser, messages
-from salt.models.hub import ask_ahead
 from salt.overrides import CONFIGS
 
 
 def main() -> None:
-    """Load an encoder's weights and write them; exit code 1 and one message if it fails."""
+    """Load an encoder's weights and save them."""
     with messages("salt-weights"):
-        parser = make_parser("salt-weights", "Save an encoder's ImageNet weights, to train where there is no network.")
-        parser.add_argument("encoder", metavar="ENCODER", help="an option of salt-train, or a name for encoder.name")
+        parser = make_parser("salt-weights", "Save an encoder's ImageNet weights, to train without a network.")
+        parser.add_argument("encoder", metavar="ENCODER", help="option of salt-train, or a name for encoder.name")
         parser.add_argument("--to", type=Path, metavar="FILE", required=True, help="a new file, as x.safetensors")
         arguments = parser.parse_args()
-        print(save(arguments.encoder, arguments.to))
+        print(save_imagenet(arguments.encoder, arguments.to))
 
 
-def save(encoder: str, file: Path) -> str:
-    """Write the weights, for images of three channels, and return how to use them.
+def save_imagenet(encoder: str, file: Path) -> str:
+    """Save the weights, for images of three channels, and return how to use them.
 
     Raises:
-        ValueError: the name of the file does not fit or is taken, or the weights cannot be had.
+        ValueError: the file exists or has another ending, or the weights cannot be loaded.
     """
     if file.suffix != ".safetensors":
         raise ValueError(f"--to {file}: expected a name that ends in .safetensors")
@@ -34,7 +33,6 @@ def save(encoder: str, file: Path) -> str:
     option = CONFIGS / "encoder" / f"{encoder}.yaml"
     is_option = option.is_file() and encoder not in ("any", "none")
     name = yaml.safe_load(option.read_text(encoding="utf-8"))["name"] if is_option else encoder
-    ask_ahead(name)
     from salt.models.encoder import load_body  # imports torch, which takes seconds
     from salt.runs.weights import save_weights
 

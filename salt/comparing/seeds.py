@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from salt.scoring.bootstrap import DIGITS, LEVEL, units_to_draw
-
-Floats = NDArray[np.float64]
-Index = NDArray[np.int64]
+from salt.scoring.metrics import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -18,15 +15,15 @@ class Side:
     """One setting's scores S N (seeds, tiles), two seeds or more, and the folds of its tiles (N)."""
 
     scores: Floats
-    folds: Index
+    folds: Ints
 
 
-def seed_margin(sides: Sequence[Side], sections: Index | None = None) -> float:
-    """Return the half-width of the interval that other seeds alone give the difference of two settings.
+def seed_margin(sides: Sequence[Side], sections: Ints | None = None) -> float:
+    """Return the half-width of the interval of the difference of two settings over seeds alone.
 
-    Each fold's network is a training of its own: the variance of its part of the mean is estimated from the seeds, and
-    all variances are summed. What single tiles (or sections, N) vary from seed to seed is subtracted, since the
-    interval over tiles has it already. The quantile is Student's t with Satterthwaite's degrees of freedom.
+    Folds are trained separately: the variance of each fold's part of the mean is estimated from the seeds, and summed.
+    The variance of single tiles (or sections, N) is subtracted, since the interval over tiles covers it. The quantile
+    is Student's t with Satterthwaite's degrees of freedom.
 
     Reference:
         Satterthwaite 1946, An approximate distribution of estimates of variance components; Cameron, Gelbach, Miller
@@ -47,8 +44,8 @@ def seed_margin(sides: Sequence[Side], sections: Index | None = None) -> float:
     return float(stats.t.ppf((1 + LEVEL / 100) / 2, freedom) * np.sqrt(total - in_both))
 
 
-def variance_of_cells(side: Side, sections: Index | None) -> float:
-    """Return the part of the mean's variance that comes from single tiles, or sections of a fold, by their seeds."""
+def variance_of_cells(side: Side, sections: Ints | None) -> float:
+    """Return the variance of the mean over seeds that comes from single tiles, or from sections of a fold."""
     n_seeds, n = side.scores.shape
     units = units_to_draw(side.folds, sections)[0]
     _, cells = np.unique(np.stack([units, side.folds]), axis=1, return_inverse=True)
@@ -57,7 +54,7 @@ def variance_of_cells(side: Side, sections: Index | None) -> float:
 
 
 def widen(mean: float, low: float, high: float, margin: float) -> tuple[float, float]:
-    """Return the interval of a sum of two independent terms from the first one's interval and the second one's margin.
+    """Return the interval of a sum of two independent terms: one has an interval, the other a margin around 0.
 
     Reference: Zou, Donner 2008, Construction of confidence limits about effect measures: a general approach (MOVER).
     """

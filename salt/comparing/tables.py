@@ -1,30 +1,25 @@
-"""The table and the picture of several runs."""
+"""Comparisons of runs as a table, a picture and a page."""
 
 import textwrap
 from collections.abc import Collection
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from salt.comparing.compare_page import write_page
 from salt.comparing.comparison import (
-    ALL_EMPTY,
-    Row,
+    TILES_ONLY,
+    Comparison,
     choose_baseline,
-    compare_rows,
-    folds_differ,
-    read_rows,
+    read_entries,
+    varying_settings,
     without_seed,
 )
-from salt.comparing.forest import draw_forest
-from salt.comparing.sentences import about_comparison, runs_differ_in
+from salt.comparing.figures import forest_png
+from salt.comparing.page import write_comparison_page
 from salt.runs.files import write_atomic, write_text
-from salt.runs.results import find_points, points_in_order, reason, sweep_baseline
-from salt.scoring.bootstrap import LEVEL
+from salt.runs.results import failure_reason, find_points, points_in_order, sweep_baseline
+from salt.scoring.bootstrap import LEVEL, RESAMPLES
 from salt.words import plural, signed
 
 WIDTH = 110  # of the text below the table
@@ -33,10 +28,9 @@ WIDTH = 110  # of the text below the table
 def compare(
     paths: list[Path], baseline: str | None, out: Path | None, root: str | None = None, across_folds: bool = False
 ) -> str:
-    """Compare the given runs, or those of one sweep's folder; returns the text to print.
+    """Compare runs, or the points of one sweep's folder, and return the text to print.
 
-    `root` is the data's folder, where it is not at the place that the runs were trained from. With `across_folds` the
-    runs may divide the tiles into other folds.
+    `root` is the data's folder if it has moved since training. With `across_folds` the runs may have different folds.
 
     Raises:
         ValueError: a path is no finished run, the runs scored different tiles or folds, or the baseline is unknown.
@@ -47,8 +41,8 @@ def compare(
     twice = [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
     if twice:
         raise ValueError(f"one run is given more than once: {', '.join(twice)}")
-    rows = read_rows(paths, across_folds)
-    return finish(rows, *choose_baseline(rows, baseline, None, None), [], Path(), out, root)
+    entries = read_entries(paths, across_folds)
+    return write_comparison(Comparison(entries, *choose_baseline(entries, baseline, None, None), []), out, None, root)
 
 
 def compare_sweep(
@@ -59,104 +53,117 @@ def compare_sweep(
     root: str | None = None,
     across_folds: bool = False,
 ) -> str:
-    """Compare the finished runs of a sweep, list the others, write the files; returns the text to print.
+    """Compare the finished points of a sweep, list the others, and return the text to print.
 
-    The points named in `failed` are listed with the others even if they have a score, of an earlier command.
+    A point in `failed` counts as unfinished even if an earlier command gave it a score.
 
     Raises:
         ValueError: no run has a score, the runs scored different tiles or folds, or the baseline is unknown.
     """
     order = points_in_order(folder)
-    points = sorted(
-        find_points(folder), key=lambda point: order.index(point.name) if point.name in order else len(order)
-    )
+    points = sorted(find_points(folder), key=lambda point: [*order, point.name].index(point.name))
     if not points:
         raise ValueError(f"{folder} holds no runs")
     scored = [point for point in points if (point / "score.json").is_file() and point.name not in failed]
-    missing = [f"- no score: {point.name}{reason(point)}" for point in points if point not in scored]
+    missing = [f"- no score: {point.name}{failure_reason(point)}" for point in points if point not in scored]
     if not scored:
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
-    rows = read_rows(scored, across_folds)
+    entries = read_entries(scored, across_folds)
     first = without_seed(folder / order[0]) if order else None
-    return finish(rows, *choose_baseline(rows, baseline, sweep_baseline(folder), first), missing, folder, out, root)
+    chosen = choose_baseline(entries, baseline, sweep_baseline(folder), first)
+    return write_comparison(Comparison(entries, *chosen, missing), out, folder, root)
 
 
-def finish(
-    rows: list[Row],
-    baseline: Row,
-    why: str,
-    missing: list[str],
-    default: Path,
-    asked: Path | None,
-    root: str | None,
-) -> str:
-    """Compare, write the files and return the text to print.
+def write_comparison(comparison: Comparison, out: Path | None, sweep: Path | None, root: str | None) -> str:
+    """Write the files into `out`, the sweep's or the current folder, and return the text to print.
 
     Raises:
-        OSError: they cannot be written into the folder that was asked for.
+        OSError: `out` cannot be written. If no folder was asked for, the text says so instead.
     """
-    out = asked or default
-    results = compare_rows(rows, baseline)
-    run = baseline.runs[0]
-    folds = sorted(run.tiles["fold"].unique())
-    partial = ", partial" if any(run.partial for row in rows for run in row.runs) else ""
-    divided = f"{plural(len(folds), 'fold')} ({', '.join(map(str, folds))})"
-    if folds_differ(rows):
-        divided = "folds that differ from run to run"
-    scored = f"{plural(len(run.tiles), 'tile')} scored in {divided}{partial}"
-    head = f"{scored}; differences are to {baseline.label} ({why})"
-    note = textwrap.fill(about_comparison(rows, results), WIDTH, break_on_hyphens=False)
-    text = "\n\n".join(filter(None, [head, runs_differ_in(rows), table(results), "\n".join(missing), note]))
+    results, folder = comparison.results, out or sweep or Path()
+    head, varying, note = describe_tiles(comparison), describe_settings(comparison), describe_intervals(comparison)
+    filled = textwrap.fill(note, WIDTH, break_on_hyphens=False)
+    parts = [head, varying, format_table(results), "\n".join(comparison.missing), filled]
+    text = "\n\n".join(filter(None, parts))
     try:
-        write(out, text, results)
-        write_page(out, rows, results, head, missing, root)
-    except OSError as error:  # such as a read-only disk; the table is there all the same
-        if asked is not None:
+        write_text(folder / "compare.md", f"{text}\n")
+        write_text(folder / "compare.csv", results.to_csv(index=False, lineterminator="\n"))
+        picture = forest_png(results)
+        write_atomic(folder / "compare.png", lambda temporary: temporary.write_bytes(picture))
+        write_comparison_page(folder, comparison, {"head": head, "varying": varying, "note": note}, root)
+    except OSError as error:  # such as a read-only disk
+        if out is not None:
             raise
         return f"{text}\n\nnot written: {error}"
-    return f"{text}\n\nwritten in {out}: compare.html, compare.md, compare.csv, compare.png"
+    return f"{text}\n\nwritten in {folder}: compare.html, compare.md, compare.csv, compare.png"
 
 
-def table(results: pd.DataFrame) -> str:
-    """The results as a Markdown table that is also readable as it is."""
+def describe_tiles(comparison: Comparison) -> str:
+    """Return how many tiles were scored in which folds, and what the baseline is."""
+    runs = [run for entry in comparison.entries for run in entry.runs]
+    folds = sorted(set(comparison.baseline.folds))
+    divided = f"{plural(len(folds), 'fold')} ({', '.join(map(str, folds))})"
+    if comparison.folds_differ:
+        divided = "folds that differ from run to run"
+    partial = ", partial" if any(run.partial for run in runs) else ""
+    return (
+        f"{plural(len(runs[0].tiles), 'tile')} scored in {divided}{partial}; "
+        f"differences are to {comparison.baseline.label} ({comparison.why})"
+    )
+
+
+def describe_settings(comparison: Comparison) -> str | None:
+    """Return the settings that vary between entries, or None if there is only one entry."""
+    if len(comparison.entries) == 1:
+        return None
+    return "The runs differ in: " + (", ".join(varying_settings(comparison.entries)) or "nothing")
+
+
+def describe_intervals(comparison: Comparison) -> str:
+    """Return what the intervals cover, and what the verdicts mean."""
+    results, sections = comparison.results, comparison.sections is not None
+    covers_seeds = results["interval_over"].str.endswith("seeds")
+    all_seeds = covers_seeds[results["resolved"] != ""].all()
+    drawn = "whole sections of tiles" if sections else f"the tiles{' of each fold' * (not comparison.folds_differ)}"
+    text = f"The {LEVEL} % interval covers which tiles were drawn (paired bootstrap of {drawn}, {RESAMPLES:,} times)"
+    if all_seeds:
+        text += " and how training varies from seed to seed (docs/trust.md)."
+    elif covers_seeds.any():
+        text += ", and how training varies from seed to seed if both rows have several seeds (docs/trust.md)."
+    else:
+        text += ", not how training varies from seed to seed."
+    text += " resolved: yes if it excludes 0, else no."
+    if not all_seeds:
+        text += (
+            f' It is "{TILES_ONLY}" if it excludes 0, but one row has a single seed: then training may be the reason. '
+            "Runs of one setting differed by up to 0.007 (docs/recipes.md); smaller effects need several seeds."
+        )
+    if not sections:
+        text += " It does not cover that neighbouring tiles are alike."
+    if (results["seeds"] > 1).any():
+        text += (
+            " After several seeds, in brackets: the standard deviation of their scores. A score is the mean over all "
+            "seeds. A difference is over the seeds that both rows have, or over all if they share none."
+        )
+    chance = "about one" if all_seeds else "more than one"
+    text += f" Of 20 rows that do not truly differ, {chance} excludes 0 by chance."
+    return f"{text} A lucky baseline shifts all rows at once."
+
+
+def format_table(results: pd.DataFrame) -> str:
+    """Return the results as an aligned Markdown table."""
     cells = [["run", "score", "difference", f"{LEVEL} % interval", "resolved", "seeds"]]
     for row in results.to_dict("records"):
         is_baseline = not row["resolved"]
         interval = "" if is_baseline else f"[{signed(row['low'])}, {signed(row['high'])}]"
         difference = "baseline" if is_baseline else signed(row["difference"])
         label = row["run"].replace("|", "\\|")
-        cells.append([label, f"{row['score']:.4f}", difference, interval, row["resolved"], seeds_in_words(row)])
+        cells.append([label, f"{row['score']:.4f}", difference, interval, row["resolved"], format_seeds(row)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
-    return "\n".join(f"| {' | '.join(c.ljust(w) for c, w in zip(row, widths, strict=True))} |" for row in cells)
+    return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in cells)
 
 
-def seeds_in_words(row: dict[Any, Any]) -> str:
-    """The number of seeds of a row, with the spread of their scores where there are several."""
+def format_seeds(row: dict[Any, Any]) -> str:
+    """Return the number of seeds, with the spread of their scores if there are several."""
     return str(row["seeds"] or "") + (f" ({row['seed_spread']:.4f})" if row["seeds"] > 1 else "")
-
-
-def draw(results: pd.DataFrame) -> bytes:
-    """The forest plot of the differences as PNG."""
-    n, longest = len(results) - (results["run"] == ALL_EMPTY).sum(), results["run"].str.len().max()
-    figure = Figure(figsize=(6 + 0.07 * longest, 1.2 + 0.28 * n), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(axis="x", color="0.9")
-    axes.set_axisbelow(True)
-    draw_forest(axes, results, "0.4", "tab:blue")
-    png = BytesIO()
-    figure.savefig(png, format="png")
-    return png.getvalue()
-
-
-def write(out: Path, text: str, results: pd.DataFrame) -> None:
-    """Write compare.md, compare.csv and compare.png into a folder."""
-    picture = draw(results)
-
-    def write_picture(temporary: Path) -> None:
-        temporary.write_bytes(picture)
-
-    write_text(out / "compare.md", f"{text}\n")
-    write_text(out / "compare.csv", results.to_csv(index=False, lineterminator="\n"))
-    write_atomic(out / "compare.png", write_picture)

@@ -1,4 +1,4 @@
-"""Amplitudes as the grey values 0-255 that a network sees, and pixels whose amplitude is missing."""
+"""Turn amplitudes into the grey values 0-255 that a network sees, and find missing pixels."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from salt.config import Amplitudes, Data
 
 Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
-FEW = 8  # grey levels; an image that has fewer shows next to nothing
+FEW_LEVELS = 8  # grey levels; an image that has fewer shows next to nothing
 BULK = 0.95  # share of the pixels that these levels hold
 BY_IMAGE = Amplitudes(per="image", percentiles=[1, 99], range=None)  # as configs/train.yaml
 
@@ -17,8 +17,8 @@ class Grey(NamedTuple):
     """An image as the network sees it."""
 
     levels: NDArray[np.uint8]  # (H W)
-    missing: NDArray[np.bool_]  # (H W), pixels whose amplitude is not known; their level is neutral
-    outlier: float | None = None  # an amplitude that may stand for "missing", see `find_outlier`
+    missing: NDArray[np.bool_]  # (H W), pixels of unknown amplitude; their level is neutral
+    outlier: float | None = None  # an amplitude that may mark missing pixels, see `find_outlier`
 
 
 class Scaling:
@@ -44,25 +44,15 @@ class Scaling:
         """
         missing, known = self.split(pixels)
         limits = self.amplitudes.limits
-        if self.amplitudes.per == "survey":
-            self.check_kind(known)
+        if self.amplitudes.per == "survey" and (known.dtype == np.uint8) != (limits is None):
+            of_survey = "8 bits" if limits is None else f"the range {limits[0]:g} to {limits[1]:g}"
+            raise ValueError(
+                f"has {known.dtype} samples, but the survey has {of_survey}; expected the same type in all"
+            )
         low, high = limits or find_range(known, self.amplitudes.pair)
         if not np.isfinite(high - low):
             raise ValueError(f"has amplitudes from {low:g} to {high:g}, which are too far apart to scale")
         return Grey(to_grey(pixels, (low, high), missing), missing, find_outlier(known))
-
-    def check_kind(self, known: NDArray[Any]) -> None:
-        """Raise ValueError if images of eight bits meet a survey's range, or others a survey that has none."""
-        limits, eight_bits = self.amplitudes.limits, known.dtype == np.uint8
-        if eight_bits and limits is not None:
-            raise ValueError(
-                f"has 8-bit grey levels, which cannot be scaled by the survey's range {limits[0]:g} to {limits[1]:g}; "
-                "expected amplitudes as in the other images"
-            )
-        if not eight_bits and limits is None:
-            raise ValueError(
-                f"has {known.dtype} samples, but the survey's images have 8 bits, and so no range; expected 8 bits"
-            )
 
     def split(self, pixels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """Return which pixels (H W) are missing, and the amplitudes (N) of the others.
@@ -123,29 +113,26 @@ def to_grey(pixels: NDArray[Any], limits: Range, missing: NDArray[np.bool_]) -> 
     return grey
 
 
-def outlier_advice(outlier: float, setting: str = "data.nodata") -> str:
-    """Return what to say of an outlier, and which setting declares it missing."""
-    value = exact(outlier)
-    return f"the amplitude {value} is far from all others; if it marks missing pixels, set {setting}={value}"
-
-
 def exact(number: float) -> str:
     """Return the shortest text that reads as this number."""
     return repr(number).removesuffix(".0")
 
 
 def remarks(grey: Grey, setting: str = "data.nodata") -> list[str]:
-    """Return what may be wrong with an image, as lines; `setting` declares an amplitude missing."""
-    lines = [] if grey.outlier is None else [outlier_advice(grey.outlier, setting)]
+    """Return warnings about an image; `setting` declares an amplitude missing."""
+    lines = []
+    if grey.outlier is not None:
+        value = exact(grey.outlier)
+        lines.append(f"the amplitude {value} is far from all others; if it marks missing pixels, set {setting}={value}")
     if has_few_levels(grey):
-        lines.append(f"has fewer than {FEW} grey levels after scaling, so the network sees next to nothing")
+        lines.append(f"has fewer than {FEW_LEVELS} grey levels after scaling, so the network sees next to nothing")
     return lines
 
 
 def find_outlier(known: NDArray[Any]) -> float | None:
     """Return the smallest or largest amplitude (N) if it is farther from all others than these are from one another.
 
-    Such a value, -9999 for example, often stands for "missing"; it can as well be a real spike.
+    Such a value, -9999 for example, often marks missing pixels; it may also be a real spike.
     """
     if known.dtype in (np.uint8, np.int8, np.bool_) or not known.size:
         return None
@@ -161,9 +148,9 @@ def find_outlier(known: NDArray[Any]) -> float | None:
 
 
 def has_few_levels(grey: Grey) -> bool:
-    """Return whether fewer than `FEW` grey levels hold nearly all known pixels, though there is more than one level."""
+    """Return whether two or more, but fewer than `FEW_LEVELS` grey levels hold nearly all known pixels."""
     counts = np.bincount(grey.levels[~grey.missing])
     if np.count_nonzero(counts) < 2:
         return False
     bulk = np.cumsum(np.sort(counts)[::-1])
-    return bool(np.searchsorted(bulk, BULK * bulk[-1]) + 1 < FEW)
+    return bool(np.searchsorted(bulk, BULK * bulk[-1]) + 1 < FEW_LEVELS)

@@ -1,4 +1,4 @@
-"""Arrays kept on the disk and mapped into memory: data larger than the memory, and starts without decoding."""
+"""Arrays on disk, mapped into memory: for data larger than the memory, and for quick starts without decoding."""
 
 import hashlib
 import json
@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,62 +17,57 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[np.uint8]
 Shapes = Mapping[str, tuple[int, ...]]  # of the arrays, by name
-Allocate = Callable[[str, tuple[int, ...]], Array]  # an array to be filled, by its name and shape
+Allocate = Callable[[str, tuple[int, ...]], Array]  # returns an array to fill, by its name and shape
 
-BLOCK = 2**20  # bytes written at once
 BUILD_SECONDS = 3600.0  # to wait for another process that builds the same cache
 
 
-def in_memory(_: str, shape: tuple[int, ...]) -> Array:
-    """An array that is not kept."""
+def allocate_in_memory(_: str, shape: tuple[int, ...]) -> Array:
+    """Return an array that is not cached."""
     return np.empty(shape, dtype=np.uint8)
 
 
 def cached_arrays(
     folder: Path, source: str, shapes: Shapes, make: Callable[[Allocate], dict[str, Array]]
 ) -> dict[str, Array]:
-    """The arrays that `make` fills, from `folder` if it holds those of the same `source`, else made and kept there.
+    """Return the arrays that `make` fills, from `folder` if it holds them already.
 
-    `source` says from which files the arrays come, and changes when they do. The arrays' own SHA-256 is compared.
+    `source` identifies the files that the arrays come from. The arrays are checked by their SHA-256.
 
     Raises:
-        ValueError: the folder cannot be made, or is read-only and does not hold these arrays; another process has been
-            building the cache for too long; or what `make` raises.
+        ValueError: the folder cannot be made, is read-only without these arrays, or another process builds the cache
+            for too long; or what `make` raises.
         OSError: the disk is full or cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"data.cache: {folder} cannot be used as a folder: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):  # such as data attached to a notebook: it never changes, so no lock is needed
-        found = find(folder, source, shapes)
+    if not os.access(folder, os.W_OK):  # such as data attached to a notebook: it never changes and needs no lock
+        found = read_cache(folder, source, shapes)
         if found is None:
             raise ValueError(f"data.cache: {folder} is read-only and does not hold these tiles")
         return found
     with locked(folder, "cache", wait=BUILD_SECONDS):
-        found = find(folder, source, shapes)
+        found = read_cache(folder, source, shapes)
         if found is not None:
             return found
-        (folder / "cache.json").unlink(missing_ok=True)  # invalidate first, so that a partial cache is never used
-
-        def allocate(name: str, shape: tuple[int, ...]) -> Array:
-            return allocate_file(folder / f"{name}.npy", shape)
-
-        arrays = make(allocate)
+        (folder / "cache.json").unlink(missing_ok=True)  # first, so that a partial cache is never used
+        arrays = make(lambda name, shape: allocate_file(folder / f"{name}.npy", shape))
         digests = {name: hashlib.sha256(array.data).hexdigest() for name, array in arrays.items()}
         write_json(folder / "cache.json", {"source": source, "sha256": digests})
-        log.info("%s: decoded tiles are kept here and mapped into memory", folder)
+        log.info("%s: decoded tiles are cached here", folder)
         return arrays
 
 
-def find(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | None:
-    """The arrays in a folder, or None if they are of other files or damaged."""
+def read_cache(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | None:
+    """Return the arrays in a folder, or None if they come from other files or are damaged."""
     try:
         record = json.loads((folder / "cache.json").read_text(encoding="utf-8"))
         if record["source"] != source:
             log.info("%s: the files have changed since they were decoded", folder)
             return None
-        # "c": copies of what is written stay in this process, so that nothing can change the files
+        # "c": writes stay in this process and never reach the files
         arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in shapes}
         damaged = [
             name
@@ -93,29 +87,15 @@ def find(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | None:
 
 
 def allocate_file(path: Path, shape: tuple[int, ...]) -> Array:
-    """A new mapped file; its space is taken at once, since a full disk could not be reported later."""
+    """Return a new mapped file with its disk space reserved, since later a full disk would kill the process."""
     try:
-        path.unlink(missing_ok=True)  # a process that has the old file mapped keeps it
+        path.unlink(missing_ok=True)  # a process that has mapped the old file keeps it
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        with path.open("rb+") as file:
-            reserve(file, path.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with path.open("rb+") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
-        size = math.prod(shape)
-        raise OSError(f"data.cache: {path} cannot be written, it is to hold {size} bytes: {error.strerror}") from None
+        raise OSError(
+            f"data.cache: {path} cannot be written; it needs {math.prod(shape)} bytes: {error.strerror}"
+        ) from None
     return np.asarray(array)
-
-
-def reserve(file: BinaryIO, size: int) -> None:
-    """Take the disk space of a file that has its size already but not yet its content.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-    else:  # macOS: what is written takes its space too
-        for start in range(0, size, BLOCK):
-            block = file.read(BLOCK)
-            file.seek(start)
-            file.write(block)
-        file.flush()

@@ -1,4 +1,4 @@
-"""Which fold a training tile is validated in."""
+"""The fold in which each training tile is validated."""
 
 import logging
 import warnings
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 def coverage_class(coverage: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Class 0 for tiles (N) without salt, else 1 ... 10 by tenths of the area covered by salt."""
+    """Return class 0 for tiles (N) without salt, else 1 ... 10 by tenths of their coverage."""
     return np.ceil(coverage * 10).astype(np.int64)
 
 
 def make_folds(
     coverage: NDArray[np.float64], n_folds: int, seed: int, sections: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Assign each tile (N) a fold 0 ... n_folds-1, stratified by coverage class; tiles of a section (N) stay together.
+    """Assign each tile (N) a fold 0 ... n_folds-1, stratified by coverage class; sections (N) stay whole.
 
     Raises:
         ValueError: there are fewer tiles, or sections, than folds.
@@ -37,7 +37,7 @@ def make_folds(
     if sections is not None and (n := len(np.unique(sections))) < n_folds:
         raise ValueError(f"data.n_folds={n_folds} is more than the {n} sections")
     classes = coverage_class(coverage)
-    if np.bincount(classes).max() < n_folds:  # scikit-learn refuses: too few tiles to stratify
+    if np.bincount(classes).max() < n_folds:  # scikit-learn refuses to stratify so few tiles
         classes = np.zeros_like(classes)
     folds = np.empty(len(coverage), dtype=np.int64)
     kind = StratifiedKFold if sections is None else StratifiedGroupKFold
@@ -46,26 +46,24 @@ def make_folds(
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         for fold, (_, validation) in enumerate(splitter.split(classes, classes, sections)):
             folds[validation] = fold
-    assert sections is None or n_split(sections, folds) == 0
     return folds
 
 
-def n_split(sections: NDArray[np.int64], folds: NDArray[np.int64]) -> int:
-    """How many sections have tiles in several folds."""
-    pairs = np.unique(np.stack([sections, folds], axis=1), axis=0)
-    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
+def count_split_sections(sections: NDArray[np.int64], folds: NDArray[np.int64]) -> int:
+    """Return how many sections have tiles in several folds."""
+    return int((pd.Series(folds).groupby(sections).nunique() > 1).sum())
 
 
 def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
-    """Read a folds.csv (columns id, fold) for the tiles `ids`, in their order; the spelling of accents may differ.
+    """Read folds.csv (columns id, fold) for the tiles `ids`, in their order; accents may be composed differently.
 
     Raises:
-        ValueError: the file does not give each of the ids exactly one fold of 0 ... n_folds-1, each used.
+        ValueError: the file does not give each id exactly one fold of 0 ... n_folds-1, or does not use all folds.
     """
     check_file("data.folds", path)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:  # pandas' own kinds are of this one
+    except ValueError as error:  # pandas' own errors are ValueErrors
         raise ValueError(f"{path}: cannot be read as a CSV: {str(error).strip()}") from None
     if not {"id", "fold"} <= set(table.columns):
         raise ValueError(f"{path}: expected the columns id,fold, found {','.join(table.columns)}")
@@ -74,7 +72,7 @@ def read_folds(path: Path, ids: list[str], n_folds: int) -> NDArray[np.int64]:
         raise ValueError(f"{path}: id {table['id'][table['id'].duplicated()].iloc[0]} occurs twice")
     odd = sorted(set(ids) ^ set(table["id"]))
     if odd:
-        raise ValueError(f"{path}: its ids are not those of the training tiles; {len(odd)} differ, e.g. {odd[:5]}")
+        raise ValueError(f"{path}: expected the ids of the training tiles; {len(odd)} differ, such as {odd[:5]}")
     found = sorted(set(table["fold"]))
     if set(found) != {str(fold) for fold in range(n_folds)}:
         raise ValueError(f"{path}: expected the folds 0..{n_folds - 1} (data.n_folds={n_folds}), found {found[:12]}")
@@ -87,7 +85,7 @@ def write_folds(path: Path, ids: list[str], folds: NDArray[np.int64]) -> None:
 
 
 def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
-    """The fold of each training tile: stratified by coverage, with sections kept whole if asked, or from a file.
+    """Return the fold of each training tile (N): drawn, drawn by sections, or read from a file.
 
     Raises:
         ValueError: the file, or the table of sections, is missing or does not fit the tiles.
@@ -95,37 +93,33 @@ def assign_folds(config: RunConfig, tiles: Tiles) -> NDArray[np.int64]:
     data, source = config.data, source_of(config.data)
     sections, own = known_sections(data, tiles.ids), source.table("folds.csv")
     given = data.folds or (str(own) if own.is_file() else "random")
-    if given == "mosaic":
-        if sections is None:
-            raise ValueError(
-                f"data.folds=mosaic: there is no file {source.table(MOSAIC)}; salt-data mosaic {data.root} "
-                "writes it, or name one by data.mosaic=FILE"
-            )
-        return make_folds(tiles.coverage, data.n_folds, data.fold_seed, sections)
-    folds = (
-        make_folds(tiles.coverage, data.n_folds, data.fold_seed)
-        if given == "random"
-        else read_folds(Path(given), tiles.ids, data.n_folds)
-    )
-    if sections is not None and (n := n_split(sections, folds)):
-        log.info(
-            "%d sections have tiles in several folds, so neighbours are trained on; data.folds=mosaic avoids it", n
+    if given == "mosaic" and sections is None:
+        raise ValueError(
+            f"data.folds=mosaic: there is no file {source.table(MOSAIC)}; salt-data mosaic {data.root} "
+            "writes it, or name one by data.mosaic=FILE"
         )
+    if given in ("random", "mosaic"):
+        whole = sections if given == "mosaic" else None
+        folds = make_folds(tiles.coverage, data.n_folds, data.fold_seed, whole)
+    else:
+        folds = read_folds(Path(given), tiles.ids, data.n_folds)
+    if sections is not None and (n := count_split_sections(sections, folds)):
+        log.info("%d sections have tiles in several folds, which leaks neighbours; data.folds=mosaic avoids it", n)
     return folds
 
 
 def keep_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
-    """Write folds.csv once (see `check_same_folds`)."""
+    """Write folds.csv if it is missing, else check it (see `check_same_folds`)."""
     check_same_folds(file, ids, folds, n_folds)
     if not file.exists():
         write_folds(file, ids, folds)
 
 
 def check_same_folds(file: Path, ids: list[str], folds: NDArray[np.int64], n_folds: int) -> None:
-    """Make sure that a run that goes on has the same folds, else tiles leak between them.
+    """Check that a resumed run has the same folds, else tiles would leak between them.
 
     Raises:
-        ValueError: the run was begun with other folds.
+        ValueError: the run started with other folds.
     """
     if file.exists() and not np.array_equal(read_folds(file, ids, n_folds), folds):
-        raise ValueError(f"{file} differs from the folds of now (another data.folds?); choose another name=...")
+        raise ValueError(f"{file} differs from the current folds (another data.folds?); choose another name=...")

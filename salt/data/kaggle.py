@@ -1,4 +1,4 @@
-"""Download and upload through the command `kaggle` of Kaggle's own package, whose answers become one clear line."""
+"""Download and upload through Kaggle's own command `kaggle`, with one clear line for each of its failures."""
 
 import shutil
 import subprocess
@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 COMPETITION = "tgs-salt-identification-challenge"
-PAGE = f"https://www.kaggle.com/c/{COMPETITION}"
-RULES = f"{PAGE}/rules"
-TOKEN = "https://www.kaggle.com/settings"  # where an account's API token is made
+COMPETITION_PAGE = f"https://www.kaggle.com/c/{COMPETITION}"
+RULES = f"{COMPETITION_PAGE}/rules"
+TOKEN = "https://www.kaggle.com/settings"  # makes an account's API token
 NO_TOKEN = ("401", "unauthorized", "could not find kaggle.json", "authenticate", "authentication required")
 # The command ends with exit code 0 also after these.
 FAILURES = ("Could not submit to competition", "Could not find competition", "Upload unsuccessful")
 
 
 def download(folder: Path) -> None:
-    """Fetch the competition's archive into a folder; it is left zipped.
+    """Fetch the competition's archive into a folder, and leave it zipped.
 
     Raises:
         ValueError: the command is missing or fails; the message says what to do.
@@ -38,18 +38,17 @@ def upload(submission: Path, message: str) -> str:
     return last_line(answer)
 
 
-def program() -> str:
+def find_command() -> str:
     """Return the path of the command.
 
     Raises:
         ValueError: it is missing.
     """
-    beside = str(Path(sys.executable).parent)  # of a virtual environment that is not activated
+    beside = str(Path(sys.executable).parent)  # in a virtual environment that is not activated
     found = shutil.which("kaggle") or shutil.which("kaggle", path=beside)
     if found is None:
         raise ValueError(
-            "the command kaggle is missing: pip install 'salt-segmentation[kaggle]', and put a token from "
-            f"{TOKEN} where it says"
+            f"the command kaggle is missing: pip install 'salt-segmentation[kaggle]', and make a token at {TOKEN}"
         )
     return found
 
@@ -60,24 +59,21 @@ def call(*words: str) -> str:
     Raises:
         ValueError: it is missing, ends with an error, or reports one in its text alone.
     """
-    done = subprocess.run([program(), *words], capture_output=True, encoding="utf-8", errors="replace", check=False)
+    done = subprocess.run(
+        [find_command(), *words], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     text = f"{done.stderr}\n{done.stdout}"  # warnings go to the first, most reasons to the second
     if done.returncode == 0 and not any(failure in text for failure in FAILURES):
         return done.stdout
-    raise ValueError(reason(text))
-
-
-def reason(text: str) -> str:
-    """What an answer of the command means, and the address to visit."""
     low = text.lower()
     if any(words in low for words in NO_TOKEN):
-        return f"kaggle has no valid token (401): make one at {TOKEN} and put it where kaggle's documentation says"
+        raise ValueError(f"kaggle has no valid token (401): make one at {TOKEN} and save it as it says there")
     if "403" in low or "rules" in low or "permission" in low:
-        return f"kaggle refuses (403): log in, join the competition and accept its rules at {RULES}"
-    return f"kaggle failed: {last_line(text)}; see {PAGE}"
+        raise ValueError(f"kaggle refuses (403): log in, join the competition and accept its rules at {RULES}")
+    raise ValueError(f"kaggle failed: {last_line(text)}; see {COMPETITION_PAGE}")
 
 
 def last_line(text: str) -> str:
-    """The last line that holds something."""
+    """Return the last line that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it printed nothing"

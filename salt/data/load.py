@@ -1,4 +1,4 @@
-"""The data of a run: read by its source, or made by it first."""
+"""The data of a run."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from salt.runs.stacks import sizes_of
 
 
 def load_data(config: RunConfig) -> Dataset:
-    """Return the data set, which is made first if its source generates it; a dry run leaves nothing behind.
+    """Return the data set; a source that generates data makes it first, except in a dry run.
 
     Raises:
-        ValueError: it is missing, or something is wrong with it.
+        ValueError: the data is missing or wrong.
     """
     source = source_of(config.data)
     with distributed.main_first():
@@ -33,7 +33,7 @@ def load_pseudo_labels(config: RunConfig, data: Dataset) -> Unlabelled:
     """Return the tiles without a mask (see `load_unlabelled`) with the pseudo-labels in data.pseudo.
 
     Raises:
-        ValueError: there are no such tiles, or a file cannot be used.
+        ValueError: there are no such tiles, or a file is invalid.
     """
     assert config.data.pseudo is not None
     return with_labels(load_unlabelled(config, data), Path(config.data.pseudo))
@@ -43,29 +43,29 @@ def load_unlabelled(config: RunConfig, data: Dataset) -> Tiles:
     """Return the test images of the data, or those of the folder data.unlabelled.
 
     Raises:
-        ValueError: there are none, or the folder cannot be used.
+        ValueError: there are none, or the folder is invalid.
     """
     tiles = data.test
     if config.data.unlabelled is not None:
         place = Path(config.data.unlabelled)
         if not place.exists():
             raise ValueError(f"data.unlabelled: there is no folder {place}")
-        tiles = source_of(config.data).unlabelled(place, Scaling.of(settled(config, data).data))
+        tiles = source_of(config.data).unlabelled(place, Scaling.of(fill_from_data(config, data).data))
     if config.input.channels == "depth_z" and np.isnan(tiles.depths).any():
         raise ValueError("input.channels=depth_z: tiles without a mask have no depth; expected image or depth")
     if not tiles.ids:
         raise ValueError(
-            "there are no tiles without a mask, since the data has no test images; data.unlabelled=FOLDER "
-            "(salt-pseudo: --unlabelled FOLDER) names data that has some"
+            "the data has no test images, so there are no tiles without a mask; "
+            "data.unlabelled=FOLDER (salt-pseudo: --unlabelled FOLDER) names other data"
         )
     return tiles
 
 
-def settled(config: RunConfig, data: Dataset) -> RunConfig:
-    """Return the config with what is left to the data: the size of a tile (see `tile_size`), the amplitudes' range.
+def fill_from_data(config: RunConfig, data: Dataset) -> RunConfig:
+    """Return the config with the settings that the data decides: the size of a tile and the range of amplitudes.
 
     Raises:
-        ValueError: the network is to see the depth in the survey, and the data has none.
+        ValueError: the network sees the survey depth, and the data has none.
     """
     if config.input.channels == "depth_z" and data.has_no_depths:
         raise ValueError(
@@ -80,10 +80,10 @@ def settled(config: RunConfig, data: Dataset) -> RunConfig:
 
 
 def load_data_of_run(directory: RunDir, config: RunConfig, root: str | None) -> Dataset:
-    """Return the data that a run was trained on, from the place `root`, or from that in its config.
+    """Return the data that a run was trained on, from `root`, or from the folder in its config.
 
     Raises:
-        ValueError: it is not there, cannot be read, or is other data.
+        ValueError: the data is missing, invalid or not that of the run.
     """
     place = Path(root or config.data.root).expanduser()
     if not place.exists():

@@ -1,4 +1,4 @@
-"""Batches of training tiles: each with a mask at most once an epoch, all seeded per (seed, fold, epoch, sample)."""
+"""Batches of training tiles, seeded by (seed, fold, epoch, sample)."""
 
 import copy
 import math
@@ -18,24 +18,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from salt.data.augment import Augment, crop_transforms
 from salt.data.tiles import Tiles
-from salt.machine.distributed import ALONE, Group
+from salt.machine.distributed import ONE_PROCESS, Group
 from salt.machine.interrupt import SIGNALS
 from salt.runs.stacks import Size
 
-# The platform's own way to start a process; in joblib's processes torch would take joblib's, and fail.
+# The platform's own way to start a process: inside joblib's processes torch would take joblib's, and fail.
 CONTEXT: Any = copy.copy(multiprocessing.get_context(multiprocessing.get_all_start_methods()[0]))
 
 
 class Worker(CONTEXT.Process):  # type: ignore[misc]  # the type depends on the platform
-    """A worker process that is ended by SIGKILL.
-
-    SIGTERM, by which torch and Python end a process that does not end by itself, is ignored (see `quiet_worker`).
-    """
+    """A worker process that torch and Python end by SIGKILL, since it ignores SIGTERM (see `set_up_worker`)."""
 
     def start(self) -> None:
         """Start the process."""
         super().start()
-        self._popen.terminate = self._popen.kill  # at the interpreter's end Python calls this one
+        self._popen.terminate = self._popen.kill  # Python calls it at the interpreter's end
 
 
 CONTEXT.Process = Worker
@@ -51,19 +48,16 @@ class Batch:
     index: Tensor
 
     def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory (called by DataLoader)."""
+        """Return the batch in page-locked memory; DataLoader calls it."""
         return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.depths.pin_memory(), self.index)
 
 
 Sample = tuple[Tensor, Tensor, float, int]  # image and mask (1 H W, uint8), depth, position
-Key = tuple[int, int, int]  # of a sample: epoch, number of the tile, and how often the epoch had it before
+Key = tuple[int, int, int]  # of a sample: epoch, number of the tile, and its earlier appearances in the epoch
 
 
 class TrainTiles(Dataset[Sample]):
-    """Augmented tiles, by the key of a sample.
-
-    Images of another size than a tile (h w) give as many random crops in an epoch as tiles cover their area.
-    """
+    """Augmented tiles (h w) by `Key`; a larger image gives as many random crops in an epoch as tiles cover it."""
 
     def __init__(self, tiles: Tiles, augment: Augment, seed: tuple[int, int], size: Size):
         assert tiles.masks is not None
@@ -74,46 +68,46 @@ class TrainTiles(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, number, repeat = key
-        again = (0, repeat) if repeat else ()  # other draws each time
+        again = (0, repeat) if repeat else ()  # new draws each time
         i = int(self.positions[number])
         image, mask = self.images[i], self.masks[i]
         if image.shape != self.size:
-            image, mask = self.crop(image, mask, (*self.seed, epoch, number, 1, *again))  # not the augmentation's draws
+            image, mask = self.crop(image, mask, (*self.seed, epoch, number, 1, *again))  # 1: its own draws
         image, mask = self.augment(image, mask, (*self.seed, epoch, number, *again))
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], float(self.depths[i]), i
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Which tiles (numbers) the epochs of a fold draw from.
+    """The tiles (numbers) that the epochs of a fold draw from.
 
-    Each of `positions` comes once an epoch, but of those without salt, `empty`, only the share `empty_share`, drawn
-    again in each. The last `n_more` tiles of a batch are some of `more`: all in turn, repeated if an epoch needs more.
+    An epoch has each of `positions` once. Of those without salt, `empty`, it draws only the share `empty_share`. The
+    last `n_pseudo` tiles of a batch come from `pseudo`: all in turn, repeated if an epoch needs more.
     """
 
     positions: NDArray[np.int64]
     empty: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     empty_share: float = 1.0
-    more: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    n_more: int = 0
+    pseudo: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    n_pseudo: int = 0
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Shuffled full batches of keys. The rest of an epoch is dropped.
+    """Shuffled full batches of keys; the rest of an epoch is dropped.
 
-    The loop sets `epoch`, and `first`, the batch to start with. Of several processes each gets its share of a batch.
+    The loop sets `epoch`, and `first`, the batch to start with. Each process of several gets its share of a batch.
 
     Raises:
         ValueError: the processes cannot share a batch evenly, or an epoch has fewer tiles than a batch.
     """
 
-    def __init__(self, draws: Draws, batch_size: int, seed: tuple[int, int], group: Group = ALONE):
+    def __init__(self, draws: Draws, batch_size: int, seed: tuple[int, int], group: Group = ONE_PROCESS):
         if batch_size % group.world_size:
             raise ValueError(
                 f"trainer.batch_size={batch_size}, expected a multiple of the {group.world_size} processes"
             )
-        assert 0 <= draws.n_more < batch_size and draws.n_more % group.world_size == 0
-        self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_more, seed, group
+        assert 0 <= draws.n_pseudo < batch_size and draws.n_pseudo % group.world_size == 0
+        self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_pseudo, seed, group
         self.epoch, self.first = 0, 0
         self.n_left_out = round((1 - draws.empty_share) * len(draws.empty))
         if not len(self):
@@ -125,22 +119,21 @@ class EpochBatches(Sampler[list[Key]]):
 
     @property
     def repeats(self) -> int:
-        """How often at most an epoch has each tile of `draws.more`."""
-        n = len(self.draws.more)
-        return math.ceil(len(self) * self.draws.n_more / n) if n else 0
+        """Return how often an epoch has each tile of `draws.pseudo` at most."""
+        n = len(self.draws.pseudo)
+        return math.ceil(len(self) * self.draws.n_pseudo / n) if n else 0
 
     def __iter__(self) -> Iterator[list[Key]]:
         rng, draws = np.random.default_rng((*self.seed, self.epoch)), self.draws
         kept = draws.positions
         if self.n_left_out:
             kept = np.setdiff1d(kept, rng.choice(draws.empty, self.n_left_out, replace=False))
-        order = rng.permutation(kept)
-        assert len(draws.more) or not draws.n_more
-        more, repeats = rng.permutation(draws.more), range(self.repeats)
-        keys = [(self.epoch, i, 0) for i in order.tolist()]
-        more_keys = [(self.epoch, i, repeat) for repeat in repeats for i in more.tolist()]
+        keys = [(self.epoch, i, 0) for i in rng.permutation(kept).tolist()]
+        assert len(draws.pseudo) or not draws.n_pseudo  # the plan counts steps without pseudo-labelled tiles
+        pseudo = rng.permutation(draws.pseudo).tolist()
+        pseudo_keys = [(self.epoch, i, repeat) for repeat in range(self.repeats) for i in pseudo]
         for step in range(self.first, len(self)):
-            pairs = (keys, self.batch_size), (more_keys, draws.n_more)
+            pairs = (keys, self.batch_size), (pseudo_keys, draws.n_pseudo)
             parts = [part[step * n : (step + 1) * n] for part, n in pairs]
             yield [key for part in parts for key in part[self.group.rank :: self.group.world_size]]
 
@@ -151,28 +144,28 @@ def collate(samples: list[Sample]) -> Batch:
     return Batch(torch.stack(images), torch.stack(masks), torch.tensor(depths), torch.tensor(index))
 
 
-def quiet_worker(_: int) -> None:
-    """Keep OpenCV from starting threads of its own inside each worker process, and keep signals such as Ctrl-C from it.
+def set_up_worker(_: int) -> None:
+    """Forbid OpenCV's threads in a worker process, and ignore signals such as Ctrl-C.
 
-    A signal often goes to all processes of a group or a job, but training needs its workers until it has saved its
-    state. They end when the training process tells them to, or has ended.
+    A signal often reaches all processes of a job, but training needs its workers until it has saved its state. They end
+    with the training process.
     """
     cv2.setNumThreads(0)
-    os.setpgid(0, 0)  # a group of its own
+    os.setpgid(0, 0)  # its own group
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def train_loader(dataset: TrainTiles, batches: EpochBatches, workers: int, pin_memory: bool) -> "DataLoader[Batch]":
-    """A loader over the sampler's batches; with 0 workers the tiles are made in this process."""
+    """Return a loader of the sampler's batches; 0 workers make the tiles in this process."""
     return DataLoader(
-        dataset,  # type: ignore[arg-type]  # torch types the samples, the collate function makes batches of them
+        dataset,  # type: ignore[arg-type]  # torch types the samples, collate turns them into batches
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # else each iterator would draw from the global generator, which dropout uses
+        generator=torch.Generator(),  # else iterators would draw from the global generator, which dropout uses
         persistent_workers=workers > 0,
-        worker_init_fn=quiet_worker,
+        worker_init_fn=set_up_worker,
         multiprocessing_context=CONTEXT if workers else None,
     )

@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# NumPy draws what the CPU needs (shares, rectangles); the order of the tiles is drawn on their device. So no value
-# has to be copied between CPU and GPU.
+# NumPy draws shares and rectangles, and the order of tiles is drawn on their device: nothing is copied from the GPU.
 
 
 class Mixed(NamedTuple):
-    """Images (N 1 H W), survey depths (N), and the masks (N 1 H W) to train against, each with its weight in the loss.
+    """Images (N 1 H W), survey depths (N), and masks (N 1 H W) with their weights in the loss.
 
-    Masks stay 0 or 1, so every loss works: mixed tiles have two masks with weights instead of one soft mask.
+    Masks stay 0 or 1, so every loss works: a mixed tile has two masks with weights instead of one soft mask.
     """
 
     images: Tensor
@@ -25,12 +24,12 @@ class NoMix:
     """Each tile on its own."""
 
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
-        """The batch as it is."""
+        """Return the batch as it is."""
         return Mixed(images, depths, [(1.0, masks)])
 
 
 class MixUp:
-    """Each tile blended with another one of the batch, with the share Beta(alpha, alpha); both masks count by it.
+    """Each tile blended with another one of the batch, both masks weighted, with the share Beta(alpha, alpha).
 
     Raises:
         ValueError: alpha is not positive.
@@ -39,11 +38,13 @@ class MixUp:
     """
 
     def __init__(self, alpha: float):
-        self.alpha = checked(alpha)
+        if not alpha > 0:
+            raise ValueError(f"alpha={alpha}, expected > 0")
+        self.alpha = alpha
 
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
-        """Blended images and depths, two masks."""
-        share, order = np.random.beta(self.alpha, self.alpha), shuffled(images)
+        """Return blended images and depths, with two masks."""
+        share, order = np.random.beta(self.alpha, self.alpha), random_order(images)
         return Mixed(
             share * images + (1 - share) * images[order],
             share * depths + (1 - share) * depths[order],
@@ -51,10 +52,10 @@ class MixUp:
         )
 
 
-class CutMix:
+class CutMix(MixUp):
     """A rectangle of each tile and of its mask replaced by that of another one of the batch.
 
-    The rectangle has the tile's shape and, before it is cut at the tile's border, the area 1 - Beta(alpha, alpha).
+    The rectangle has the tile's shape and, before it is cut at the border, the area 1 - Beta(alpha, alpha).
 
     Raises:
         ValueError: alpha is not positive.
@@ -62,13 +63,10 @@ class CutMix:
     Reference: Yun, Han, Oh, Chun, Choe, Yoo 2019, arXiv:1905.04899.
     """
 
-    def __init__(self, alpha: float):
-        self.alpha = checked(alpha)
-
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
-        """Images and masks with the rectangle replaced."""
+        """Return images and masks with the rectangle replaced."""
         height, width = images.shape[-2:]
-        side, order = (1 - np.random.beta(self.alpha, self.alpha)) ** 0.5, shuffled(images)
+        side, order = (1 - np.random.beta(self.alpha, self.alpha)) ** 0.5, random_order(images)
         y, x = np.random.random(2)
         top, bottom = (round(min(max((y + s * side / 2) * height, 0), height)) for s in (-1, 1))
         left, right = (round(min(max((x + s * side / 2) * width, 0), width)) for s in (-1, 1))
@@ -78,13 +76,6 @@ class CutMix:
         return Mixed(images, depths, [(1.0, masks)])
 
 
-def shuffled(images: Tensor) -> Tensor:
-    """A random order of the batch (N), on the images' device."""
+def random_order(images: Tensor) -> Tensor:
+    """Return a random order of the batch (N), on the images' device."""
     return torch.randperm(len(images), device=images.device)
-
-
-def checked(alpha: float) -> float:
-    """alpha, if it is positive."""
-    if not alpha > 0:
-        raise ValueError(f"alpha={alpha}, expected > 0")
-    return alpha

@@ -7,19 +7,19 @@ from salt.paths import as_text
 
 
 def id_of(path: Path) -> str:
-    """Return the name of a file without its extension, composed (Unicode's NFC: macOS decomposes accents).
+    """Return the name of a file without its extension, with composed accents.
 
-    A name that is neither UTF-8 nor of the locale keeps Python's surrogates, see `is_text`.
+    A name that is neither UTF-8 nor of the locale keeps Python's surrogates, see `is_utf8`.
     """
     return composed(as_text(path.stem))
 
 
 def composed(name: str) -> str:
-    """Return a name with composed accents."""
+    """Return a name with composed accents (Unicode's NFC), which macOS decomposes."""
     return unicodedata.normalize("NFC", name)
 
 
-def is_text(name: str) -> bool:
+def is_utf8(name: str) -> bool:
     """Return whether a name can be written as UTF-8."""
     try:
         name.encode()
@@ -28,7 +28,7 @@ def is_text(name: str) -> bool:
     return True
 
 
-def shown(name: Path | str) -> str:
-    """Return a name as a message shows it: on one line, in characters that every stream takes."""
+def printable(name: Path | str) -> str:
+    """Return a name on one line, in characters that every stream takes."""
     text = str(name)
     return text if as_text(text).isprintable() else repr(text)[1:-1]

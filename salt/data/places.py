@@ -1,4 +1,4 @@
-"""Where tiles lie in the larger sections that they were cut from, as mosaic.csv says."""
+"""The places of tiles in the larger sections that they were cut from, from mosaic.csv."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def read_mosaic(file: Path) -> pd.DataFrame:
-    """The columns mosaic (a section's name), row and column of a mosaic.csv, by id.
+    """Return the columns mosaic (a section's name), row and column of a mosaic.csv, by id.
 
     Raises:
         ValueError: the file is damaged.
@@ -37,31 +37,31 @@ def read_mosaic(file: Path) -> pd.DataFrame:
 
 
 def known_sections(data: Data, ids: Sequence[str]) -> NDArray[np.int64] | None:
-    """The number of each tile's section (N), or None if no file tells them; tiles that it lacks lie alone.
+    """Return the number of each tile's section (N), or None without a file; a tile that it lacks is a section alone.
 
     Raises:
-        ValueError: the file that data.mosaic names, or that data.folds=mosaic needs, is not there or does not fit.
+        ValueError: the file that data.mosaic names, or that data.folds=mosaic needs, is missing or does not fit.
     """
     if data.mosaic is not None:
         check_file("data.mosaic", Path(data.mosaic))
-        return sections_of(Path(data.mosaic), ids)
+        return read_sections(Path(data.mosaic), ids)
     file = source_of(data).table(MOSAIC)
     if not file.is_file():
         return None
     try:
-        return sections_of(file, ids)
+        return read_sections(file, ids)
     except ValueError as error:
         if data.folds == "mosaic":
             raise
-        log.warning("%s; the sections count as unknown", error)
+        log.warning("%s; continuing without sections", error)
         return None
 
 
-def sections_of(file: Path, ids: Sequence[str]) -> NDArray[np.int64]:
-    """The number of each tile's section (N) in a mosaic.csv; tiles that it lacks lie alone.
+def read_sections(file: Path, ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return the number of each tile's section (N) in a mosaic.csv; a tile that it lacks is a section alone.
 
     Raises:
-        ValueError: the file is damaged, or knows none of the tiles.
+        ValueError: the file is damaged, or has none of the tiles.
     """
     found = read_mosaic(file)["mosaic"].reindex([composed(name) for name in ids])
     alone = found.isna().to_numpy()

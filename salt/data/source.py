@@ -11,7 +11,8 @@ import numpy as np
 from salt.components import build, get_target
 from salt.config import Data
 from salt.data.amplitudes import BY_IMAGE, Scaling
-from salt.data.checkup import Checkup, File, Part
+from salt.data.archive import File
+from salt.data.checkup import Checkup, Part
 from salt.data.tiles import Dataset, Tiles
 from salt.overrides import CONFIGS
 from salt.runs.files import read_yaml
@@ -36,7 +37,7 @@ class Source:
         return False
 
     def check(self) -> None:
-        """Check in a moment, without reading the data, that they are in their place.
+        """Check quickly, without reading it, that the data exists.
 
         Raises:
             ValueError: they are not.
@@ -45,7 +46,7 @@ class Source:
             raise ValueError(f"data.root: there is no {self.root}; expected {self.wanted}")
 
     def prepare(self) -> None:
-        """Make the data if they are to be generated; a dry run leaves this out, and must `load` all the same."""
+        """Generate the data if this kind is generated. A dry run skips this, so `load` must work without it."""
 
     def load(self, scaling: Scaling) -> Dataset:
         """Read and check the data: training tiles with masks, and test tiles in the order of the submission, if any.
@@ -68,29 +69,29 @@ class Source:
         return other.load(scaling).test
 
     def table(self, name: str) -> Path:
-        """Return where a table lies that the user adds to the data: folds.csv or mosaic.csv."""
+        """Return the place of a table that the user adds to the data: folds.csv or mosaic.csv."""
         return (self.root.parent if self.root.is_file() else self.root) / name
 
     def parts(self, found: Checkup) -> list[Part]:
-        """Return the train and the test images, before anything is decoded; problems are noted in `found`."""
+        """Return the train and the test images, before anything is decoded; note problems in `found`."""
         try:
             data = self.load(Scaling(BY_IMAGE))
         except ValueError as error:
             found.add("error", str(error), "mend the data")
             return []
-        masks = None if data.train.masks is None else in_memory(data.train.ids, data.train.masks)
-        test = [Part("test", in_memory(data.test.ids, data.test.images))] if data.test.ids else []
-        return [Part("train", in_memory(data.train.ids, data.train.images), masks), *test]
+        masks = None if data.train.masks is None else as_files(data.train.ids, data.train.masks)
+        test = [Part("test", as_files(data.test.ids, data.test.images))] if data.test.ids else []
+        return [Part("train", as_files(data.train.ids, data.train.images), masks), *test]
 
     def checked_parts(self, found: Checkup) -> list[Part]:
-        """Return the parts; what lacks its partner is noted too."""
+        """Return the parts, and note what lacks its partner."""
         parts = self.parts(found)
         for part in parts:
             part.check(found)
         return parts
 
 
-def in_memory(ids: list[str], stack: Stack) -> dict[str, File]:
+def as_files(ids: list[str], stack: Stack) -> dict[str, File]:
     """Return images (N H W, or N arrays) as files by id."""
 
     def content(pixels: Any) -> bytes:
@@ -133,7 +134,7 @@ def find_source(root: Path, options: Path | None = None) -> Source:
         ValueError: none does.
     """
     if not root.exists():
-        raise ValueError(f"there is no folder {root}")
+        raise ValueError(f"there is no {root}")
     own = [] if options is None else sorted(options.glob("data/*.yaml"))
     if options is not None and not own:
         raise ValueError(f"--config-dir {options}: there is no {options}/data/NAME.yaml that names a class")
@@ -141,7 +142,7 @@ def find_source(root: Path, options: Path | None = None) -> Source:
     for file in (*own, *sorted(CONFIGS.glob("data/*.yaml"))):
         content = read_yaml(file)
         target = content.get("data", content).get("_target_")
-        if target is None:  # it is built on another one
+        if target is None:  # it extends another one
             continue
         kind = source_class(target)
         if kind.recognises(root):

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from salt.data import rle
 from salt.data.archive import Archive
-from salt.data.checkup import SHOWN, Checkup
+from salt.data.checkup import MOST_EXAMPLES, Checkup
 from salt.data.names import composed
 from salt.runs.stacks import Stack, sizes_of
 
@@ -26,12 +26,12 @@ def table_by_id(
     A problem is noted, and the table left out.
     """
     label = f"{archive.label}/{name}"
-    if name not in archive.names:
+    if name not in archive.files:
         if needed:
             found.add("error", f"{label}: this file is missing", "download the data again")
         return None
     try:
-        return parse_table(archive.read(name), columns)
+        return parse_table(archive.files[name].read(), columns)
     except ValueError as error:
         found.add("error", f"{label}: {error}", "mend the table, or download it again")
         return None
@@ -41,44 +41,29 @@ def parse_table(content: bytes, columns: list[str]) -> pd.DataFrame:
     """Return the table in the bytes of a CSV, indexed by its column id.
 
     Raises:
-        ValueError: it is damaged, lacks a column, or its ids are not unique names of files; no file is named.
+        ValueError: it is damaged, lacks a column, or its ids are not unique file names; no file is named.
     """
     try:
-        header, *rows = split_csv(content.decode("utf-8-sig"))
+        lines = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = [row for row in csv.reader(lines, strict=True) if row]
     except (ValueError, csv.Error) as error:
         raise ValueError(f"cannot be read as a CSV: {error}") from None
-    if header != columns:
-        raise ValueError(f"expected the columns {','.join(columns)}, found {','.join(header)}")
-    table = pd.DataFrame(rows, columns=columns, dtype=str)
+    if rows[:1] != [columns]:
+        raise ValueError(f"expected the columns {','.join(columns)}, found {','.join(rows[0]) if rows else 'nothing'}")
+    if odd := [row for row in rows if len(row) != len(columns)]:
+        raise ValueError(f"expected {len(columns)} fields in each row, found {','.join(odd[0])}")
+    table = pd.DataFrame(rows[1:], columns=columns, dtype=str)
     if table.empty:
         raise ValueError("has no rows")
     bad = [i for i in table["id"] if not i or PurePosixPath(i).name != i or i.startswith(("=", "+", "-", "@", "."))]
     if bad:
-        raise ValueError(f"an id must be a plain file name, found {bad[:SHOWN]}")
+        raise ValueError(f"an id must be a plain file name, found {bad[:MOST_EXAMPLES]}")
     table["id"] = table["id"].map(composed)
     twice = table["id"][table["id"].duplicated()].unique().tolist()
     if twice:
-        raise ValueError(f"{len(twice)} ids occur more than once, maybe in two Unicode spellings, e.g. {twice[:SHOWN]}")
+        examples = twice[:MOST_EXAMPLES]
+        raise ValueError(f"{len(twice)} ids occur more than once, maybe in two Unicode spellings, e.g. {examples}")
     return table.set_index("id")
-
-
-def split_csv(text: str) -> Iterator[list[str]]:
-    """The rows of a CSV, the header first, without blank lines.
-
-    Raises:
-        ValueError: it has no header or a NUL, or a row has not as many fields as the header.
-    """
-    if "\0" in text:
-        raise ValueError("it contains a NUL byte")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    n_fields = 0
-    for row in filter(None, reader):
-        n_fields = n_fields or len(row)
-        if len(row) != n_fields:
-            raise ValueError(f"line {reader.line_num} has {len(row)} fields, expected {n_fields}")
-        yield row
-    if not n_fields:
-        raise ValueError("it is empty")
 
 
 def depths_of(depths: pd.DataFrame | None, ids: Sequence[str], label: str) -> NDArray[np.float64]:
@@ -114,4 +99,6 @@ def check_runs(table: pd.DataFrame, masks: Stack, label: str) -> None:
         pairs = zip(rows.index, expected, some, strict=True)
         differing += [name for name, runs, mask in pairs if (runs != mask).any()]
     if differing:
-        raise ValueError(f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:SHOWN]}")
+        raise ValueError(
+            f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:MOST_EXAMPLES]}"
+        )

@@ -1,4 +1,4 @@
-"""TIFF files read as their tags describe them, and grey as a viewer shows them."""
+"""Read TIFF files as their tags describe them."""
 
 import io
 import logging
@@ -7,67 +7,46 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffPage
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 
-from salt.data.damaged import decoding
-from salt.data.orientation import TAG as ORIENTATION
-from salt.data.orientation import oriented
-from salt.data.tiff_checks import check_blocks, check_kind, check_numbers, check_size
-from salt.data.tiff_colour import as_displayed
+from salt.data.amplitudes import find_missing
+from salt.data.picture import ORIENTATION, Picture, Pixels
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its lines name no file; decode_tiff's errors do
-NODATA = 42113  # GDAL's tag, a number as text
-MOST_PAGES = 100  # that are looked at: a damaged directory may name itself as the next
-REDUCED, MASK = 1, 4  # bits of NewSubfileType: a preview, and a page that says which pixels of another are to be seen
-MASK_COLOUR = 4  # PhotometricInterpretation of such a page
-
-Array = NDArray[np.generic]
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its lines name no file; our errors do
+PHOTOMETRIC_TAG, NODATA_TAG = 262, 42113  # the latter is GDAL's: a number as text
+MOST_PAGES = 100  # to look at: a damaged directory may name itself as the next
+REDUCED, MASK = 1, 4  # bits of NewSubfileType: a preview, and a page that says which pixels of another are visible
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK_COLOUR, _, YCBCR = range(7)  # PhotometricInterpretation
+JPEG = 7  # a compression
 
 
-def decode_tiff(data: bytes, mask: bool = False) -> Array:
-    """Return the grey pixels (H W) of a TIFF as displayed, in their own number type; a `mask` may have a palette.
+def read_tiff(data: bytes) -> Picture:
+    """Read the one image of a TIFF; pixels of the nodata tag's value or outside a transparency mask are missing.
 
-    Pixels of the nodata tag's value, and those outside a transparency mask, are masked.
+    Samples of fewer than 8 bits become 8, as in a PNG, and white-is-zero becomes black-is-zero.
 
     Raises:
-        ValueError: it is damaged, not one grey image, too large, or of a kind that is not read.
+        ValueError: it is damaged, not one image, or of a kind that is not read.
     """
-    with decoding("a TIFF"):
-        file = TiffFile(io.BytesIO(data), _multifile=False)
-        pages = [page.aspage() for page in islice(file.pages, MOST_PAGES)]
-        for page in pages:
-            check_numbers(page)
-    if len(pages) == MOST_PAGES:
-        raise ValueError(f"has {MOST_PAGES} or more pages, expected one image")
-    page, shape = choose(pages)
-    check_one(file, page, len(data))
+    file = TiffFile(io.BytesIO(data), _multifile=False)
+    pages = [page.aspage() for page in islice(file.pages, MOST_PAGES)]
+    images = [page for page in pages if not subfile_kind(page)] or pages[:1]
+    page, n_images = images[0], max(len(images), images[0].imagedepth)
     samples = read_samples(page, data)
-    missing = nodata_pixels(page, samples[..., 0])
-    if shape is not None:
-        outside = read_samples(shape, data)[..., 0] == 0
-        missing = outside if missing is None else missing | outside
-    with decoding("a TIFF"):
-        orientation = page.tags.valueof(ORIENTATION, 1)
-    pixels = oriented(as_displayed(page, samples, mask), orientation)
-    return pixels if missing is None else np.ma.MaskedArray(pixels, oriented(missing, orientation))
-
-
-def choose(pages: list[TiffPage]) -> tuple[TiffPage, TiffPage | None]:
-    """Return the one page that is an image, and its transparency mask or None; previews are left out.
-
-    Raises:
-        ValueError: there is no image, or more than one.
-    """
-    kinds = {page.offset: subfile_kind(page) for page in pages}
-    images = [page for page in pages if not kinds[page.offset]] or pages[:1]
-    if not images:
-        raise ValueError("does not decode as a TIFF: it has no page")
-    if len(images) > 1:
-        raise ValueError(f"has {len(images)} pages, expected one image")
-    image = images[0]
-    masks = [page for page in pages if page is not image and kinds[page.offset] == MASK]
-    fitting = [page for page in masks if (page.imagelength, page.imagewidth) == (image.imagelength, image.imagewidth)]
-    return image, fitting[0] if fitting else None
+    if page.is_contiguous and len(data) - page.dataoffsets[0] >= 2 * page.nbytes:  # ImageJ and others: a stack
+        n_images = max(n_images, file.series[0].size // math.prod(page.shape))
+    if n_images > 1:
+        raise ValueError(f"it has {n_images} pages, expected one image")
+    missing = None
+    if NODATA_TAG in page.tags:
+        missing = find_missing(samples[..., 0], nodata_value(page))
+    for other in pages:
+        if other is not page and subfile_kind(other) == MASK:
+            outside = read_samples(other, data)[..., 0] == 0
+            missing = outside if missing is None else missing | outside
+            break
+    samples, palette = shown_samples(page, samples)
+    return Picture(samples, page.tags.valueof(ORIENTATION, 1), palette, missing)
 
 
 def subfile_kind(page: TiffPage) -> int:
@@ -75,61 +54,57 @@ def subfile_kind(page: TiffPage) -> int:
     return page.subfiletype & (REDUCED | MASK) | (MASK if page.photometric == MASK_COLOUR else 0)
 
 
-def check_one(file: TiffFile, page: TiffPage, n_bytes: int) -> None:
-    """Check that no more images follow the first one outside the directories, as ImageJ and MetaMorph store stacks.
-
-    Raises:
-        ValueError: they do.
-    """
-    with decoding("a TIFF"):
-        if page.imagedepth != 1:
-            n_images = int(page.imagedepth)
-        elif page.is_contiguous and page.nbytes and (n_bytes - page.dataoffsets[0]) // page.nbytes > 1:
-            n_images = file.series[0].size // math.prod(page.shape)
-        else:
-            n_images = 1
-    if n_images > 1:
-        raise ValueError(f"has {n_images} pages, expected one image")
+def read_samples(page: TiffPage, data: bytes) -> Pixels:
+    """Return the samples (H W C) of a page as stored; unlike tifffile, refuse blocks that are missing or cut short."""
+    if isinstance(page.bitspersample, tuple) or page.dtype is None or page.dtype.kind not in "buif":
+        kind = getattr(page.sampleformat, "name", page.sampleformat)
+        raise ValueError(f"its samples have {page.bitspersample} bits and the format {kind}, expected real numbers")
+    n_blocks = math.prod(page.chunked)
+    blocks = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:n_blocks]
+    inside = [count for offset, count in blocks if offset > 0 and 0 < count <= len(data) - offset]
+    if len(inside) < n_blocks or (page.is_contiguous and sum(inside) < page.nbytes):
+        raise ValueError(f"it is truncated, or some of its {n_blocks} blocks were never written")
+    samples = page.asarray(squeeze=False, maxworkers=1)  # separate samples, depth, rows, columns, samples
+    return np.moveaxis(samples[:, 0], 0, -1).reshape(page.imagelength, page.imagewidth, -1)
 
 
-def read_samples(page: TiffPage, data: bytes) -> Array:
-    """Return the samples (H W C) of a page as stored, in native byte order.
-
-    Raises:
-        ValueError: the page is damaged, too large, or of a kind that is not read.
-    """
-    check_kind(page)
-    check_size(page)
-    nodata = nodata_value(page)
-    with decoding("a TIFF"):
-        check_blocks(page, data, sparse=nodata is not None)
-        page.nodata = 0 if nodata is None else nodata.item()  # what blocks are filled with that were never written
-        samples = page.asarray(squeeze=False, maxworkers=1)  # separate samples, depth, rows, columns, samples
-    samples = np.moveaxis(samples[:, 0], 0, -1).reshape(page.imagelength, page.imagewidth, -1)
-    return samples.astype(samples.dtype.newbyteorder("="), copy=False)
-
-
-def nodata_pixels(page: TiffPage, stored: Array) -> NDArray[np.bool_] | None:
-    """Return where stored pixels equal the value of GDAL's nodata tag, or None if there is no such tag."""
-    if NODATA not in page.tags:
-        return None
-    value = nodata_value(page)
-    if value is None:
-        return np.zeros(stored.shape, dtype=bool)
-    return np.asarray(np.isnan(stored) if value != value else stored == value)
-
-
-def nodata_value(page: TiffPage) -> np.generic | None:
-    """Return the number of GDAL's nodata tag as the page's samples hold it, or None if they cannot or it has none."""
-    assert page.dtype is not None
-    dtype, text = page.dtype, str(page.tags.valueof(NODATA, "")).strip("\0 ").replace(",", ".")  # some follow a locale
+def nodata_value(page: TiffPage) -> float | None:
+    """Return the number of GDAL's nodata tag, or None if it is no number."""
     try:
-        number = int(text) if text.lstrip("+-").isdigit() else float(text)
+        return float(str(page.tags.valueof(NODATA_TAG)).strip("\0 ").replace(",", "."))  # some writers follow a locale
     except ValueError:
         return None
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            value: np.generic = dtype.type(number)
-        return None if np.isinf(value) and not math.isinf(number) else value
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return dtype.type(int(number)) if low <= number <= high and number == int(number) else None
+
+
+def shown_samples(page: TiffPage, samples: Pixels) -> tuple[Pixels, NDArray[np.uint8] | None]:
+    """Return samples (H W C) with black as the least value and at least 8 bits, and the palette (N 3) if any."""
+    n_channels, n_bits = samples.shape[-1], page.bitspersample
+    photometric = page.photometric
+    if PHOTOMETRIC_TAG not in page.tags:
+        photometric = RGB if n_channels in (3, 4) else BLACK_IS_ZERO
+    if photometric == PALETTE:
+        palette: Pixels = np.asarray(page.colormap, dtype=np.uint16).T
+        palette = palette if palette.max() < 256 else palette >> 8  # some writers fill the lower byte alone
+        return samples.astype(np.intp), palette.astype(np.uint8)
+    if photometric > MASK_COLOUR and not (photometric == YCBCR and page.compression == JPEG):  # this arrives as RGB
+        name = PHOTOMETRIC(photometric).name.replace("SEPARATED", "CMYK")
+        raise ValueError(f"its colour space is {name}, expected a grey image")
+    if photometric == WHITE_IS_ZERO:
+        samples = inverted(samples, n_bits)
+    if n_bits < 8:
+        samples = (samples.astype(np.uint16) * 255 // (2**n_bits - 1)).astype(np.uint8)
+    return samples, None
+
+
+def inverted(samples: Pixels, n_bits: int) -> Pixels:
+    """Return white-is-zero samples with black as the least value.
+
+    Signed integers n become -1 - n, and floats -n, unless there is one value besides 0, as in a mask: then they swap.
+    """
+    kind = samples.dtype.kind
+    if kind in ("b", "u"):
+        return ~samples if kind == "b" else samples.dtype.type(2**n_bits - 1) - samples
+    drawn = samples[samples != 0]
+    if (drawn == drawn[:1]).all():
+        return np.where(samples == 0, drawn[0] if drawn.size else 1, 0).astype(samples.dtype)
+    return ~samples if kind == "i" else -samples

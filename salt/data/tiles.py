@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tiles:
-    """N images (grey 0-255, uint8), masks (0 or 1, uint8; None for the test set) and depths (N, feet; NaN: not known).
+    """N images (grey 0-255, uint8), masks (0 or 1, uint8; None for the test set) and depths (N, feet; NaN if unknown).
 
-    Images and masks are arrays (N H W), or (N) of arrays (H W) where the sizes differ. `missing` tells the pixels whose
-    amplitude is not known (None: there are none); the images hold a neutral grey there.
+    Images and masks are arrays (N H W), or arrays (N) of arrays (H W) if sizes differ. `missing` marks pixels whose
+    amplitude is unknown (None: no pixel); images are neutral grey there.
     """
 
     ids: list[str]
@@ -32,24 +32,24 @@ class Tiles:
 
     @cached_property
     def constant(self) -> NDArray[np.bool_]:
-        """Which tiles (N) hold one single grey value: nothing can be seen in them."""
+        """Return which tiles (N) have a single grey value and show nothing."""
         return np.array([image.min() == image.max() for image in self.images], dtype=np.bool_)
 
     @cached_property
     def coverage(self) -> NDArray[np.float64]:
-        """Share of each image (N) that is salt."""
+        """Return the share of each image (N) that is salt."""
         assert self.masks is not None
         return np.array([mask.mean() for mask in self.masks], dtype=np.float64)
 
     def crops(self, size: Size) -> NDArray[np.int64]:
-        """The number of the image that each tile of an epoch is cut from: as many of `size` as cover the image."""
+        """Return the image number of each crop of an epoch: an image has as many as crops of `size` cover its area."""
         counts = [max(1, round(image.size / math.prod(size))) for image in self.images]
         return np.repeat(np.arange(len(counts)), counts)
 
     def empty_unseen(self, probabilities: Stack, positions: NDArray[np.int64], constant_tiles: str) -> None:
-        """Set probabilities (N H W) of the tiles at N positions to zero where nothing is seen.
+        """Set probabilities (N H W) of the tiles at N positions to zero at missing pixels.
 
-        That is at missing pixels and, with `constant_tiles` "empty", in tiles of one grey value.
+        If `constant_tiles` is "empty", do so in tiles of one grey value too.
         """
         if constant_tiles == "empty":
             set_to_zero(probabilities, self.constant[positions])
@@ -58,12 +58,12 @@ class Tiles:
                 probability[self.missing[position]] = 0
 
     def digest(self) -> str:
-        """SHA-256 of ids, images, masks, depths and missing pixels, to recognise changed data."""
+        """Return the SHA-256 of ids, images, masks, depths and missing pixels, to recognise changed data."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for stack in (self.images, self.masks, self.missing):
             for image in () if stack is None else stack:
                 digest.update(np.ascontiguousarray(image).data)
-        if self.images.dtype == object:  # else the number of bytes tells the size
+        if self.images.dtype == object:  # else the number of bytes gives the size
             digest.update(repr(sizes_of(self.images)).encode())
         digest.update(self.depths.data)
         return digest.hexdigest()
@@ -71,7 +71,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The train tiles with masks, and the test tiles in the order of the submission; these may be none."""
+    """The train tiles with masks, and the test tiles, if any, in the order of the submission."""
 
     train: Tiles
     test: Tiles
@@ -80,14 +80,14 @@ class Dataset:
 
     @property
     def has_no_depths(self) -> bool:
-        """Whether the survey depth of some tile is not known."""
+        """Return whether the survey depth of some tile is unknown."""
         return bool(np.isnan(self.train.depths).any() or np.isnan(self.test.depths).any())
 
     def check(self, source: str) -> None:
-        """Check what a `source`, which may be a user's class, has loaded.
+        """Check what `source`, which may be a user's class, has loaded.
 
         Raises:
-            ValueError: images and masks are no grey levels and zeros and ones in pairs, or ids occur twice.
+            ValueError: images are not uint8, masks are not 0 and 1 in pairs with them, or ids occur twice.
         """
         for name, tiles in (("train", self.train), ("test", self.test)):
             stacks = [tiles.images] if name == "test" else [tiles.images, tiles.masks]
@@ -100,15 +100,12 @@ class Dataset:
             raise ValueError(f"data: {source} has masks of another size than their image, or other values than 0 and 1")
 
     def digest(self) -> str:
-        """SHA-256 over both parts."""
+        """Return the SHA-256 of both parts."""
         return hashlib.sha256((self.train.digest() + self.test.digest()).encode()).hexdigest()
 
 
 def tile_size(sizes: Iterable[Size], largest: int) -> Size:
-    """Height and width of what the network is trained on: the images' own, where all have one that the input holds.
-
-    Else `largest` on both sides, cut out of larger images and filled up from smaller ones.
-    """
+    """Return the size to train on: the images' common size if the input holds it, else a square of side `largest`."""
     found = set(sizes)
     if len(found) == 1 and max(size := found.pop()) <= largest:
         return size

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from salt.data import rle
 from salt.data.tiles import Tiles
 from salt.runs.files import check_file, sha256, write_text
-from salt.runs.stacks import Size, Stack, as_stack, sizes_of
+from salt.runs.stacks import Stack, as_stack, sizes_of
 
-COLUMNS = {"fold": "int64", "id": "str", "confidence": "float64", "rle_mask": "str"}  # of a file of salt-pseudo
-FIRST = "# salt-pseudo "  # its first line: digests of the division and of the labelled tiles
+LABEL_COLUMNS = {"fold": "int64", "id": "str", "confidence": "float64", "rle_mask": "str"}  # of a file of salt-pseudo
+PREFIX = "# salt-pseudo "  # its first line: digests of the division and of the labelled tiles
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LabelTable:
     table: pd.DataFrame
 
     def confident(self, fold: int, least: float) -> pd.DataFrame:
-        """The labels of a fold that are confident enough.
+        """Return the labels of a fold that are confident enough.
 
         Raises:
             ValueError: there are none.
@@ -43,19 +43,6 @@ class LabelTable:
         if rows.empty:
             raise ValueError(f"data.pseudo: no label for fold {fold} has a confidence of semi_supervised.least={least}")
         return rows
-
-    def masks(self, rows: pd.DataFrame, sizes: list[Size]) -> Stack:
-        """The masks (M H W, or M arrays) of some rows, with the sizes of their tiles.
-
-        Raises:
-            ValueError: a run-length string does not fit.
-        """
-        try:
-            masks = rle.decode_sizes(rows["rle_mask"].tolist(), sizes)
-        except rle.RunLengthError as error:
-            name, fold = rows[["id", "fold"]].iloc[error.row]
-            raise ValueError(f"data.pseudo: rle_mask of id {name}, fold {fold}: {error.reason}") from None
-        return masks if isinstance(masks, np.ndarray) else as_stack(list(masks))
 
 
 @dataclass(frozen=True)
@@ -70,48 +57,51 @@ class Unlabelled:
         """Return the tiles whose pseudo-labels for this fold are confident enough, with these as their masks.
 
         Raises:
-            ValueError: as `LabelTable.confident` and `LabelTable.masks`.
+            ValueError: as `LabelTable.confident`, or a run-length string does not fit.
         """
-        tiles = self.tiles
-        rows = self.labels.confident(fold, least)
+        tiles, rows = self.tiles, self.labels.confident(fold, least)
         at = pd.Index(tiles.ids).get_indexer(pd.Index(rows["id"])).astype(np.int64)
         images = tiles.images[at]
-        masks = self.labels.masks(rows, sizes_of(images))
+        try:
+            masks = rle.decode_sizes(rows["rle_mask"].tolist(), sizes_of(images))
+        except rle.RunLengthError as error:
+            name = rows["id"].iloc[error.row]
+            raise ValueError(f"data.pseudo: rle_mask of id {name}, fold {fold}: {error.reason}") from None
         missing = None if tiles.missing is None else tiles.missing[at]
-        return Tiles(rows["id"].tolist(), images, masks, tiles.depths[at], missing)
+        return Tiles(rows["id"].tolist(), images, as_stack(list(masks)), tiles.depths[at], missing)
 
 
-def joined(first: Tiles, second: Tiles) -> Tiles:
-    """Tiles with masks, and others after them."""
+def join_tiles(first: Tiles, second: Tiles) -> Tiles:
+    """Return tiles with masks, and others after them."""
     assert first.masks is not None and second.masks is not None
+    missing = None
+    if first.missing is not None or second.missing is not None:
+        missing = join_stacks(*(missing_pixels(tiles) for tiles in (first, second)))
     return Tiles(
         first.ids + second.ids,
-        joined_stacks(first.images, second.images),
-        joined_stacks(first.masks, second.masks),
+        join_stacks(first.images, second.images),
+        join_stacks(first.masks, second.masks),
         np.concatenate([first.depths, second.depths]),
-        joined_missing(first, second),
+        missing,
     )
 
 
-def joined_missing(first: Tiles, second: Tiles) -> Stack | None:
-    """Return the missing pixels of two sets of tiles; None if neither has any."""
-    if first.missing is None and second.missing is None:
-        return None
-    none = (as_stack([np.zeros(image.shape, np.bool_) for image in t.images]) for t in (first, second))
-    return joined_stacks(
-        *(part if t.missing is None else t.missing for t, part in zip((first, second), none, strict=True))
-    )
-
-
-def joined_stacks(first: Stack, second: Stack) -> Stack:
-    """The images of two stacks."""
+def join_stacks(first: Stack, second: Stack) -> Stack:
+    """Return the images of two stacks as one."""
     if first.dtype != object and first.shape[1:] == second.shape[1:]:
         return np.concatenate([first, second])
     return as_stack([*first, *second])
 
 
+def missing_pixels(tiles: Tiles) -> Stack:
+    """Return the missing pixels of tiles, also if there are none."""
+    if tiles.missing is not None:
+        return tiles.missing
+    return as_stack([np.zeros(image.shape, np.bool_) for image in tiles.images])
+
+
 def digest_of_folds(tiles: Tiles, folds: NDArray[np.int64]) -> str:
-    """SHA-256 of which image is held out in which fold, whatever the order and names of the tiles."""
+    """Return the SHA-256 of which image is held out in which fold, whatever the order and names of the tiles."""
     images = [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in tiles.images]
     lines = sorted(f"{image},{fold}" for image, fold in zip(images, folds.tolist(), strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -119,8 +109,8 @@ def digest_of_folds(tiles: Tiles, folds: NDArray[np.int64]) -> str:
 
 def write_labels(file: Path, labels: LabelTable) -> None:
     """Write pseudo-labels as a CSV, atomically; its first line has the digests."""
-    text = labels.table.to_csv(index=False, lineterminator="\n", columns=list(COLUMNS), float_format="%.4f")
-    write_text(file, f"{FIRST}{labels.folds} {labels.tiles}\n{text}")
+    text = labels.table.to_csv(index=False, lineterminator="\n", columns=list(LABEL_COLUMNS), float_format="%.4f")
+    write_text(file, f"{PREFIX}{labels.folds} {labels.tiles}\n{text}")
 
 
 def read_labels(file: Path) -> LabelTable:
@@ -132,16 +122,16 @@ def read_labels(file: Path) -> LabelTable:
     check_file("data.pseudo", file)
     with file.open(encoding="utf-8", errors="replace", newline="") as lines:
         first = lines.readline().rstrip("\r\n")
-        digests = first.removeprefix(FIRST).split()
-        if not first.startswith(FIRST) or len(digests) != 2:
-            raise ValueError(f"data.pseudo: {file} is no file of salt-pseudo, whose first line begins with {FIRST!r}")
+        digests = first.removeprefix(PREFIX).split()
+        if not first.startswith(PREFIX) or len(digests) != 2:
+            raise ValueError(f"data.pseudo: {file} is no file of salt-pseudo, expected {PREFIX!r} in the first line")
         try:
-            table = pd.read_csv(lines, dtype=COLUMNS, keep_default_na=False)[list(COLUMNS)]
+            table = pd.read_csv(lines, dtype=LABEL_COLUMNS, keep_default_na=False)[list(LABEL_COLUMNS)]
         except (ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
             raise ValueError(f"data.pseudo: {file} is damaged: {error}") from None
     twice = table.duplicated(["fold", "id"])
     if twice.any() or not table["confidence"].between(0, 1).all():
-        what = "a tile stands twice in a fold" if twice.any() else "a confidence is not within 0 ... 1"
+        what = "a tile occurs twice in a fold" if twice.any() else "a confidence is not between 0 and 1"
         raise ValueError(f"data.pseudo: {file} is damaged: {what}")
     return LabelTable(digests[0], digests[1], table)
 

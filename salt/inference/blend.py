@@ -14,34 +14,33 @@ from salt.runs.ensemble import Member
 from salt.runs.files import read_json
 from salt.runs.stacks import Stack, empty_stack, read_probabilities, sizes_of
 from salt.scoring.metrics import score_table
-from salt.scoring.score import OutOfFold, score_out_of_fold
-from salt.scoring.threshold import best_threshold
+from salt.scoring.score import OutOfFold, best_threshold, score_out_of_fold
 
 SAMPLED = 500  # pixels of each tile on which the weights are chosen
-SURE = 1e-4  # no probability counts as nearer to 0 or 1, where one wrong pixel would decide
+SURE = 1e-4  # the least probability of the truth, so that no single wrong pixel decides
 
 
 def read_out_of_fold(members: Sequence[Member]) -> tuple[list[str], list[Stack]]:
     """Return the ids of the scored tiles, and each run's out-of-fold probabilities of them.
 
     Raises:
-        ValueError: the runs have other data or folds than the first, or there are fewer than two runs or two folds.
+        ValueError: the runs differ in data or folds, or there are fewer than two runs or two folds.
     """
     if len(members) < 2:
         raise ValueError("expected two or more runs to blend")
     paths = [member.directory.path for member in members]
     if len(members[0].score["folds"]) < 2:
-        raise ValueError(f"{paths[0]} has one finished fold; weights are chosen on the other folds, so two are needed")
+        raise ValueError(f"{paths[0]} has one finished fold, expected two: weights are chosen on the other folds")
     found = [read_probabilities(path / "oof.npz") for path in paths]
-    begun = [read_json(path / "environment.json", "data_sha256") for path in paths]
-    settings = [member.config.data for member in members]
-    told = {
-        "data (environment.json)": [content["data_sha256"] for content in begun],
-        "data.amplitudes or data.nodata": [(data.amplitudes, data.nodata) for data in settings],
+    shared = {
+        "data (environment.json)": [
+            read_json(path / "environment.json", "data_sha256")["data_sha256"] for path in paths
+        ],
+        "data.amplitudes or data.nodata": [(m.config.data.amplitudes, m.config.data.nodata) for m in members],
         "folds (folds.csv)": [(path / "folds.csv").read_bytes() for path in paths],
         "finished folds": [ids for ids, _ in found],
     }
-    for what, values in told.items():
+    for what, values in shared.items():
         for path, value in zip(paths, values, strict=True):
             if value != values[0]:
                 raise ValueError(f"{paths[0]} and {path} have different {what}")
@@ -49,7 +48,6 @@ def read_out_of_fold(members: Sequence[Member]) -> tuple[list[str], list[Stack]]
 
 
 def blend(
-    ids: Sequence[str],
     stacks: Sequence[Stack],
     masks: Stack,
     folds: NDArray[np.int64],
@@ -57,8 +55,8 @@ def blend(
 ) -> tuple[NDArray[np.float64], Stack, OutOfFold]:
     """Return weights for all tiles, the blended out-of-fold probabilities, and their score.
 
-    Weights and threshold of a fold are chosen on the other folds alone. Weights are never negative and sum to 1. The
-    score's interval takes tiles of one of the `sections` (N, numbers) together.
+    Weights and threshold of a fold are chosen on the other folds. Weights are never negative and sum to 1. `sections`
+    (N) numbers the sections that the interval of the score resamples, if known.
 
     Reference: Breiman 1996, "Stacked Regressions", Machine Learning 24, 49-64.
     """
@@ -69,12 +67,12 @@ def blend(
         weights = choose_weights([stack[others] for stack in stacks], masks[others])
         chosen[here] = best_threshold(score_table(mean([stack[others] for stack in stacks], weights), masks[others]))
         together[here] = mean([stack[here] for stack in stacks], weights)
-    result = score_out_of_fold(np.array(ids), together, masks, folds, 0, chosen, sections)
+    result = score_out_of_fold(together, masks, folds, sections, chosen=chosen)
     return choose_weights(stacks, masks), together, result
 
 
 def mean(stacks: Sequence[Stack], weights: NDArray[np.float64]) -> Stack:
-    """The weighted mean of probabilities (each N H W, or N arrays), in half precision."""
+    """Return the weighted mean of probabilities (each N H W, or N arrays), in half precision."""
     result = empty_stack(sizes_of(stacks[0]), np.float16)
     for i in range(len(result)):
         parts = [np.float32(w) * stack[i].astype(np.float32) for w, stack in zip(weights, stacks, strict=True)]
@@ -83,17 +81,14 @@ def mean(stacks: Sequence[Stack], weights: NDArray[np.float64]) -> Stack:
 
 
 def choose_weights(stacks: Sequence[Stack], masks: Stack) -> NDArray[np.float64]:
-    """The weights, not negative and 1 in sum, with the least cross entropy over random pixels of each tile.
-
-    The cross entropy is convex in them, so there is one best choice.
-    """
+    """Return the weights with the least cross entropy over random pixels of each tile; it is convex in them."""
     rng = np.random.default_rng(0)
     places = [rng.integers(0, mask.size, SAMPLED) for mask in masks]
     salt = np.concatenate([mask.ravel()[at] for mask, at in zip(masks, places, strict=True)]) != 0
-    said = np.array(
+    given = np.array(
         [np.concatenate([p.ravel()[at] for p, at in zip(s, places, strict=True)]).astype(np.float64) for s in stacks]
     )
-    right = np.where(salt, said, 1 - said).clip(SURE, 1)  # probability of what is true, of each run and pixel
+    right = np.where(salt, given, 1 - given).clip(SURE, 1)  # probability of the truth, of each run and pixel
 
     def cross_entropy(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         together = weights @ right
@@ -108,7 +103,7 @@ def choose_weights(stacks: Sequence[Stack], masks: Stack) -> NDArray[np.float64]
 
 
 def entries_of(out: Path, members: Sequence[Member], weights: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Return what blend.json in a folder says of each run; paths are relative, so that all can be moved together."""
+    """Return the entries of blend.json in `out`; paths are relative, so that all can be moved together."""
     return [
         {
             "run": os.path.relpath(member.directory.path, out),

@@ -1,7 +1,6 @@
 """A run's networks as one file that other programs run without Salt."""
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 import salt
 from salt import build
 from salt.config import RunConfig
-from salt.inference.formats import FORMATS, in_one_line
+from salt.inference.formats import EXPORT_FORMATS, exporter_errors
 from salt.models.inputs import AnySize, Pad
 from salt.models.segmenter import Segmenter
 from salt.runs.files import write_atomic
@@ -26,7 +24,7 @@ STEP = 32  # pixels: encoders halve a side five times
 
 
 class Exported(nn.Module):
-    """From grey levels to the probability of salt: the mean over networks, and over the mirrored image with `tta`.
+    """Networks from grey levels to the mean probability of salt, with `tta` also over the mirrored image.
 
     Shape: grey levels 0-255 (N 1 h w, uint8), and survey depths in feet (N) if the network sees them, to (N 1 h w).
     """
@@ -37,9 +35,9 @@ class Exported(nn.Module):
         self.tta, self.constant_is_empty = tta, constant_is_empty
 
     def forward(self, image: Tensor, depth: Tensor | None = None) -> Tensor:
-        """Probabilities of a batch."""
+        """Return the probabilities of a batch."""
         x = image.float() / 255
-        depths = x[:, 0, 0, 0] if depth is None else depth  # not looked at, but it has the right shape
+        depths = x[:, 0, 0, 0] if depth is None else depth  # unused, but of the right shape
         parts = []
         for model in self.models:
             parts.append(model(x, depths).logits.sigmoid())
@@ -52,22 +50,19 @@ class Exported(nn.Module):
 
 
 def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: bool) -> dict[str, Any]:
-    """Write the networks of some finished folds into one file, try it, and return what the file says of itself.
+    """Write the networks of some finished folds into one file, test it, and return its description.
 
     Raises:
-        ValueError: the network cannot be written so, or the file gives other probabilities than torch.
+        ValueError: the network cannot be exported, or the file gives other probabilities than torch.
     """
     config = run.read_config()
-    model = assemble(run, config, folds, any_size)
-    facts = describe(run, config, folds, any_size)
-    images = [trial(config, n, any_size) for n in (2, 1, 3)]
-    form = FORMATS[kind]
-    with in_one_line(any_size), closing(announced(["convert", "compare with torch", "describe"], file.name)) as steps:
-        next(steps)
+    model = load_exported(run, config, folds, any_size)
+    facts = collect_facts(run, config, folds, any_size)
+    images = [make_images(config, n, any_size) for n in (2, 1, 3)]
+    form = EXPORT_FORMATS[kind]
+    with exporter_errors(any_size):
         content = form.convert(model, images[0], any_size)
-        next(steps)
         facts["largest_difference"] = difference = largest_difference(model, form.load(content), images)
-        next(steps)
         content = form.describe(content, {key: str(value) for key, value in facts.items()})
         if not largest_difference(model, form.load(content), images) == difference <= CLOSE:
             raise ValueError(
@@ -77,22 +72,14 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
     return facts
 
 
-def announced(steps: Sequence[str], title: str) -> Generator[str, None, None]:
-    """Yield each step as it begins, and name it in a bar on the terminal: the first may take a minute."""
-    with tqdm(steps, title, unit="step", disable=None, leave=False) as bar:
-        for step in bar:
-            bar.set_postfix_str(step)
-            yield step
-
-
-def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> Exported:
-    """The networks of some folds as one module, on the CPU in float32.
+def load_exported(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> Exported:
+    """Return the networks of some folds as one module, on the CPU in float32.
 
     Raises:
-        ValueError: the network's input has one size, or depends on the tile's.
+        ValueError: `any_size`, and the network's input has one size or depends on that of the tile.
     """
     models = []
-    for file in [file for fold in folds for file in weight_files(run.fold(fold))]:
+    for file in [file for fold in folds for file in weight_files(run.fold_path(fold))]:
         model = build.build_model(build.without_weights(config))
         load_weights(model, file)
         if any_size:
@@ -106,8 +93,8 @@ def assemble(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
     return Exported(models, config.trainer.tta, config.data.constant_tiles == "empty").eval()
 
 
-def describe(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> dict[str, Any]:
-    """What a program must know to use the file."""
+def collect_facts(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> dict[str, Any]:
+    """Return what a program must know to use the file."""
     amplitudes, (height, width) = config.data.amplitudes, config.data.size
     scaling = (
         f"{amplitudes.limits[0]} becomes 0 and {amplitudes.limits[1]} becomes 255"
@@ -120,7 +107,7 @@ def describe(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
         "size": f"sides that are multiples of {STEP}, {2 * STEP} or more" if any_size else f"h = {height}, w = {width}",
         "output": "probability of salt, float32 (N 1 h w)",
         "threshold": run.read_score(config.data.n_folds)["threshold"],
-        "scaling": f"8 bits as they are; amplitudes: {scaling}, rounded, and cut off beyond",
+        "scaling": f"8 bits as they are; amplitudes: {scaling}, rounded and clipped",
         "run": run.path.resolve().name,
         "folds": " ".join(map(str, folds)),
         "mirrored": config.trainer.tta,
@@ -129,8 +116,8 @@ def describe(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: boo
     }
 
 
-def trial(config: RunConfig, n: int, any_size: bool) -> tuple[Tensor, ...]:
-    """Inputs of n images, random bodies with noise; of another size for another n, if any size is taken."""
+def make_images(config: RunConfig, n: int, any_size: bool) -> tuple[Tensor, ...]:
+    """Make inputs of n images, random bodies with noise; if `any_size`, their size depends on n."""
     generator = torch.Generator().manual_seed(n)
     height, width = (STEP * (2 + n), STEP * (5 - n)) if any_size else config.data.size
     coarse = torch.rand((n, 1, 2 + height // 10, 2 + width // 10), generator=generator)
@@ -142,5 +129,5 @@ def trial(config: RunConfig, n: int, any_size: bool) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def largest_difference(model: Exported, loaded: Any, images: Sequence[tuple[Tensor, ...]]) -> float:
-    """The largest difference between the probabilities of a loaded file and of torch."""
+    """Return the largest difference between the probabilities of a loaded file and of torch."""
     return float(np.max([np.abs(loaded(*given) - model(*given).numpy()).max() for given in images]))

@@ -1,4 +1,4 @@
-"""The formats that salt-export writes: each one class that converts a network, loads the file, and describes it."""
+"""The formats that salt-export writes: functions that convert a network, load the file, and describe it."""
 
 import importlib
 import io
@@ -7,7 +7,8 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,130 +16,107 @@ from numpy.typing import NDArray
 from timm.layers import padding
 from torch import Tensor, nn
 
+Example = tuple[Tensor, ...]
 Loaded = Callable[..., NDArray[np.float32]]  # tensors to probabilities
 ENTRY = "salt.json"  # the description within a file of torch
-LARGEST = 1.5e9  # bytes of weights: torch writes larger ones into a second file beside the ONNX file
 
 
-class Format(Protocol):
+@dataclass
+class Format:
     """A kind of file; its content is held in memory."""
 
     suffix: str
-
-    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
-        """A module in eval mode, for batches of any number and, if `any_size`, images of any size."""
-
-    def load(self, content: bytes) -> Loaded:
-        """The file as a function."""
-
-    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
-        """The file with its description."""
+    convert: Callable[[nn.Module, Example, bool], bytes]  # a module in eval mode, for any batch and perhaps any size
+    load: Callable[[bytes], Loaded]
+    describe: Callable[[bytes, dict[str, str]], bytes]  # adds the description
 
 
-class Onnx:
-    """ONNX, which onnxruntime and many other programs run. The description is its metadata, an entry for each fact."""
-
-    suffix = ".onnx"
-
-    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
-        """The module as ONNX.
-
-        Raises:
-            ValueError: a package is missing, or the weights are too large for one file.
-        """
-        for package in ("onnx", "onnxruntime", "onnxscript"):
-            library(package)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-        if size > LARGEST:
-            raise ValueError(
-                f"these networks have {size / 1e9:.1f} GB of weights, expected {LARGEST / 1e9:g} GB or less for one "
-                "ONNX file; --folds each writes smaller ones"
-            )
-        names = ["image", "depth"][: len(example)]
-        given = program(model, example, any_size)
-        made = torch.onnx.export(given, input_names=names, output_names=["probability"], verbose=False)
-        assert made is not None
-        return bytes(made.model_proto.SerializeToString())
-
-    def load(self, content: bytes) -> Loaded:
-        """The file in onnxruntime, on the CPU."""
-        session = library("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-        names = [given.name for given in session.get_inputs()]
-        return lambda *given: session.run(None, dict(zip(names, (g.numpy() for g in given), strict=True)))[0]
-
-    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
-        """The file with its description."""
-        onnx = library("onnx")
-        model = onnx.load_from_string(content)
-        onnx.helper.set_model_props(model, facts)
-        return bytes(model.SerializeToString())
+def convert_to_onnx(model: nn.Module, example: Example, any_size: bool) -> bytes:
+    """Return a module as ONNX; raise a ValueError if a package is missing."""
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        import_extra(package)
+    names = ["image", "depth"][: len(example)]
+    program = export_program(model, example, any_size)
+    made = torch.onnx.export(program, input_names=names, output_names=["probability"], verbose=False)
+    assert made is not None
+    return bytes(made.model_proto.SerializeToString())
 
 
-class TorchScript:
-    """TorchScript, which torch.jit.load and C++ programs with libtorch read. The description is the file salt.json."""
-
-    suffix = ".pt"
-
-    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
-        """The module as TorchScript."""
-        with torch.no_grad():
-            return self.saved(torch.jit.trace(model, example))
-
-    def load(self, content: bytes) -> Loaded:
-        """The file as torch reads it."""
-        return without_gradients(torch.jit.load(io.BytesIO(content)))
-
-    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
-        """The file with its description."""
-        return self.saved(torch.jit.load(io.BytesIO(content)), _extra_files={ENTRY: json.dumps(facts)})
-
-    def saved(self, module: Any, **more: Any) -> bytes:
-        """The content of a file."""
-        buffer = io.BytesIO()
-        torch.jit.save(module, buffer, **more)
-        return buffer.getvalue()
+def load_onnx(content: bytes) -> Loaded:
+    """Return an ONNX file in onnxruntime, on the CPU."""
+    session = import_extra("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    return lambda *given: session.run(None, dict(zip(names, (g.numpy() for g in given), strict=True)))[0]
 
 
-class ExportedProgram:
-    """torch.export's own format, which torch.export.load reads. The description is the file salt.json within it."""
-
-    suffix = ".pt2"
-
-    def convert(self, model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> bytes:
-        """The module as an ExportedProgram."""
-        return self.saved(program(model, example, any_size))
-
-    def load(self, content: bytes) -> Loaded:
-        """The file as torch reads it."""
-        return without_gradients(torch.export.load(io.BytesIO(content)).module())
-
-    def describe(self, content: bytes, facts: dict[str, str]) -> bytes:
-        """The file with its description."""
-        return self.saved(torch.export.load(io.BytesIO(content)), extra_files={ENTRY: json.dumps(facts)})
-
-    def saved(self, made: torch.export.ExportedProgram, **more: Any) -> bytes:
-        """The content of a file."""
-        buffer = io.BytesIO()
-        torch.export.save(made, buffer, **more)
-        return buffer.getvalue()
+def describe_onnx(content: bytes, facts: dict[str, str]) -> bytes:
+    """Return an ONNX file with an entry of its metadata for each fact."""
+    onnx = import_extra("onnx")
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, facts)
+    return bytes(model.SerializeToString())
 
 
-FORMATS: dict[str, Format] = {"onnx": Onnx(), "torchscript": TorchScript(), "exported-program": ExportedProgram()}
+def convert_to_torchscript(model: nn.Module, example: Example, any_size: bool) -> bytes:
+    """Return a module as TorchScript, which takes any size."""
+    with torch.no_grad():
+        return saved_bytes(torch.jit.save, torch.jit.trace(model, example))
 
 
-def without_gradients(module: nn.Module) -> Loaded:
-    """A module as a function to arrays."""
+def describe_torchscript(content: bytes, facts: dict[str, str]) -> bytes:
+    """Return a TorchScript file with salt.json within it."""
+    return saved_bytes(torch.jit.save, torch.jit.load(io.BytesIO(content)), _extra_files={ENTRY: json.dumps(facts)})
 
+
+def convert_to_program(model: nn.Module, example: Example, any_size: bool) -> bytes:
+    """Return a module in torch.export's own format."""
+    return saved_bytes(torch.export.save, export_program(model, example, any_size))
+
+
+def describe_program(content: bytes, facts: dict[str, str]) -> bytes:
+    """Return a file of torch.export with salt.json within it."""
+    return saved_bytes(
+        torch.export.save, torch.export.load(io.BytesIO(content)), extra_files={ENTRY: json.dumps(facts)}
+    )
+
+
+EXPORT_FORMATS = {
+    "onnx": Format(".onnx", convert_to_onnx, load_onnx, describe_onnx),
+    "torchscript": Format(
+        ".pt",
+        convert_to_torchscript,
+        lambda content: as_function(torch.jit.load(io.BytesIO(content))),
+        describe_torchscript,
+    ),
+    "exported-program": Format(
+        ".pt2",
+        convert_to_program,
+        lambda content: as_function(torch.export.load(io.BytesIO(content)).module()),
+        describe_program,
+    ),
+}
+
+
+def saved_bytes(save: Callable[..., None], made: Any, **extra: Any) -> bytes:
+    """Return the content of the file that one of torch's functions saves."""
+    buffer = io.BytesIO()
+    save(made, buffer, **extra)
+    return buffer.getvalue()
+
+
+def as_function(module: nn.Module) -> Loaded:
+    """Return a module as a function that gives arrays."""
+
+    @torch.no_grad()
     def run(*given: Tensor) -> NDArray[np.float32]:
-        with torch.no_grad():
-            probabilities: Tensor = module(*given)
-            return probabilities.numpy()
+        probabilities: Tensor = module(*given)
+        return probabilities.numpy()
 
     return run
 
 
-def program(model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> torch.export.ExportedProgram:
-    """The module's operations, for batches of any number and, if `any_size`, sides of 64, 96, 128 ... pixels."""
+def export_program(model: nn.Module, example: Example, any_size: bool) -> torch.export.ExportedProgram:
+    """Return the module's operations, for batches of any number and, if `any_size`, sides of 64, 96, 128 ... pixels."""
     batch = torch.export.Dim("batch")
     rows, columns = (32 * torch.export.Dim(name, min=2) for name in ("rows", "columns"))
     shapes = ({0: batch} | ({2: rows, 3: columns} if any_size else {}), {0: batch})[: len(example)]
@@ -148,27 +126,21 @@ def program(model: nn.Module, example: tuple[Tensor, ...], any_size: bool) -> to
 
 @contextmanager
 def even_sides() -> Iterator[None]:
-    """Within this context timm pads as TensorFlow does for sides that are multiples of a layer's stride.
+    """Let timm pad as TensorFlow does, for sides that are multiples of a layer's stride.
 
     The padding is then one number, and the same as by timm's formula. Computed from symbolic sides that formula grows
     with each layer: EfficientNet-Lite0 took minutes instead of seconds.
     """
-    whole = padding.get_same_padding
-    padding.get_same_padding = lambda x, kernel_size, stride, dilation: max(
-        dilation * (kernel_size - 1) + 1 - stride, 0
-    )
+    original = padding.get_same_padding
+    padding.get_same_padding = lambda x, size, stride, dilation: max(dilation * (size - 1) + 1 - stride, 0)
     try:
         yield
     finally:
-        padding.get_same_padding = whole
+        padding.get_same_padding = original
 
 
-def library(name: str) -> Any:
-    """A package of the extra `export`.
-
-    Raises:
-        ValueError: it is not installed.
-    """
+def import_extra(name: str) -> Any:
+    """Import a package of the extra `export`; raise a ValueError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -176,8 +148,8 @@ def library(name: str) -> Any:
 
 
 @contextmanager
-def in_one_line(any_size: bool) -> Iterator[None]:
-    """Within this context torch's exporters do not warn, and what they or onnxruntime do not take is a ValueError."""
+def exporter_errors(any_size: bool) -> Iterator[None]:
+    """Raise what torch's exporters or onnxruntime refuse as a ValueError of one line, and hide their warnings."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -187,7 +159,7 @@ def in_one_line(any_size: bool) -> Iterator[None]:
         raise
     except Exception as error:  # of many classes, onnxruntime's own among them
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        hint = "; without --size any it may go" if any_size else ""
+        hint = "; it may work without --size any" if any_size else ""
         raise ValueError(f"this network cannot be exported{hint}: {reason[:300]}") from error
     finally:
         logging.disable(logging.NOTSET)

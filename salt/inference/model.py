@@ -26,8 +26,8 @@ log = logging.getLogger("salt")
 class Model:
     """The networks of a run or a blend: `salt.load(run)` makes one.
 
-    Its methods take one image (H W) or several of one size (N H W), of any size and real type of number, with samples
-    down and traces to the right. They may be called from several threads at once.
+    Its methods take one image (H W) or several (N H W) of any size and real number type, with samples down and traces
+    to the right. Several threads may call them at once.
     """
 
     def __init__(self, ensemble: Ensemble, networks: Sequence[Sequence[Predictor]]):
@@ -37,29 +37,23 @@ class Model:
         self.scaling = Scaling.of(ensemble.first.config.data)
 
     def predict(self, images: ArrayLike, depth: float | None = None, progress: bool = False) -> NDArray[np.float32]:
-        """Probability of salt for each pixel, in the shape of the images: the mean over folds, snapshots and mirroring.
+        """Return the probability of salt of each pixel: the mean over folds, snapshots and mirroring.
 
-        Numbers of 8 bits are grey levels; others are amplitudes, which are scaled as in the run's data (each image by
-        its own percentiles, or all by the survey's range). Where an amplitude is missing (NaN, masked in a masked
-        array, or the run's data.nodata) the probability is 0. `depth` is the survey depth in feet, for a network
-        that sees it. `progress` draws a bar on a terminal.
+        Numbers of 8 bits are grey levels; others are amplitudes, which are scaled as in the run's data. The
+        probability of a missing amplitude is 0: NaN, masked, or the run's data.nodata. `depth` is the survey depth in
+        feet, for a network that sees it. `progress` draws a bar on a terminal.
 
         Raises:
-            ValueError: the images are not arrays of real numbers (H W) or (N H W), hold infinite ones, are in colours
-                (the last side is 3 or 4), or the depth is missing.
+            ValueError: the images are not real and finite numbers (H W) or (N H W), look like colours (the last side
+                is 3 or 4), or the depth is missing.
         """
         parts = images if isinstance(images, list | tuple) else [images]
         array = np.ma.array(images) if any(map(np.ma.isMaskedArray, parts)) else np.asarray(images)
-        if array.ndim == 3 and array.shape[2] in (3, 4):
+        colours = array.ndim == 3 and array.shape[2] in (3, 4)
+        if colours or array.size == 0 or array.ndim not in (2, 3) or array.dtype.kind not in "buif":
             raise ValueError(
-                f"an array of the shape {array.shape} looks like one image in colours, expected grey (H W)"
-            )
-        if array.size == 0:
-            raise ValueError(f"an array of the shape {array.shape} holds no pixel")
-        if array.ndim not in (2, 3) or array.dtype.kind not in "buif":
-            raise ValueError(
-                f"an array of the shape {array.shape} and the type {array.dtype}, expected real numbers in two "
-                "dimensions (H W) or three (N H W)"
+                f"images have the shape {array.shape} and type {array.dtype}, expected grey images of real numbers, "
+                f"(H W) or (N H W){'; these look like colours' if colours else ''}"
             )
         greys = [self.scaling(image) for image in (array if array.ndim == 3 else array[None])]
         for number, grey in enumerate(greys):
@@ -69,22 +63,22 @@ class Model:
         return probabilities if array.ndim == 3 else probabilities[0]
 
     def predict_grey(self, greys: Sequence[Grey], depth: float | None = None, progress: bool = False) -> Stack:
-        """Return probabilities (N H W) of images that are scaled already, see `predict`.
+        """Return probabilities (N H W) of images that were scaled before; see `predict`.
 
         Raises:
             ValueError: the depth is missing.
         """
         if depth is None and self.ensemble.sees_depth:
-            raise ValueError("this network sees the depth in the survey: give depth=..., in feet")
+            raise ValueError("this network sees the survey depth: give depth=..., in feet")
         depths = np.full(len(greys), np.nan if depth is None else depth)
         levels, missing = (as_stack([getattr(grey, part) for grey in greys]) for part in ("levels", "missing"))
         tiles = Tiles([str(i) for i in range(len(greys))], levels, None, depths, missing)
         return self.predict_tiles(tiles, np.arange(len(greys)), progress)
 
     def predict_tiles(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
-        """Return probabilities (N H W, or N arrays) of the tiles at N positions, 0 where nothing is seen in them.
+        """Return probabilities (N H W, or N arrays) of the tiles at N positions: the weighted mean over the members.
 
-        They are the weighted mean over the members. With several processes rank 0 gets them, the others none.
+        They are 0 where nothing is seen. With several processes only rank 0 gets them.
         """
         parts = []
         for member, networks in zip(self.ensemble.members, self.networks, strict=True):
@@ -95,12 +89,12 @@ class Model:
         return sum(parts[1:], parts[0])
 
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
-        """Return where there is salt: where `predict` is above `threshold`."""
+        """Return the mask of salt: the pixels where `predict` is above `threshold`."""
         return is_salt(self.predict(images, depth), self.threshold)
 
 
 def load_networks(ensemble: Ensemble, settings: PredictionSettings) -> Model:
-    """Return a model that keeps each network in memory, so that threads do not disturb each other."""
+    """Return a model that keeps each network in memory, so that threads can share it."""
     return Model(
         ensemble, [[own_network(one, settings) for one in in_turn(member, settings)] for member in ensemble.members]
     )
@@ -112,14 +106,14 @@ def load_in_turn(ensemble: Ensemble, settings: PredictionSettings) -> Model:
 
 
 def in_turn(member: Member, settings: PredictionSettings) -> list[Predictor]:
-    """Return the networks of a run: one that takes each file of weights in turn."""
-    config = settings.applied(member.config)
+    """Return one predictor for each file of weights of a run; they share a network."""
+    config = settings.apply_to(member.config)
     runtime = choose_runtime(config.trainer)
     return Predictor(build_network(config, runtime), runtime, config.trainer.tta, "predict").in_turn(member.files)
 
 
 def own_network(shared: Predictor, settings: PredictionSettings) -> Predictor:
-    """Return a predictor with a copy of a network that has the weights of its file."""
+    """Return a predictor with its own copy of the network, with the weights of its file."""
     assert shared.file is not None
     load_weights(shared.network.model, shared.file)
     network = compiled(copy.deepcopy(shared.network.model).eval(), settings.compile)

@@ -19,16 +19,16 @@ from salt.machine.device import Runtime, is_out_of_memory
 from salt.runs.stacks import Stack, empty_stack
 from salt.runs.weights import load_weights
 
-BLOCK = 4096  # windows that are copied to the device, and their probabilities back, at once: 42 MB and 167 MB
+WINDOWS_AT_ONCE = 4096  # copied to the device, and their probabilities back: 42 MB and 167 MB
 
 
 def to_float(images: Tensor, runtime: Runtime) -> Tensor:
-    """Grey values (N 1 H W, uint8) as [0, 1] on the device."""
+    """Scale grey values (N 1 H W, uint8) to [0, 1] on the device."""
     return images.to(runtime.device, non_blocking=True).float() / 255
 
 
 def inputs(tiles: Tiles, windows: Windows, start: int, stop: int, runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Grey values (M 1 h w, uint8) and survey depths (M, feet) of the windows start ... stop-1 on the device."""
+    """Copy grey values (M 1 h w, uint8) and survey depths (M, feet) of the windows start ... stop-1 to the device."""
     images, positions = windows.cut(start, stop)
     depths = torch.from_numpy(tiles.depths[positions]).float()
     return torch.from_numpy(images)[:, None].to(runtime.device), depths.to(runtime.device)
@@ -36,11 +36,10 @@ def inputs(tiles: Tiles, windows: Windows, start: int, stop: int, runtime: Runti
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network that predicts tiles, in eval mode, and how.
+    """A network that predicts tiles in eval mode, with `tta` also the mirrored ones.
 
-    With `tta` the mirrored tile is predicted too. The weights in `file` are loaded first (None: it has its own). Every
-    call of the network has one batch size, so that it is compiled once; a small number of tiles is filled up with
-    copies unless `fill` is false. `title` is shown in the bar and begins the messages.
+    The weights in `file`, if any, are loaded first. All batches have the same size, so a network compiles once: copies
+    fill the last one. `fill=False` allows a smaller size for few tiles. `title` names the bar and starts the messages.
     """
 
     network: Network
@@ -54,11 +53,11 @@ class Predictor:
     def predict(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
         """Return probabilities (N H W, float32; or N arrays) of the tiles at N positions.
 
-        Images larger than the network's tile are predicted in windows that overlap. With several processes each
-        predicts its share; rank 0 gets all probabilities, the others none.
+        Larger images are predicted in windows that overlap. With several processes each predicts its share, and only
+        rank 0 gets the probabilities.
 
         Raises:
-            ValueError: the device's memory is too small, a probability is no number, or the file cannot be used.
+            ValueError: the device has too little memory, a probability is NaN, or the file cannot be used.
         """
         if self.file is not None:
             load_weights(self.network.model, self.file)
@@ -70,54 +69,53 @@ class Predictor:
         if not self.fill:
             size = min(size, max(len(windows), 1))
         try:
-            hidden = distributed.hides_bars() if progress else True
+            hidden = distributed.tqdm_disable() if progress else True
             with tqdm(total=len(windows), desc=self.title, unit="tile", disable=hidden, leave=False) as bar:
-                for start in range(0, len(windows), BLOCK):
-                    images, depths = inputs(tiles, windows, start, min(start + BLOCK, len(windows)), self.runtime)
+                for start in range(0, len(windows), WINDOWS_AT_ONCE):
+                    images, depths = inputs(
+                        tiles, windows, start, min(start + WINDOWS_AT_ONCE, len(windows)), self.runtime
+                    )
                     block = self.predict_block(images, depths, size, bar)
                     windows.put(probabilities, start, block.cpu().numpy())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise ValueError(
-                f"{self.title}: out of GPU memory while {size} tiles are predicted at once: "
+                f"{self.title}: out of GPU memory with batches of {size} tiles: "
                 f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same command resumes "
                 "(commands that predict: --batch-size)."
             ) from error
-        probabilities = gathered(probabilities, tiles, positions)
+        probabilities = gather_probabilities(probabilities, tiles, positions)
         if not all(np.isfinite(image).all() for image in probabilities):
             raise ValueError(
-                f"{self.title}: the network gives probabilities that are no numbers; trainer.precision=fp32 may help"
+                f"{self.title}: the network gives probabilities that are NaN; trainer.precision=fp32 may help"
             )
         return probabilities
 
     def predict_block(self, images: Tensor, depths: Tensor, size: int, bar: "tqdm[NoReturn]") -> Tensor:
-        """Return probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), without waiting for the device.
-
-        All are on the device. The last batch of `size` is filled up with copies.
-        """
+        """Return probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), all on the device."""
         n = len(images)
-        full = torch.arange(-(-n // size) * size, device=images.device) % n
+        padded = torch.arange(-(-n // size) * size, device=images.device) % n
         parts = []
         for start in range(0, n, size):
-            index = full[start : start + size]
+            index = padded[start : start + size]
             batch, batch_depths = to_float(images[index], self.runtime), depths[index]
             with self.runtime.autocast():
-                result = self.network.eval_forward(batch, batch_depths).logits.float().sigmoid()
+                result = self.network.forward(batch, batch_depths).logits.float().sigmoid()
                 if self.tta:
-                    mirrored = self.network.eval_forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
+                    mirrored = self.network.forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
                     result = (result + mirrored.flip(-1)) / 2
             parts.append(result[:, 0])
             bar.update(min(size, n - start))
         return torch.cat(parts)[:n]
 
     def in_turn(self, files: Sequence[Path]) -> list["Predictor"]:
-        """Return predictors that share this network, which takes the weights of each file (of a fold) in turn."""
+        """Return a predictor for each file of weights (of a fold); they share this network."""
         return [replace(self, title=f"{self.title}, {file.parent.name}", file=file) for file in files]
 
 
-def gathered(share: Stack, tiles: Tiles, positions: NDArray[np.int64]) -> Stack:
-    """Return the probabilities of all processes on rank 0, in the order of the positions; none on the others."""
+def gather_probabilities(share: Stack, tiles: Tiles, positions: NDArray[np.int64]) -> Stack:
+    """Return the probabilities of all processes on rank 0, in the order of the positions; nothing on the others."""
     if distributed.world_size() == 1:
         return share
     parts = distributed.gather(share)

@@ -1,4 +1,4 @@
-"""Pseudo-labels: what the networks of a run say about tiles without a mask, fold by fold."""
+"""Pseudo-labels: masks that the networks of a run predict for tiles without one, fold by fold."""
 
 from collections.abc import Sequence
 
@@ -20,14 +20,14 @@ from salt.runs.stacks import Stack, as_stack
 from salt.scoring.metrics import is_salt
 
 THRESHOLD = 0.5  # not the run's: that was chosen on the masks of all folds
-PREDICTED = 4096  # tiles at once; their probabilities are in memory
+TILES_AT_ONCE = 4096  # their probabilities are in memory
 
 
 def confidence(probabilities: Stack, masks: Stack) -> NDArray[np.float64]:
-    """How sure a network is of its mask of each tile (N H W, or N arrays), from 0 to 1.
+    """Return how sure a network is of its mask of each tile (N H W, or N arrays), from 0 to 1.
 
-    Where it sees salt: the IoU of the mask with the probabilities themselves, the sum of their minima over the sum of
-    their maxima. Where it sees none: 1 minus the largest probability. Both need no true mask.
+    With salt: the IoU of mask and probabilities, the sum of their minima over the sum of their maxima. Without: 1 minus
+    the largest probability.
     """
     sure = np.empty(len(masks))
     for i, (p, mask) in enumerate(zip(probabilities, masks, strict=True)):
@@ -37,12 +37,12 @@ def confidence(probabilities: Stack, masks: Stack) -> NDArray[np.float64]:
     return sure
 
 
-def label(fold: int, networks: Sequence[Predictor], tiles: Tiles, constant_tiles: str) -> pd.DataFrame:
+def label_fold(fold: int, networks: Sequence[Predictor], tiles: Tiles, constant_tiles: str) -> pd.DataFrame:
     """Return the labels (columns fold, id, confidence, rle_mask) of all tiles by the networks of a fold."""
     parts = []
-    starts = range(0, len(tiles.ids), PREDICTED)
+    starts = range(0, len(tiles.ids), TILES_AT_ONCE)
     for start in tqdm(starts, f"fold {fold}", unit="part", disable=None, leave=False):
-        positions = np.arange(start, min(start + PREDICTED, len(tiles.ids)))
+        positions = np.arange(start, min(start + TILES_AT_ONCE, len(tiles.ids)))
         probabilities = predict_mean(networks, tiles, positions)
         tiles.empty_unseen(probabilities, positions, constant_tiles)
         masks = as_stack([is_salt(p, THRESHOLD) for p in probabilities])
@@ -54,18 +54,18 @@ def label(fold: int, networks: Sequence[Predictor], tiles: Tiles, constant_tiles
 
 
 def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles, runtime: Runtime) -> LabelTable:
-    """Return labels of tiles without a mask, for each finished fold of a run by the networks of that fold alone.
+    """Return labels of tiles without a mask, for each finished fold of a run by the networks of that fold.
 
     Raises:
         ValueError: no fold is finished, or a file of the run is missing or damaged.
     """
     done = directory.done_folds(config.data.n_folds)
     if not done:
-        raise ValueError(f"{directory.path} has no finished fold yet: go on with the same salt-train command")
+        raise ValueError(f"{directory.path} has no finished fold yet; the same salt-train command continues it")
     folds = read_folds(directory.path / "folds.csv", train.ids, config.data.n_folds)
     predictor = Predictor(build_network(config, runtime), runtime, config.trainer.tta, "label")
     tables = [
-        label(fold, predictor.in_turn(weight_files(directory.fold(fold))), tiles, config.data.constant_tiles)
+        label_fold(fold, predictor.in_turn(weight_files(directory.fold_path(fold))), tiles, config.data.constant_tiles)
         for fold in done
     ]
     table = pd.concat(tables, ignore_index=True)

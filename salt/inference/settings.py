@@ -1,67 +1,39 @@
-"""How a trained run predicts: one object for every command and for `salt.load`.
+"""How a trained run predicts: the same settings for every command and for `salt.load`."""
 
-A new setting is a field here, a line in `EXPECTED`, and an argument in `salt.commands.common`.
-"""
+from typing import Any, Literal
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from pydantic import Field, ValidationError
 
-from salt.config import RunConfig
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "device": (
-        "auto, cpu, cuda or cuda:N",
-        lambda value: isinstance(value, str) and bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?", value)),
-    ),
-    "batch_size": (
-        "a whole number, 1 or more",
-        lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1),
-    ),
-    "precision": (", ".join(PRECISIONS[:-1]) + f" or {PRECISIONS[-1]}", lambda value: value in (None, *PRECISIONS)),
-    "compile": ("True or False", lambda value: isinstance(value, bool)),
-}
+from salt.config import Device, RunConfig, Section
+from salt.problems import problem_in_words
 
 
-@dataclass(frozen=True)
-class PredictionSettings:
-    """What prediction takes from its caller; None stands for the run's own setting.
+class PredictionSettings(Section):
+    """What prediction takes from its caller; None keeps the run's own setting.
 
-    Nothing is compiled unless asked for, also for a run that trained so: it takes longer to start than it mostly saves.
-
-    Raises:
-        ValueError: a value is none of those expected.
+    Nothing is compiled by default, even if the run trained so: to compile mostly takes longer than it saves.
     """
 
-    device: str = "auto"
-    batch_size: int | None = None  # tiles or windows
-    precision: str | None = None
+    device: Device = "auto"
+    batch_size: int | None = Field(None, ge=1)  # tiles or windows
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     compile: bool = False
 
-    def __post_init__(self) -> None:
-        check_values(asdict(self), "{}={!r}")
-
-    def applied(self, config: RunConfig) -> RunConfig:
-        """Return a run's config with these settings in place of those of its training."""
-        chosen = {
-            "device": self.device,
-            "predict_batch_size": self.batch_size,
-            "precision": self.precision,
-            "compile": self.compile,
-        }
-        given = {key: value for key, value in chosen.items() if value is not None}
-        return config.model_copy(update={"trainer": config.trainer.model_copy(update=given)})
+    def apply_to(self, config: RunConfig) -> RunConfig:
+        """Return a run's config with these settings instead of those of its training."""
+        values = self.model_dump(exclude_none=True)
+        if "batch_size" in values:
+            values["predict_batch_size"] = values.pop("batch_size")
+        return config.model_copy(update={"trainer": config.trainer.model_copy(update=values)})
 
 
-def check_values(values: Mapping[str, Any], named: str) -> None:
-    """Refuse the first value that is none of those expected; `named` is a format of setting and value.
+def check_prediction(**values: Any) -> PredictionSettings:
+    """Return typed settings.
 
     Raises:
-        ValueError: there is one.
+        ValueError: a value is not one of those expected.
     """
-    for name, value in values.items():
-        expected, fits = EXPECTED[name]
-        if not fits(value):
-            raise ValueError(f"{named.format(name, value)}: expected {expected}")
+    try:
+        return PredictionSettings(**values)
+    except ValidationError as error:
+        raise ValueError("; ".join(problem_in_words(detail, PredictionSettings) for detail in error.errors())) from None

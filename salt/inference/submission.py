@@ -1,4 +1,4 @@
-"""Kaggle's submission CSV from a run's finished folds: written atomically and only after it was checked."""
+"""Kaggle's submission CSV from a run's finished folds: checked, then written atomically."""
 
 import io
 import logging
@@ -21,19 +21,18 @@ from salt.scoring.metrics import is_salt
 log = logging.getLogger(__name__)
 
 MADE = "made_with"  # in submission.json
-PREDICTED = 20_000  # test tiles at once; their probabilities are in memory
+TILES_AT_ONCE = 20_000  # their probabilities are in memory
 
 
 def make_submission(model: Model, tiles: Tiles) -> None:
     """Predict the test tiles; write submission.csv, test.npz and submission.json.
 
-    test.npz has the probabilities, 255 times as large and rounded. submission.json tells from which weights and
-    threshold they came, and with which device and precision they were made.
+    test.npz has the probabilities times 255, rounded. submission.json records weights, threshold, device and precision.
     """
     path, origin = model.ensemble.path, model.ensemble.origin
     salt, shares = (empty_stack(sizes_of(tiles.images), kind) for kind in (np.bool_, np.uint8))
-    for start in range(0, len(salt), PREDICTED):
-        positions = np.arange(start, min(start + PREDICTED, len(salt)))
+    for start in range(0, len(salt), TILES_AT_ONCE):
+        positions = np.arange(start, min(start + TILES_AT_ONCE, len(salt)))
         probabilities = model.predict_tiles(tiles, positions)
         if distributed.is_main():
             for i, image in zip(positions, probabilities, strict=True):
@@ -57,15 +56,15 @@ def made_with(runtimes: Sequence[Runtime]) -> dict[str, str]:
 
 
 def is_fresh(ensemble: Ensemble) -> bool:
-    """Whether submission.csv was made from these weights and this threshold, and has not changed since."""
+    """Return whether submission.csv was made from these weights and this threshold, and has not changed since."""
     file, record = ensemble.path / "submission.csv", ensemble.path / "submission.json"
     if not (file.is_file() and record.is_file()):
         return False
     try:
         found = read_json(record)
-        found.pop(MADE, None)  # on another machine it is as good
+        found.pop(MADE, None)  # it may differ
         return found == ensemble.origin | {"sha256": sha256(file)}
-    except (ValueError, OSError):  # damaged: it is made again
+    except (ValueError, OSError):  # damaged: made again
         return False
 
 
@@ -77,10 +76,10 @@ def write_submission(path: Path, ids: list[str], masks: Stack) -> None:
 
 
 def check_submission(text: str, ids: list[str], masks: Stack) -> None:
-    """Check that a submission's text has exactly these ids, each once, and decodes to these masks.
+    """Check that the text of a submission has exactly these ids, each once, and decodes to these masks.
 
     Raises:
-        ValueError: it does not, or a run is out of bounds, not ascending or overlaps another.
+        ValueError: it does not, or a run length is out of bounds, not ascending or overlaps another.
     """
     table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     if list(table.columns) != ["id", "rle_mask"]:

@@ -1,4 +1,4 @@
-"""Losses made of losses: a weighted sum, and two that change by epoch."""
+"""Losses made of other losses: a weighted sum, and changes by epoch."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,6 @@ from salt.losses.known import FullyKnown, taking_known
 
 class WeightedSum(nn.Module):
     """Sum of weight * loss.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
 
     Raises:
         ValueError: the numbers of losses and weights differ, or a weight is negative.
@@ -29,31 +27,26 @@ class WeightedSum(nn.Module):
 
 
 class Change(nn.Module):
-    """`first` at the beginning and `then` at the end of a run; `progress` is the fraction of the epochs that is done.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
-    """
+    """`first` at the start and `then` at the end of a run; `progress` is the finished fraction of the epochs."""
 
     def __init__(self, first: nn.Module, then: nn.Module):
         super().__init__()
         self.first, self.then, self.progress = taking_known(first), taking_known(then), 0.0
 
     def weight(self) -> float:
-        """Weight of `then`, from 0 to 1; that of `first` is the rest."""
+        """Return the weight of `then`, from 0 to 1; `first` has the rest."""
         raise NotImplementedError
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
         weight = self.weight()
-        if weight in (0, 1):  # the other one is not even computed
+        if weight in (0, 1):  # the other one is not computed
             return (self.first if weight == 0 else self.then)(logits, masks, known=known)
         return (1 - weight) * self.first(logits, masks, known=known) + weight * self.then(logits, masks, known=known)
 
 
 class StepChange(Change):
-    """`first` until the fraction `at` of the epochs is done, `then` from there on.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
+    """`first` until the fraction `at` of the epochs, then `then`.
 
     Raises:
         ValueError: at is not between 0 and 1.
@@ -66,14 +59,12 @@ class StepChange(Change):
         self.at = at
 
     def weight(self) -> float:
-        """0 or 1."""
+        """Return 0 or 1."""
         return 1.0 if self.progress >= self.at else 0.0
 
 
 class LinearChange(Change):
-    """`first` until the fraction `start` of the epochs is done, `then` from `end` on, a linear hand-over between.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
+    """`first` until the fraction `start` of the epochs, `then` from `end` on, and a linear mix between.
 
     Raises:
         ValueError: start and end are not fractions in this order.
@@ -86,12 +77,12 @@ class LinearChange(Change):
         self.start, self.end = start, end
 
     def weight(self) -> float:
-        """From 0 at `start` to 1 at `end`."""
+        """Return 0 up to `start`, rising to 1 at `end`."""
         return min(max((self.progress - self.start) / (self.end - self.start), 0.0), 1.0)
 
 
 def simple_losses(loss: nn.Module) -> list[nn.Module]:
-    """Return the losses that a loss is made of; a loss that is not made of others is its only one."""
+    """Return the losses that a loss is made of, or the loss itself."""
     if isinstance(loss, FullyKnown):
         return [loss.loss]
     if isinstance(loss, WeightedSum):
@@ -104,7 +95,7 @@ def simple_losses(loss: nn.Module) -> list[nn.Module]:
 
 
 def set_progress(loss: nn.Module, progress: float) -> None:
-    """Set the fraction of the epochs that is done in every loss inside `loss` that changes by epoch."""
+    """Set the finished fraction of the epochs in every `Change` inside a loss."""
     for module in loss.modules():
         if isinstance(module, Change):
             module.progress = progress

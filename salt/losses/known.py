@@ -1,8 +1,8 @@
-"""Losses of partly known masks: pixels whose label is unknown teach nothing.
+"""How losses are called, and masks that are only partly known.
 
-Every loss is called as `loss(logits, masks, known=known)`. `known` (N 1 H W) is 1 where the mask is known and 0
-elsewhere; None means that all pixels are. Logits and masks at unknown pixels change nothing, and the gradient there is
-0. An image without a known pixel adds 0 to the loss.
+Every loss is called as `loss(logits, masks, known=known)` with logits, masks in {0, 1} and known (N 1 H W), and returns
+a scalar. `known` is 1 at pixels whose label is known, else 0; None means that all are. Unknown pixels do not change the
+loss, and their gradient is 0. An image without a known pixel adds 0.
 """
 
 import inspect
@@ -12,11 +12,7 @@ from torch import Tensor, nn
 
 
 class FullyKnown(nn.Module):
-    """A loss of logits and masks alone, called as all others are.
-
-    Raises:
-        ValueError: some pixels are unknown, which the loss cannot leave out.
-    """
+    """A user's loss of logits and masks alone; it refuses unknown pixels by a ValueError."""
 
     def __init__(self, loss: nn.Module):
         super().__init__()
@@ -34,12 +30,12 @@ class FullyKnown(nn.Module):
 
 
 def taking_known(loss: nn.Module) -> nn.Module:
-    """Return the loss, or if its `forward` has no argument `known`, one around it that refuses unknown pixels."""
+    """Return the loss, wrapped in `FullyKnown` if its `forward` has no argument `known`."""
     return loss if "known" in inspect.signature(loss.forward).parameters else FullyKnown(loss)
 
 
 def mean_of_known(values: Tensor, known: Tensor | None) -> Tensor:
-    """Return the mean of one value for each pixel over the known pixels of a batch; 0 if there is none."""
+    """Return the mean of pixel values over the known pixels of a batch, or 0 if there are none."""
     if known is None:
         return values.mean()
     return torch.where(known > 0, values, 0).sum() / (known > 0).sum().clamp(min=1)

@@ -8,8 +8,8 @@ LARGE = 65_536  # pixels
 
 
 def jaccard_gradient(sorted_labels: Tensor) -> Tensor:
-    """Gradient of the Jaccard loss's Lovász extension for labels (N P) sorted by falling error; each row sums to 1."""
-    # half precision cannot count a tile's 10,201 pixels, nor single precision subtract neighbours in a whole batch's
+    """Return the gradient of the Jaccard loss's Lovász extension (rows sum to 1) for labels (N P) by falling error."""
+    # float16 cannot count a tile's 10,201 pixels, and float32 cannot subtract neighbours in a whole batch
     labels = sorted_labels.to(torch.float64 if sorted_labels.shape[1] > LARGE else torch.float32)
     salt = labels.sum(dim=1, keepdim=True)
     intersection = salt - labels.cumsum(dim=1)
@@ -19,13 +19,11 @@ def jaccard_gradient(sorted_labels: Tensor) -> Tensor:
 
 
 class LovaszHinge(nn.Module):
-    """Lovász hinge, one sort for the whole batch.
+    """Lovász hinge, with one sort for the whole batch.
 
     `phi` maps the errors 1 - logit * sign: "relu" is the paper's hinge; "elu_plus_one" (elu(e) + 1) keeps a small
-    gradient on pixels that are right by a margin, as several of the challenge's best solutions did. With `per_image`
-    it is computed for each image and averaged, as the challenge scores; else the batch counts as one image.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
+    gradient on pixels that are right by a margin, as several of the challenge's best solutions did. `per_image`
+    averages over images, as the challenge scores; else the batch counts as one image.
 
     Raises:
         ValueError: phi is neither of the two.
@@ -44,7 +42,7 @@ class LovaszHinge(nn.Module):
         n_rows = len(logits) if self.per_image else 1
         logits, labels = logits.float().reshape(n_rows, -1), masks.float().reshape(n_rows, -1)
         errors = 1 - logits * (2 * labels - 1)
-        if known is not None:  # unknown pixels come last, cost nothing, and are of neither class
+        if known is not None:  # unknown pixels come last, cost nothing, and have no class
             unknown = known.reshape(n_rows, -1) <= 0
             errors, labels = errors.masked_fill(unknown, -torch.inf), labels.masked_fill(unknown, 0)
         errors, order = errors.sort(dim=1, descending=True)
@@ -60,18 +58,16 @@ class LovaszHinge(nn.Module):
 
 
 class LovaszSymmetric(LovaszHinge):
-    """Lovász hinge of the salt and of the background, 1/2 [L(logits, masks) + L(-logits, 1 - masks)].
+    """Lovász hinge of salt and background, 1/2 [L(logits, masks) + L(-logits, 1 - masks)].
 
-    In an empty image the plain hinge sees the worst pixel alone; here the background's half reaches all of them. Both
-    halves have the same errors in the same order, so that one sort serves both.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
+    In an empty image the plain hinge sees only the worst pixel; the background's half reaches all pixels. Both halves
+    share one sort.
 
     Raises:
         ValueError: phi is unknown.
 
     Reference: the 9th place (tugstugi) of the TGS Salt Identification Challenge, 2018; the hinge: Berman, Rannen Triki,
-    Blaschko 2018, arXiv:1705.08790, whose mean over classes is that of another loss, the Lovász softmax.
+    Blaschko 2018, arXiv:1705.08790, where the mean over classes belongs to another loss, the Lovász softmax.
     """
 
     def gradient(self, salt: Tensor, rest: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses that score each pixel on its own, and then choose or weight the pixels."""
+"""Losses of single pixels, which they choose or weight."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,7 @@ from salt.losses.known import mean_of_known
 
 
 class BCE(nn.Module):
-    """Binary cross entropy, the mean over all pixels of the batch.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
-    """
+    """Binary cross entropy, the mean over all pixels of the batch."""
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
         """Loss of a batch."""
@@ -22,9 +19,7 @@ class BCE(nn.Module):
 
 
 class BootstrappedCE(nn.Module):
-    """Binary cross entropy of each image's hardest pixels alone: the mean of the `fraction` with the largest loss.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
+    """Binary cross entropy of each image's hardest pixels: the mean of the `fraction` with the largest loss.
 
     Raises:
         ValueError: fraction is not above 0 and at most 1.
@@ -43,7 +38,7 @@ class BootstrappedCE(nn.Module):
         losses = F.softplus(-margins(logits, masks)).flatten(1)
         if known is None:
             n_hardest = max(1, round(self.fraction * losses.shape[1]))
-            return losses.topk(n_hardest, dim=1, sorted=False).values.mean()  # as many in each: the mean of its means
+            return losses.topk(n_hardest, dim=1, sorted=False).values.mean()  # all images have as many
         seen = known.flatten(1) > 0
         losses = torch.where(seen, losses, 0).sort(dim=1, descending=True).values
         n_of_image = share_of(seen.sum(dim=1, keepdim=True), self.fraction)
@@ -54,10 +49,8 @@ class BootstrappedCE(nn.Module):
 class OHEM(nn.Module):
     """Binary cross entropy of the batch's hard pixels: online hard example mining in the form of OCNet.
 
-    Hard is a pixel whose true class has a probability of at most `threshold`. If these are less than the fraction
-    `min_kept` of the batch's pixels, that many of the hardest are kept, with all that are as hard as the last of them.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
+    A pixel is hard if the probability of its true class is at most `threshold`. At least the fraction `min_kept` of the
+    batch's pixels is kept, the hardest ones, with all that are as hard as the last of them.
 
     Raises:
         ValueError: threshold or min_kept is not between 0 and 1.
@@ -96,8 +89,6 @@ class Focal(nn.Module):
     `alpha` is the weight of salt and 1 - alpha that of the background; None weights neither. The paper divides by the
     number of objects, which pixels do not have.
 
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
-
     Raises:
         ValueError: gamma is negative, or alpha is not between 0 and 1.
 
@@ -123,7 +114,7 @@ class Focal(nn.Module):
 
 
 def share_of(n: Tensor, share: float) -> Tensor:
-    """Return a share of numbers of pixels, rounded as Python does, at least one pixel."""
+    """Return a share of pixel counts, rounded as Python does, at least one pixel."""
     return (share * n.double()).round().clamp(min=1).long()
 
 

@@ -7,11 +7,8 @@ from torch import Tensor, nn
 class Dice(nn.Module):
     """Soft Dice loss, 1 - (2 * intersection + smooth) / (sum of both areas + smooth).
 
-    With `per_image` it is computed for each image and averaged, so that salt predicted in an empty tile costs;
-    else the batch counts as one region. `smooth` > 0 makes it well defined (0) where both are empty. It stands beside
-    twice the overlap, so that 2 here is 1 in segmentation-models-pytorch.
-
-    Shape: logits, masks in {0, 1} and known (N 1 H W); returns a scalar.
+    `per_image` averages over images, so that salt predicted in an empty tile costs; else the batch is one region.
+    `smooth` > 0 makes the loss 0 if both are empty; 2 here is 1 in segmentation-models-pytorch.
 
     Raises:
         ValueError: smooth is not positive.

@@ -1,10 +1,11 @@
-"""Device, number format and random seeds of a fold."""
+"""Device, number format, memory and random seeds of a process."""
 
 import ctypes
 import gc
 import os
 import platform
 import random
+import resource
 import shutil
 import sys
 import sysconfig
@@ -25,22 +26,28 @@ from salt.machine import distributed
 # What `mallopt` of the GNU C library calls its settings (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
-# Texts of errors for memory that torch's own allocator does not manage.
+# Texts of errors about memory that torch's own allocator does not manage.
 OUT_OF_MEMORY = (
-    "CUDA out of memory",  # torch's own, where load_state_dict has put it into its RuntimeError
+    "CUDA out of memory",  # torch's own, within a RuntimeError of load_state_dict
     "CUDA error: out of memory",  # the driver, which has no room for what it needs itself
     "CUDA driver error: out of memory",
     "Triton Error [CUDA]: out of memory",
     "CUDA ran out of memory",  # cuDNN's attention
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-    "unable to find an engine",  # cuDNN, where each of its ways to compute a convolution lacked memory
+    "unable to find an engine",  # cuDNN: each of its ways to compute a convolution lacked memory
 )
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and in which number format the network runs."""
+    """Where and in which number format the network runs.
+
+    A GPU takes the same steps, but in bfloat16 or float16 (`build_scaler` then scales the loss), with loader workers
+    and pinned memory, with four times the batch in prediction, and with cuDNN's fastest algorithms, so runs differ in
+    their last bits. Under torchrun it uses NCCL, and batch norm over the whole batch (CPUs: gloo, each its share).
+    `speed_up_depthwise` is for CPUs alone.
+    """
 
     device: torch.device
     dtype: torch.dtype
@@ -48,30 +55,19 @@ class Runtime:
     predict_batch_size: int  # tiles
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Mixed precision for the forward pass; nothing in float32."""
+        """Return the context of a forward pass in mixed precision; it does nothing in float32."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
 
 def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
-    """Resolve the `auto` settings on this machine; `device` stands for trainer.device=auto or cuda.
+    """Resolve the `auto` settings on this machine, and prepare the device; `device` replaces auto and cuda.
 
     Raises:
-        ValueError: the device is not there, is full, does not compute in the number format, or a compiler is missing.
+        ValueError: the device is missing or full, does not compute in the number format, or a compiler is missing.
     """
-    name = device if device is not None and trainer.device in ("auto", "cuda") else trainer.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if distributed.world_size() > 1 and name.startswith("cuda:"):
-        raise ValueError(
-            f"trainer.device={name}: {distributed.world_size()} processes need a GPU each, expected auto or cuda"
-        )
-    if name == "cuda":
-        name = f"cuda:{distributed.local_rank()}"  # torch refuses to make a device without a number the current one
-    found = torch.device(name)
+    found = choose_device(device if device is not None and trainer.device in ("auto", "cuda") else trainer.device)
     if found.type == "cuda":
-        if found.index >= n_gpus():
-            raise ValueError(f"trainer.device={name}: this machine has {n_gpus()} CUDA devices that torch can use")
-        with full_gpu_named():
+        with explain_full_gpu():
             torch.cuda.set_device(found)  # pinned memory and profiles refer to the current device
         torch.backends.cudnn.benchmark = True  # try which convolution is fastest: all batches have the same shape
     else:
@@ -88,7 +84,7 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     missing = missing_compiler(found) if trainer.compile else None
     if missing is not None:
         raise ValueError(
-            f"trainer.compile=true needs {missing}, which is not here; expected trainer.compile=false on this machine"
+            f"trainer.compile=true needs {missing}, which is missing; expected trainer.compile=false on this machine"
         )
     # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones
     share = max(trainer.batch_size // distributed.world_size(), 1)  # of this process
@@ -96,16 +92,32 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     return Runtime(found, dtype, workers, predict_batch_size)
 
 
+def choose_device(name: str) -> torch.device:
+    """Return the device of this process by its name in trainer.device."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if distributed.world_size() > 1 and name.startswith("cuda:"):
+        raise ValueError(
+            f"trainer.device={name}: {distributed.world_size()} processes need a GPU each, expected auto or cuda"
+        )
+    if name == "cuda":
+        name = f"cuda:{distributed.local_rank()}"  # torch refuses to make a device without a number the current one
+    device = torch.device(name)
+    if device.type == "cuda" and device.index >= n_gpus():
+        raise ValueError(f"trainer.device={name}: this machine has {n_gpus()} CUDA devices that torch can use")
+    return device
+
+
 def n_gpus() -> int:
-    """How many GPUs torch can compute on: none where the driver is too old for it, though the system lists them."""
+    """Return how many GPUs torch can compute on: 0 if the driver is too old for it, though the system lists them."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory of freed tensors for the next ones, where the C library is GNU's.
+    """Let this process keep the memory of freed tensors for the next ones, if the C library is GNU's.
 
-    By default that library returns large blocks to the system in every step, and the system clears each page anew: a
-    quarter of a step's time on a virtual machine with 2 cores. The most memory that the process holds stays the same.
+    By default that library returns large blocks to the system in every step, and the system clears each page again: a
+    quarter of a step's time on a virtual machine with 2 cores. The largest memory of the process stays the same.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
@@ -114,7 +126,7 @@ def keep_freed_memory() -> None:
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """The number format that the device computes fastest: bfloat16 where it is native, float16 on older GPUs."""
+    """Return the number format that the device computes fastest: bfloat16 if native, float16 on older GPUs."""
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device)[0] >= 8  # since Ampere
         return torch.bfloat16 if native else torch.float16
@@ -123,7 +135,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def missing_compiler(device: torch.device) -> str | None:
-    """What torch.compile needs on this device and does not find; None if all is there."""
+    """Return what torch.compile needs on this device and does not find, or None."""
     if device.type == "cpu":
         compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
         return None if shutil.which(compiler) else f"the C++ compiler {compiler}"
@@ -138,16 +150,39 @@ def missing_compiler(device: torch.device) -> str | None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch, or of a CUDA library it uses, means that the GPU's memory is too small."""
+    """Return whether an error of torch, or of a CUDA library it uses, means that the GPU's memory is too small."""
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 @contextmanager
-def full_gpu_named() -> Iterator[None]:
-    """Within this context an out-of-memory error of the GPU becomes a ValueError that says to take another GPU.
+def explain_full_gpu() -> Iterator[None]:
+    """Turn an out-of-memory error into a ValueError that advises another GPU.
 
     For what no batch size changes: the start of the driver, weights, moments.
     """
+    with raise_out_of_memory(
+        "before anything is computed",
+        "Another process may use this GPU; choose another trainer.device or a smaller encoder.",
+    ):
+        yield
+
+
+@contextmanager
+def explain_out_of_memory(trainer: Trainer) -> Iterator[None]:
+    """Turn an out-of-memory error into a ValueError that advises a batch size which the processes can share."""
+    n = distributed.world_size()
+    half = max(trainer.batch_size // (2 * n), 2) * n
+    with raise_out_of_memory(
+        f"with trainer.batch_size={trainer.batch_size}",
+        "Lower trainer.batch_size or input.size, or choose a smaller encoder, with another name=... To resume the "
+        f"folds of this run: trainer.batch_size={half} 'accept=[trainer.batch_size]'",
+    ):
+        yield
+
+
+@contextmanager
+def raise_out_of_memory(when: str, advice: str) -> Iterator[None]:
+    """Raise ValueError for an error that means the GPU's memory is too small: its cause, and the advice."""
     try:
         yield
     except RuntimeError as error:
@@ -155,14 +190,11 @@ def full_gpu_named() -> Iterator[None]:
             raise
         lines = str(error).splitlines()  # load_state_dict puts a line of its own before the cause
         cause = next((line.strip() for line in lines if any(text in line for text in OUT_OF_MEMORY)), lines[0])
-        raise ValueError(
-            f"out of GPU memory before anything is computed: {cause} "
-            "Another process may use this GPU; choose another trainer.device or a smaller encoder."
-        ) from error
+        raise ValueError(f"out of GPU memory {when}: {cause} {advice}") from error
 
 
 class AsyncScalars:
-    """A small tensor that is copied from the device to the host while the device works on."""
+    """A small tensor that is copied to the host while the device continues to work."""
 
     def __init__(self, value: Tensor):
         self._copy = value.to("cpu", non_blocking=True)  # from a GPU into page-locked memory
@@ -171,20 +203,16 @@ class AsyncScalars:
             self._arrived.record()
 
     def read(self) -> list[float]:
-        """The numbers, as soon as they are there."""
+        """Wait for the numbers and return them."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._copy.tolist()
 
 
-def peak_memory(device: torch.device) -> float | None:
-    """The most memory in GB that this process had until now, on the GPU or in all; None where the system tells none."""
+def peak_memory(device: torch.device) -> float:
+    """Return the largest memory of this process so far in GB, on the GPU or in all."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)  # bytes there, kilobytes elsewhere
 
@@ -198,8 +226,8 @@ def seed_all(*key: int) -> None:
 
 
 @contextmanager
-def memory_given_back() -> Iterator[None]:
-    """After this context nothing of the run's network is in memory; a sweep has many runs in one process."""
+def free_memory_afterwards() -> Iterator[None]:
+    """Free what a run leaves in memory; as a decorator, since the run's own variables must be gone first."""
     try:
         yield
     finally:

@@ -1,6 +1,9 @@
 """The processes that train one fold together, started by torchrun; everything here is trivial in a single process."""
 
 import os
+import socket
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +11,10 @@ from datetime import timedelta
 from typing import Any
 
 PATIENCE = timedelta(days=1)  # the first process may decode or score for longer than the 30 minutes torch allows
+ANSWER = timedelta(seconds=30)  # to wait for an answer from the store
+SOON = 10.0  # seconds until a process says that it waits for the others
+LONGEST = 1800.0  # seconds to wait for them; a cold disk may take minutes to load torch
+REMEDY = "if no torchrun started this, these variables are left over: unset RANK WORLD_SIZE"
 
 # torch is imported within functions: rundir uses this file, and the command starts without torch
 
@@ -21,24 +28,18 @@ class Group:
     local_rank: int = 0
 
 
-ALONE = Group()
-_group = ALONE
+ONE_PROCESS = Group()
+_group = ONE_PROCESS
 
 
 def take_part() -> None:
-    """Make this process one of those that torchrun started, if its variables say so.
-
-    A run of salt-train calls it. All else works alone, whatever variables a shell, a job or an image has left over.
-
-    Raises:
-        ValueError: the variables are incomplete or no numbers.
-    """
+    """Join the processes of torchrun, if its variables say so. Only a run does: other commands work alone."""
     global _group
     _group = read_group(os.environ)
 
 
 def read_group(variables: Mapping[str, str]) -> Group:
-    """Return what torchrun's variables say; a single process if RANK or WORLD_SIZE is missing, or this is 1.
+    """Return what torchrun's variables say: a single process if RANK or WORLD_SIZE is missing, or this is 1.
 
     Raises:
         ValueError: the variables are incomplete or no numbers.
@@ -49,7 +50,7 @@ def read_group(variables: Mapping[str, str]) -> Group:
     given = {key: variables.get(key, "").strip() for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")}
     missing = [key for key, value in given.items() if not value]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} must be set, since RANK={rank} and WORLD_SIZE={size}; {remedy()}")
+        raise ValueError(f"{' and '.join(missing)} must be set, since RANK={rank} and WORLD_SIZE={size}; {REMEDY}")
     try:
         group = Group(int(rank), int(size), int(variables.get("LOCAL_RANK", "0")))
         right = 0 <= group.rank < group.world_size and group.local_rank >= 0 and 0 < int(given["MASTER_PORT"]) < 2**16
@@ -57,13 +58,8 @@ def read_group(variables: Mapping[str, str]) -> Group:
         right = False
     if not right:
         found = " ".join(f"{key}={variables[key]}" for key in (*given, "LOCAL_RANK") if key in variables)
-        raise ValueError(f"{found} name no process of torchrun, expected RANK from 0 to WORLD_SIZE-1; {remedy()}")
+        raise ValueError(f"{found} name no process of torchrun, expected RANK from 0 to WORLD_SIZE-1; {REMEDY}")
     return group
-
-
-def remedy() -> str:
-    """Return what to do about variables that no torchrun has set."""
-    return "if no torchrun started this, these variables are left over: unset RANK WORLD_SIZE"
 
 
 def group() -> Group:
@@ -72,45 +68,84 @@ def group() -> Group:
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return _group.world_size
 
 
 def rank() -> int:
-    """Rank of this process, from 0."""
+    """Return the rank of this process, from 0."""
     return _group.rank
 
 
 def is_main() -> bool:
-    """Whether this is rank 0, the only process that writes files."""
+    """Return whether this is rank 0, the only process that writes files."""
     return rank() == 0
 
 
-def hides_bars() -> bool | None:
-    """The setting `disable` of tqdm: None (drawn if the output is a terminal) on rank 0, True on the others."""
+def tqdm_disable() -> bool | None:
+    """Return tqdm's setting `disable`: None (draw a bar in a terminal) on rank 0, True on the other ranks."""
     return None if is_main() else True
 
 
 def local_rank() -> int:
-    """Number of this process on its machine, which is that of its GPU."""
+    """Return the number of this process on its machine, which is that of its GPU."""
     return _group.local_rank
 
 
 def join(on_gpu: bool) -> None:
-    """Set up the process group of torch.distributed, if it is not there yet.
-
-    Raises:
-        ValueError: other processes do not come.
-    """
+    """Set up the process group of torch.distributed, if there are several processes."""
     import torch.distributed as dist
 
     if world_size() > 1 and not dist.is_initialized():
-        from salt.machine.rendezvous import meet
-
-        store = meet(rank(), world_size(), remedy())
+        store = meet()
         store.set_timeout(PATIENCE)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank(), world_size=world_size())
+
+
+def meet() -> Any:
+    """Return the store that all processes have opened; torch would wait for them in one call, which no signal ends.
+
+    Raises:
+        ValueError: the address cannot be used, or not all processes come within half an hour.
+    """
+    began, said, store = time.monotonic(), False, None
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    while True:
+        try:
+            store = store or open_store()
+            absent = [number for number in range(world_size()) if not store.check([f"here/{number}"])]
+            if not absent:
+                return store
+            cause = f"rank {', '.join(map(str, absent))}"
+        except OSError as error:  # rank 0 has not opened the port yet
+            cause = str(error)
+        except RuntimeError as error:  # its first line: the others are places in the code of torch
+            raise ValueError(f"the processes cannot meet at {place}: {str(error).splitlines()[0]}; {REMEDY}") from None
+        waited, text = time.monotonic() - began, f"waiting for other processes at {place} ({cause}); {REMEDY}"
+        if waited > LONGEST:
+            raise ValueError(f"after {LONGEST / 60:.0f} minutes: {text}")
+        if waited > SOON and not said:
+            print(f"{text} (waiting {LONGEST / 60:.0f} minutes at most)", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(0.1)
+
+
+def open_store() -> Any:
+    """Open the store at MASTER_ADDR and MASTER_PORT; its host is torchrun or, without one, rank 0."""
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    hosts = rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if not hosts:  # torch would try for its whole timeout, with a warning each second
+        socket.create_connection((address, port), timeout=ANSWER.total_seconds()).close()
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, world_size(), hosts, ANSWER, wait_for_workers=False, multi_tenant=True
+    )
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # of torchrun --max-restarts
+    mine = dist.PrefixStore(f"salt/{attempt}", store)  # type: ignore[attr-defined]
+    mine.set(f"here/{rank()}", "")
+    return mine
 
 
 def leave() -> None:
@@ -127,7 +162,7 @@ def barrier() -> None:
 
 
 def all_gather(part: Any) -> list[Any]:
-    """An object of each process, in the order of ranks; they all get the same list."""
+    """Return an object of each process, in the order of ranks, on every rank."""
     if world_size() == 1:
         return [part]
     import torch.distributed as dist
@@ -138,13 +173,13 @@ def all_gather(part: Any) -> list[Any]:
 
 
 def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any of the processes; they all get the same answer."""
+    """Return on every rank whether the flag is set in any process."""
     return any(all_gather(flag))
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Rank 0 runs this context first; then the others run it, and find the files it wrote."""
+    """Run this context on rank 0 first, then on the others, which find the files it wrote."""
     if not is_main():
         barrier()
     yield
@@ -155,7 +190,7 @@ def main_first() -> Iterator[None]:
 def from_main(function: Callable[[], Any]) -> Any:
     """Call the function on rank 0 alone and return its result on every rank.
 
-    For decisions by what lies on the disk: another process may change it before the other ranks look.
+    For decisions by files: another process may change them before the other ranks look.
     """
     if world_size() == 1:
         return function()
@@ -167,7 +202,7 @@ def from_main(function: Callable[[], Any]) -> Any:
 
 
 def gather(part: Any) -> list[Any]:
-    """Gather an object of each process on rank 0, in the order of ranks; the others get an empty list."""
+    """Return an object of each process, in the order of ranks, on rank 0; an empty list on the others."""
     if world_size() == 1:
         return [part]
     import torch.distributed as dist
@@ -178,7 +213,7 @@ def gather(part: Any) -> list[Any]:
 
 
 def all_reduce_mean(value: Any) -> Any:
-    """The mean of a tensor over the processes."""
+    """Return the mean of a tensor over the processes."""
     if world_size() == 1:
         return value
     import torch.distributed as dist
@@ -188,7 +223,7 @@ def all_reduce_mean(value: Any) -> Any:
 
 
 def same_as_main(module: Any) -> None:
-    """Broadcast rank 0's tensors of a module; on CPU the statistics of batch norm differ between processes."""
+    """Copy the tensors of a module from rank 0: on CPU the statistics of batch norm differ between processes."""
     if world_size() > 1:
         import torch.distributed as dist
 

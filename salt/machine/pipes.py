@@ -1,4 +1,4 @@
-"""What a command does when its shell is odd: output that is closed, full or read by nobody; a folder that is gone."""
+"""Keep a command working if its output is closed, full or read by nobody, or its folder is gone."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 
 class Steady(io.FileIO):
-    """A stream's file that drops what cannot be written: hours of work do not end because nobody can read of them."""
+    """A file that drops what cannot be written, so that hours of work do not end because of a full disk."""
 
     def __init__(self, number: int, command: str):
         super().__init__(number, "w", closefd=False)
@@ -20,7 +20,7 @@ class Steady(io.FileIO):
         self.failed = False
 
     def write(self, data: Any) -> int:
-        """Write bytes; the first failure of standard output is said on standard error."""
+        """Write bytes; report the first failure of standard output on standard error."""
         try:
             return super().write(data)
         except BlockingIOError:
@@ -36,15 +36,15 @@ class Steady(io.FileIO):
 
 
 def make_steady(command: str) -> None:
-    """Let this process's own streams take whatever is printed, also if they are closed, full or lack a letter.
+    """Let the streams of this process take all output, even if they are closed, full or lack a letter.
 
-    Without descriptors 0 to 2 the next file that is opened, such as a checkpoint, would get what is printed.
+    If descriptors 0 to 2 were closed, the next file opened, such as a checkpoint, would get what is printed.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stdout is sys.__stdout__:  # not those of a notebook or a test
         sys.stdout = steady(sys.stdout, 1, command)
     if sys.stderr is sys.__stderr__:
@@ -52,7 +52,7 @@ def make_steady(command: str) -> None:
 
 
 def steady(stream: TextIO | None, number: int, command: str) -> TextIO:
-    """Return a stream in the place of a standard one, or of None, which Python has where it was closed."""
+    """Return a stream that replaces a standard one, or None, which stands for a closed one in Python."""
     if stream is None:
         return Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace")
     with suppress(OSError):
@@ -69,7 +69,7 @@ def steady(stream: TextIO | None, number: int, command: str) -> TextIO:
 def current_folder(command: str) -> str:
     """Return the current folder, or end the process with one message if it is gone.
 
-    No relative path leads anywhere then, and Intel's MKL, of which torch is made, ends the process.
+    Relative paths are useless then, and Intel's MKL within torch would end the process.
     """
     try:
         return os.getcwd()
@@ -78,17 +78,14 @@ def current_folder(command: str) -> str:
 
 
 def is_written() -> bool:
-    """Return whether all that was printed on standard output has arrived, or was not wanted."""
+    """Return whether all standard output was written, or was closed on purpose."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return not (isinstance(raw, Steady) and raw.failed)
 
 
 @contextmanager
 def steady_output(command: str) -> Iterator[None]:
-    """Within this context a command's output may be closed or full; a pipe that is closed (`| head`) ends it quietly.
-
-    Shells then show exit code 141.
-    """
+    """Run a command whose output may be closed or full; a closed pipe (`| head`) ends it quietly, with code 141."""
     make_steady(command)
     before = on_closed_pipe(signal.SIG_DFL)
     try:
@@ -100,12 +97,12 @@ def steady_output(command: str) -> Iterator[None]:
 
 
 def outlive_readers() -> None:
-    """From here on a closed pipe is an error like others: a run has pipes to other processes, and work to end."""
+    """Make a closed pipe an ordinary error from here on: a run has pipes to other processes, and work to finish."""
     on_closed_pipe(signal.SIG_IGN)
 
 
 def on_closed_pipe(action: Any) -> Any:
-    """Set what SIGPIPE does, where there is such a signal; returns what it did before."""
-    if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
+    """Set what SIGPIPE does in the main thread; return what it did before."""
+    if threading.current_thread() is threading.main_thread():
         return signal.signal(signal.SIGPIPE, action)
     return None

@@ -1,4 +1,4 @@
-"""Gates that weigh channels or positions of a feature map (N C H W). N batch, C channels, H W height and width."""
+"""Gates that weigh the channels or positions of a feature map (N C H W)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "elu": nn.ELU}
 class CSE(nn.Module):
     """Scale each channel: global average pool, C to C/r, activation, C/r to C, sigmoid.
 
-    A hidden unit with ReLU may be 0 for every tile of a batch. With few of them all may be: the gate is then constant,
-    and only the last bias learns. A stage of 16 channels has one hidden unit with r = 16, and 8 with r = 2.
+    A small C/r is risky: if ReLU sets all hidden units of a batch to 0, only the last bias learns.
 
     Shape: (N C H W) to the same.
 
@@ -33,11 +32,11 @@ class CSE(nn.Module):
         )
 
     def weights(self, x: Tensor) -> Tensor:
-        """The channels' weights (N C 1 1) in 0 ... 1."""
+        """Return the weights (N C 1 1) of the channels, from 0 to 1."""
         return torch.sigmoid(self.gate(x.mean(dim=(2, 3), keepdim=True)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gated map."""
+        """Return the gated map."""
         return x * self.weights(x)
 
 
@@ -54,11 +53,11 @@ class SSE(nn.Module):
         self.gate = nn.Conv2d(channels, 1, 1)
 
     def weights(self, x: Tensor) -> Tensor:
-        """The positions' weights (N 1 H W) in 0 ... 1."""
+        """Return the weights (N 1 H W) of the positions, from 0 to 1."""
         return torch.sigmoid(self.gate(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gated map."""
+        """Return the gated map."""
         return x * self.weights(x)
 
 
@@ -81,7 +80,7 @@ class SCSE(nn.Module):
         self.cse, self.sse = CSE(channels, reduction, activation), SSE(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gated map."""
+        """Return the gated map."""
         if self.combine == "max":
             return torch.maximum(self.cse(x), self.sse(x))
         weights = self.cse.weights(x) + self.sse.weights(x)  # (N C H W): the sum of both maps in half of the passes

@@ -1,10 +1,10 @@
-"""The building blocks that several parts share."""
+"""Blocks of layers that several parts share."""
 
 from torch import nn
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, dilation: int = 1) -> nn.Sequential:
-    """Convolution of odd `size`, batch norm, ReLU: (N C_in H W) to (N C_out H W)."""
+    """Return a convolution of odd `size`, batch norm, ReLU: (N C_in H W) to (N C_out H W)."""
     padding = dilation * (size // 2)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, size, padding=padding, dilation=dilation, bias=False),
@@ -14,5 +14,5 @@ def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, dilation: i
 
 
 def conv_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3x3 convolution, ReLU: (N C_in H W) to (N C_out H W)."""
+    """Return a 3x3 convolution and ReLU: (N C_in H W) to (N C_out H W)."""
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.ReLU(inplace=True))

@@ -44,7 +44,7 @@ class DBlock(nn.Module):
             nn.init.zeros_(stage.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map with context."""
+        """Return the map with context."""
         total = x
         for stage in self.stages:
             x = F.relu(stage(x))
@@ -55,7 +55,7 @@ class DBlock(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: 1x1, dilated 3x3s and the map's mean side by side, fused by a 1x1 convolution.
 
-    The branch of the mean has no batch norm: it has one value a channel and tile, too few for statistics.
+    The branch of the mean has no batch norm: one value for each channel and tile is too little for statistics.
 
     Shape: (N C H W) to the same.
 
@@ -76,7 +76,7 @@ class ASPP(nn.Module):
         self.fuse = nn.Sequential(conv_bn_relu((2 + len(dilations)) * width, channels, size=1), nn.Dropout2d(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map with context."""
+        """Return the map with context."""
         mean = F.relu(self.mean(x.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, *x.shape[-2:])
         fused: Tensor = self.fuse(torch.cat([self.point(x), *(d(x) for d in self.dilated), mean], dim=1))
         return fused
@@ -85,7 +85,7 @@ class ASPP(nn.Module):
 class Halve(nn.Module):
     """Convolution of stride 2, batch norm, ReLU; a map of one position stays as large.
 
-    There stride 1 gives the same, and torch 2.15 on a CPU gives wrong gradients in bfloat16 for stride 2.
+    Stride 1 gives the same there; for stride 2 torch 2.15 gives wrong gradients in bfloat16 on a CPU.
 
     Shape: (N C_in H W) to (N C_out ceil(H / 2) ceil(W / 2)).
     """
@@ -96,7 +96,7 @@ class Halve(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Halved map."""
+        """Return the halved map."""
         stride = 2 if min(x.shape[-2:]) > 1 else 1
         return F.relu(self.norm(F.conv2d(x, self.conv.weight, stride=stride, padding=self.conv.padding)))
 
@@ -148,28 +148,24 @@ class FPA(nn.Module):
 
 
 def resized(x: Tensor, like: Tensor) -> Tensor:
-    """A map at the size of another one."""
+    """Resize a map to the size of another."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def reduced(channels: int, reduction: int) -> int:
-    """channels / reduction.
-
-    Raises:
-        ValueError: that leaves none.
-    """
+    """Return channels / reduction; raise a ValueError if that leaves no channel."""
     if not 1 <= reduction <= channels:
         raise ValueError(f"reduction={reduction} leaves no channel of {channels}, expected 1..{channels}")
     return channels // reduction
 
 
 def check_dilations(dilations: Sequence[int]) -> None:
-    """Raises ValueError for an empty list or a dilation below 1."""
+    """Raise a ValueError for an empty list or a dilation below 1."""
     if not dilations or min(dilations) < 1:
         raise ValueError(f"dilations={list(dilations)}, expected at least one, each >= 1")
 
 
 def check_dropout(dropout: float) -> None:
-    """Raises ValueError for a share outside [0, 1)."""
+    """Raise a ValueError for a share outside [0, 1)."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout}, expected 0 <= dropout < 1")

@@ -1,4 +1,4 @@
-"""Depthwise convolutions, one kernel for each channel, as a CPU trains them fastest. They compute what they did."""
+"""Depthwise convolutions (one kernel for each channel) that a CPU trains fast. The results are unchanged."""
 
 from typing import Any
 
@@ -10,24 +10,23 @@ STRIP = 3  # columns of a kernel: oneDNN's fast code for the gradient of depthwi
 
 
 class GradientInStrips(torch.autograd.Function):
-    """A depthwise convolution whose kernels' gradient is computed for up to three columns of the kernels at a time.
+    """A depthwise convolution that computes the gradient of at most three kernel columns at a time.
 
-    For wider kernels oneDNN (as in torch 2.15) takes its code for dense convolutions, which computes and stores 16
-    times as many numbers and drops all but one of 16.
+    For wider kernels oneDNN (as in torch 2.15) uses its code for dense convolutions, which computes 16 times as much.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], dilation: list[int]
     ) -> Tensor:
-        """The convolution of x (N C H W) with the kernels (C 1 h w, or several for each channel: kC 1 h w)."""
+        """Convolve x (N C H W) with the kernels (C 1 h w, or several for each channel: kC 1 h w)."""
         ctx.save_for_backward(x, weight)
         ctx.geometry = (stride, padding, dilation)
         return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of x and of the kernels."""
+        """Return the gradients of x and of the kernels."""
         x, weight = ctx.saved_tensors
         (grad,) = grad_outputs
         stride, padding, dilation = ctx.geometry
@@ -53,15 +52,15 @@ class GradientInStrips(torch.autograd.Function):
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution that computes in float32, whatever the network around it computes in."""
+    """A depthwise convolution that computes in float32, whatever format the network uses."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of x (N C H W)."""
+        """Convolve x (N C H W)."""
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """torch's own method between padding modes and convolution; classes that pad as TensorFlow does not call it."""
+        """Replace torch's own method. Classes that pad like TensorFlow do not call it."""
         narrow = weight.shape[3] <= STRIP
         if narrow or self.padding_mode != "zeros" or isinstance(self.padding, str) or not torch.is_grad_enabled():
             return super()._conv_forward(input, weight, bias)
@@ -72,12 +71,12 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def speed_up_depthwise(model: nn.Module) -> None:
-    """Let the depthwise convolutions of a model compute as a CPU trains them fastest, in place.
+    """Replace the depthwise convolutions of a model by those that a CPU trains fast, in place.
 
-    In float32: torch computes their gradients in bfloat16 several times slower, even where bfloat16 is native.
-    EfficientNets trained 1.4 times as fast with it as in either format alone on an Intel Xeon with AMX.
+    They compute in float32, since torch is several times slower in bfloat16, even on CPUs with native bfloat16.
+    EfficientNets trained 1.4 times as fast with it on an Intel Xeon with AMX.
     """
     for part in model.modules():
         if isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1:
-            kind = type(part)  # a class of its own where padding is done as in TensorFlow
+            kind = type(part)  # a subclass if it pads like TensorFlow
             part.__class__ = type(kind.__name__, (DepthwiseConv2d, kind), {})

@@ -9,8 +9,7 @@ import timm
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from torch import Tensor, nn
 
-from salt.models.encoder_weights import load_encoder
-from salt.models.hub import PACKAGES, from_hub, packaged_file
+from salt.models.encoder_weights import WEIGHT_PACKAGES, from_hub, load_encoder, packaged_file
 
 N_STAGES = 5  # feature maps, at strides 2, 4, 8, 16, 32 unless the stem is changed
 STEMS = ("default", "no_maxpool", "stride1")
@@ -18,7 +17,7 @@ STEMS = ("default", "no_maxpool", "stride1")
 # Mean and spread of the grey level in [0, 1] that ImageNet weights were trained with: the mean over the three colours.
 IMAGENET = (0.449, 0.226)  # of 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225
 SYMMETRIC = (0.5, 0.5)  # grey levels in [-1, 1]
-# smp's own encoders that expect other values (the record of each lies on the hub, beside the weights); by their prefix
+# smp's own encoders that expect other values, by prefix; the hub records them beside the weights
 OTHER_SCALES = {
     "inception": SYMMETRIC,
     "xception": SYMMETRIC,
@@ -32,21 +31,20 @@ Gate = Callable[[int], nn.Module]  # makes a gate for a number of channels
 _STAGE_MODULES = (("relu", "layer0"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
 
-class Encoder(nn.Module):
+class GatedEncoder(nn.Module):
     """Feature maps of an encoder at strides 1 (the input itself), 2, 4 ... 32, gated after the named stages.
 
     In the ResNet and SENet families a gate follows its stage inside the network, so the next stage sees the gated map;
-    other families are closed, there the gate is applied to the map that is handed out. `gated_stages=None` gates every
-    stage that has channels (some encoders have none at stride 2).
+    in other families it changes only the returned map. `gated_stages=None` gates every stage that has channels.
 
     The stem of these two families may keep more resolution: `no_maxpool` leaves the max pool out (strides 2, 2, 4, 8,
-    16), `stride1` lets the first convolution keep the size of the input (1, 2, 4, 8, 16). Timm's
-    EfficientNets have no max pool, and know `stride1` alone.
+    16); with `stride1` the first convolution keeps the size of the input (1, 2, 4, 8, 16). timm's EfficientNets have
+    no max pool, so they take `stride1` only.
 
     Shape: (N in_channels H W) to a list of 6 maps (N C_i H_i W_i); `channels` gives C_i.
 
     Raises:
-        ValueError: unknown encoder or stem, weights that cannot be had or do not fit, a stage that cannot be gated.
+        ValueError: the encoder or stem is unknown, its weights are missing or do not fit, or a stage cannot be gated.
     """
 
     def __init__(
@@ -77,7 +75,7 @@ class Encoder(nn.Module):
                 self.gates[str(stage)] = module
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Feature maps of a batch, shallow first."""
+        """Return the feature maps of a batch, shallow first."""
         features: list[Tensor] = list(self.body(x))
         for stage, gate in self.gates.items():
             features[int(stage)] = gate(features[int(stage)])
@@ -85,31 +83,31 @@ class Encoder(nn.Module):
 
 
 class NoEncoder(nn.Module):
-    """For a decoder that works on the input itself: the list of maps holds the input alone.
+    """No encoder, for a decoder that works on the input itself: the list of maps holds only the input.
 
     Shape: (N in_channels H W) to a list of that.
 
     Raises:
-        ValueError: stages are to be gated, or weights or a stem are named.
+        ValueError: gated stages, weights or a stem are named.
     """
 
     def __init__(self, in_channels: int, weights: str | None, stem: str, gated_stages: Sequence[int] | None):
         super().__init__()
         if gated_stages is None or gated_stages:
-            raise ValueError("encoder: there is none whose stages attention could gate; set attention.encoder=[]")
+            raise ValueError("encoder=none has no stages to gate, expected attention.encoder=[]")
         if weights is not None or stem != "default":
-            raise ValueError(f"encoder: there is none for encoder.weights={weights}, encoder.stem={stem}")
+            raise ValueError(f"encoder=none takes no encoder.weights={weights}, encoder.stem={stem}")
         self.channels = [in_channels]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The input."""
+        """Return the input."""
         return [x]
 
 
 def input_scale(name: str | None) -> tuple[float, float]:
-    """Mean and spread of the grey level, in [0, 1], that an encoder's ImageNet weights expect.
+    """Return mean and spread of the grey level, in [0, 1], that an encoder's ImageNet weights expect.
 
-    Timm has a record of each of its encoders (`tu-`); what has none gets ImageNet's own.
+    timm records them for each of its encoders (`tu-`); others have those of ImageNet.
     """
     name = name or ""
     if name.startswith("tu-"):
@@ -119,7 +117,7 @@ def input_scale(name: str | None) -> tuple[float, float]:
 
 
 def is_resnet(body: nn.Module) -> bool:
-    """Whether an encoder is of smp's ResNet or SENet families, whose stages and stem are open."""
+    """Return whether an encoder is of smp's ResNet or SENet families, whose stages and stem can be changed."""
     return hasattr(body, "layer4") and (hasattr(body, "maxpool") or hasattr(body, "layer0_pool"))
 
 
@@ -133,7 +131,7 @@ def change_stem(body: nn.Module, name: str, stem: str) -> None:
         raise ValueError(f"encoder.stem={stem!r}, expected one of {', '.join(STEMS)}")
     if stem == "default":
         return
-    # of timm; smp's own have a padding that is right for a stride of 2 alone
+    # timm's; the padding of smp's own fits a stride of 2 only
     efficientnet = any(part.rpartition(".")[2] == "conv_stem" for part, _ in body.named_modules())
     if not (is_resnet(body) or (efficientnet and stem == "stride1")):
         and_timm = " and in timm's EfficientNets" if stem == "stride1" else ""
@@ -149,7 +147,7 @@ def change_stem(body: nn.Module, name: str, stem: str) -> None:
 
 
 def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
-    """An encoder: random (None), "imagenet" (of a package or the hub), or from a local .safetensors or .pth file."""
+    """Return an encoder with weights: random (None), "imagenet" (package or hub), or a .safetensors or .pth file."""
     if not name.startswith("tu-") and name not in get_encoder_names():
         near = difflib.get_close_matches(name, get_encoder_names(), n=5, cutoff=0.4)
         raise ValueError(
@@ -158,7 +156,7 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
     try:
         if weights is None:
             return get_encoder(name, in_channels=in_channels, weights=None)
-        if weights == "imagenet" and name in PACKAGES:
+        if weights == "imagenet" and name in WEIGHT_PACKAGES:
             return load_encoder(name, packaged_file(name), in_channels)
         if weights == "imagenet":
             own = True if name.startswith("tu-") else "imagenet"  # timm has one set of weights for each name

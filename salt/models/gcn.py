@@ -24,7 +24,7 @@ class LargeKernel(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both paths' sum."""
+        """Return the sum of both paths."""
         total: Tensor = self.left(x) + self.right(x)
         return total
 
@@ -40,7 +40,7 @@ class BoundaryRefinement(nn.Module):
         self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Refined map."""
+        """Return the refined map."""
         refined: Tensor = x + self.second(F.relu(self.first(x)))
         return refined
 
@@ -49,7 +49,7 @@ class GCNDecoder(nn.Module):
     """Each encoder map passes a large kernel and boundary refinement to `width` channels; these are summed top-down.
 
     Stages from deep to shallow: upsample the sum to the skip's size, add the skip's refined map, refine, gate. A stage
-    without a skip (the last one, or where the encoder has no channels) is upsampled and refined alone.
+    without a skip (the last one, or if the encoder has no channels there) is only upsampled and refined.
 
     Shape: 6 maps (N C_i H_i W_i), shallow first, to 5 maps (N width H_j W_j), deep first.
 
@@ -83,7 +83,7 @@ class GCNDecoder(nn.Module):
         self.gates = build_gates(gate, gated_stages, self.channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps of every stage, deep first."""
+        """Return the feature maps of every stage, deep first."""
         outputs = []
         x = self.deepest(features[-1])
         for i, gate in enumerate(self.gates):
@@ -97,10 +97,10 @@ class GCNDecoder(nn.Module):
 
 
 def large_kernel_and_refinement(in_channels: int, width: int, kernel: int) -> nn.Sequential:
-    """What each encoder map passes: (N C H W) to (N width H W)."""
+    """Return the layers for one encoder map: (N C H W) to (N width H W)."""
     return nn.Sequential(LargeKernel(in_channels, width, kernel), BoundaryRefinement(width))
 
 
 def separable(in_channels: int, out_channels: int, size: tuple[int, int]) -> nn.Conv2d:
-    """A convolution of one row or column that keeps height and width."""
+    """Return a convolution of one row or column that keeps height and width."""
     return nn.Conv2d(in_channels, out_channels, size, padding=(size[0] // 2, size[1] // 2))

@@ -12,10 +12,11 @@ from salt.models.blocks import conv_bn_relu, conv_relu
 class Head(nn.Module):
     """Columns of features per pixel (`width` channels), then their classifier.
 
-    Deep supervision may add `context` channels that describe the whole tile. They stand beside every pixel's column,
-    and both pass a 3x3 convolution with ReLU to `width` channels; without the ReLU they could only add one number to
-    all logits of a tile.
+    Deep supervision may add `context` channels that describe the whole tile. They are concatenated to every column, and
+    a 3x3 convolution with ReLU brings both to `width` channels; without ReLU they could only shift all logits alike.
     """
+
+    classifier: nn.Module  # of columns (N width H W) to logits (N 1 H W), set by the subclass
 
     def __init__(self, width: int, context: int):
         super().__init__()
@@ -24,15 +25,16 @@ class Head(nn.Module):
             self.fuse = conv_relu(width + context, width)
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
-        """Features (N width H W) of every pixel, from all stages (N C_j H_j W_j), deep first."""
+        """Return the features (N width H W) of every pixel, from all stages (N C_j H_j W_j), deep first."""
         raise NotImplementedError
 
     def classify(self, columns: Tensor) -> Tensor:
-        """Logits (N 1 H W) of columns (N width H W)."""
-        raise NotImplementedError
+        """Return the logits (N 1 H W) of columns (N width H W), with the `classifier`."""
+        logits: Tensor = self.classifier(columns)
+        return logits
 
     def forward(self, columns: Tensor, context: Tensor | None) -> Tensor:
-        """Logits (N 1 H W) of columns (N width H W) and, where there is one, the tile's context (N K 1 1)."""
+        """Return the logits (N 1 H W) of columns (N width H W) and of the tile's context (N K 1 1), if any."""
         if context is not None:
             columns = self.fuse(torch.cat([columns, context.expand(-1, -1, *columns.shape[-2:])], dim=1))
         return self.classify(columns)
@@ -50,13 +52,8 @@ class LastStage(Head):
         self.classifier = nn.Conv2d(self.width, 1, size, padding=size // 2)
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
-        """The last stage."""
+        """Return the last stage."""
         return stages[-1]
-
-    def classify(self, columns: Tensor) -> Tensor:
-        """Logits."""
-        logits: Tensor = self.classifier(columns)
-        return logits
 
 
 class Hypercolumn(Head):
@@ -107,8 +104,3 @@ class Hypercolumn(Head):
         columns = [F.interpolate(s, size=size, mode="bilinear", align_corners=False) for s in projected[:-1]]
         features: Tensor = self.features(self.dropout(torch.cat([*columns, projected[-1]], dim=1)))
         return features
-
-    def classify(self, columns: Tensor) -> Tensor:
-        """Logits."""
-        logits: Tensor = self.classifier(columns)
-        return logits

@@ -12,18 +12,15 @@ N_CHANNELS = {"image": 1, "depth": 3, "depth_z": 4}
 
 
 class Channels(nn.Module):
-    """The network's channels of a tile: the normalised grey image alone, or with depth.
-
-    The image is normalised as (image - mean) / std.
+    """The network's channels of a tile: the grey image as (image - mean) / std, or with depth.
 
     `image`: the image. `depth`: image, relative depth in the tile (0 at its top, 1 at its bottom), and their product.
     `depth_z`: these and the depth of the tile in the survey.
 
     Shape: images (N 1 H W) in [0, 1] and survey depths (N) in feet to (N C H W), C = 1, 3 or 4.
 
-    Reference: the relative depth and the product are of the challenge's 1st, 27th and 107th place, 2018; the product
-    with the normalised image is of its 32nd place, while the 1st place multiplies the raw one. The idea is Liu et al.
-    2018, "CoordConv", arXiv:1807.03247.
+    Reference: Liu et al. 2018, "CoordConv", arXiv:1807.03247; relative depth and product as in the challenge's 1st and
+    32nd place, 2018 (the 1st place multiplies the raw image, the 32nd the normalised one).
     """
 
     def __init__(self, kind: str, mean: float, std: float):
@@ -32,7 +29,7 @@ class Channels(nn.Module):
         self.mean, self.std = mean, std
 
     def forward(self, images: Tensor, depths: Tensor) -> Tensor:
-        """Channels of a batch."""
+        """Return the channels of a batch."""
         images = (images - self.mean) / self.std
         if self.kind == "image":
             return images
@@ -57,18 +54,18 @@ class Pad(nn.Module):
         if mode not in ("reflect", "replicate"):
             raise ValueError(f"mode={mode!r}, expected reflect or replicate")
         if not max(tile) <= size <= 2 * min(tile):
-            raise ValueError(f"size={size}, expected {max(tile)}..{2 * min(tile)} for tiles of {in_words(tile)}")
+            raise ValueError(f"size={size}, expected {max(tile)}..{2 * min(tile)} for tiles of {size_text(tile)}")
         self.size, self.tile, self.mode = (size, size), tuple(tile), mode
         self.top, self.left = ((size - side) // 2 for side in tile)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Padded tiles."""
+        """Return the padded tiles."""
         (size, _), (height, width) = self.size, self.tile
         borders = (self.left, size - width - self.left, self.top, size - height - self.top)
         return F.pad(images, borders, mode=self.mode)
 
     def restore(self, logits: Tensor) -> Tensor:
-        """The tiles' windows."""
+        """Crop the logits to the tiles."""
         height, width = self.tile
         return logits[..., self.top : self.top + height, self.left : self.left + width]
 
@@ -85,15 +82,15 @@ class Resize(nn.Module):
     def __init__(self, size: int, tile: Sequence[int]):
         super().__init__()
         if not max(tile) <= size <= 5 * min(tile):
-            raise ValueError(f"size={size}, expected {max(tile)}..{5 * min(tile)} for tiles of {in_words(tile)}")
+            raise ValueError(f"size={size}, expected {max(tile)}..{5 * min(tile)} for tiles of {size_text(tile)}")
         self.size, self.tile = (size, size), tuple(tile)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Resized tiles."""
+        """Return the resized tiles."""
         return F.interpolate(images, size=self.size, mode="bilinear", align_corners=False)
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Logits at the tiles' own size."""
+        """Return the logits at the size of the tiles."""
         return F.interpolate(logits, size=self.tile, mode="bilinear", align_corners=False)
 
 
@@ -112,16 +109,16 @@ class ResizePad(nn.Module):
         self.size, self.tile = self.outer.size, self.inner.tile
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Enlarged and padded tiles."""
+        """Return the enlarged and padded tiles."""
         return self.outer.prepare(self.inner.prepare(images))
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Logits at the tiles' own size."""
+        """Return the logits at the size of the tiles."""
         return self.inner.restore(self.outer.restore(logits))
 
 
 class AnySize(nn.Module):
-    """In the place of a window that pads: the image itself is the network's input, so that its sides may vary.
+    """Use the image itself as the network's input, instead of padding it, so that its sides may vary.
 
     Shape: (N C H W) to the same and back; the sides are multiples of 32, 64 or more.
     """
@@ -132,29 +129,29 @@ class AnySize(nn.Module):
 
     @property
     def tile(self) -> Sequence[int]:
-        """Height and width of the last image."""
+        """Return height and width of the last image."""
         return self.size
 
     def prepare(self, images: Tensor) -> Tensor:
-        """The images themselves."""
+        """Return the images unchanged."""
         self.size = images.shape[-2:]
         return images
 
     def restore(self, logits: Tensor) -> Tensor:
-        """The logits themselves."""
+        """Return the logits unchanged."""
         return logits
 
 
-def in_words(tile: Sequence[int]) -> str:
-    """Height and width for a message."""
+def size_text(tile: Sequence[int]) -> str:
+    """Return height and width for a message."""
     return "x".join(map(str, tile)) + " pixels"
 
 
-Window = Pad | Resize | ResizePad | AnySize
+InputWindow = Pad | Resize | ResizePad | AnySize
 
 
-def at_tile(logits: Tensor, window: Window) -> Tensor:
-    """Logits of any size (N 1 H W) at the tile's pixels, by way of the input's size."""
+def at_tile(logits: Tensor, window: InputWindow) -> Tensor:
+    """Resize logits (N 1 H W) to the network's input, then restore the tile's pixels."""
     full = logits.float()
     if full.shape[-2:] != window.size:
         full = F.interpolate(full, size=window.size, mode="bilinear", align_corners=False)

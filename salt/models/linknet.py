@@ -26,7 +26,7 @@ class Block(nn.Module):
         self.widen = conv_bn_relu(narrow, out_channels, size=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Upsampled map."""
+        """Return the upsampled map."""
         x = F.relu(self.norm(self.upsample(self.squeeze(x), size)))
         x = self.widen(x)
         return x
@@ -62,7 +62,7 @@ class LinkNetDecoder(nn.Module):
         self.gates = build_gates(gate, gated_stages, self.channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps of every stage, deep first."""
+        """Return the feature maps of every stage, deep first."""
         outputs = []
         x = features[-1]
         for i, (stage, gate) in enumerate(zip(self.stages, self.gates, strict=True)):

@@ -1,8 +1,8 @@
 """Object context: center blocks in which every position attends to others (N C H W).
 
 Before each block a 3x3 convolution brings the map to `width` channels; its last convolution brings it back to C. After
-every norm there is an activation: ReLU, or leaky ReLU of slope 0.01 as in the authors' first code. Convolutions before
-a norm have no bias, which the norm would take out again.
+every norm follows an activation: ReLU, or leaky ReLU of slope 0.01 as in the authors' first code. Convolutions before
+a norm have no bias, which the norm would remove.
 
 Reference: Yuan, Wang 2018, "OCNet: Object Context Network for Scene Parsing", arXiv:1809.00916.
 """
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from salt.models.blocks import conv_bn_relu
 from salt.models.center import check_dilations, check_dropout, reduced
 
 _ACTIVATIONS: dict[str, type[nn.ReLU] | type[nn.LeakyReLU]] = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
@@ -22,10 +23,9 @@ class SelfAttention(nn.Module):
     """Context of each position: the mean of all values, weighed by how similar the positions are.
 
     query = key = a shared 1x1 convolution C to `key` channels, batch norm, activation; value = 1x1 convolution C to
-    `value`; weights = softmax(query . key / sqrt(key channels)); then a 1x1 convolution to C that begins at zero. With
-    `n_cells` a position attends only inside its cell of an n_cells x n_cells grid, whose cells may be uneven: position
-    i of n is in cell i * n_cells // n of its axis. Without `shared`, query and key each have two such layers (1x1
-    convolution, batch norm, activation) of their own, as in the authors' later code, openseg.pytorch.
+    `value`; weights = softmax(query . key / sqrt(key channels)); then a 1x1 convolution to C that starts at zero. With
+    `n_cells` a position attends only inside its cell of a grid, i * n_cells // n for position i of n on each axis.
+    Without `shared`, query and key have two such layers each, as in the authors' later code, openseg.pytorch.
 
     Shape: (N C H W) to the same.
     """
@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the context."""
+        """Return the context of each position."""
         key, value = (part.flatten(2).transpose(1, 2) for part in (self.key(x), self.value(x)))  # N HW channels
         query = key if self.query is None else self.query(x).flatten(2).transpose(1, 2)
         mask = same_cell(x.shape[-2], x.shape[-1], self.n_cells, x.device) if self.n_cells > 1 else None
@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
 
 
 def same_cell(height: int, width: int, n_cells: int, device: torch.device) -> Tensor:
-    """Which positions (HW HW) lie in the same cell of an n_cells x n_cells grid."""
+    """Return which positions (HW HW) lie in the same cell of an n_cells x n_cells grid."""
     rows = torch.arange(height, device=device) * n_cells // height
     columns = torch.arange(width, device=device) * n_cells // width
     cell = (rows[:, None] * n_cells + columns).flatten()
@@ -60,7 +60,7 @@ def same_cell(height: int, width: int, n_cells: int, device: torch.device) -> Te
 
 
 class BaseOC(nn.Module):
-    """The context beside the map, fused by a 1x1 convolution. Key and value have width/reduction channels.
+    """Context and map, concatenated and fused by a 1x1 convolution. Key and value have width/reduction channels.
 
     Shape: (N C H W) to the same.
 
@@ -77,14 +77,14 @@ class BaseOC(nn.Module):
         self.fuse = fusion(2 * width, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map with context."""
+        """Return the map with context."""
         x = self.lift(x)
         fused: Tensor = self.fuse(torch.cat([self.context(x), x], dim=1))
         return fused
 
 
 class PyramidOC(nn.Module):
-    """Contexts inside the cells of several grids, beside the map widened as much, fused by a 1x1 convolution.
+    """Contexts inside the cells of several grids and the map widened as much, fused by a 1x1 convolution.
 
     Keys have width/reduction channels, values all.
 
@@ -114,7 +114,7 @@ class PyramidOC(nn.Module):
         self.fuse = fusion(2 * len(sizes) * width, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map with context."""
+        """Return the map with context."""
         x = self.lift(x)
         contexts = [context(x) for context in self.contexts]
         fused: Tensor = self.fuse(torch.cat([self.widen(x), *contexts], dim=1))
@@ -124,9 +124,9 @@ class PyramidOC(nn.Module):
 class AspOC(nn.Module):
     """Five branches of width/reduction channels, fused by a 1x1 convolution: context, 1x1, and three dilated 3x3s.
 
-    The context branch is a 3x3 convolution, self-attention (keys of half its channels) on the map pooled by 2 and
-    brought back bilinearly with aligned corners, and a 1x1 convolution. Pooling keeps the last row and column of an odd
-    map. With `activation="relu"` the context branch never learns: it begins at zero, where ReLU passes no gradient.
+    The context branch is a 3x3 convolution, max pooling by 2 (which keeps the last row and column of an odd map),
+    self-attention with keys of half its channels, bilinear upsampling with aligned corners, and a 1x1 convolution. With
+    `activation="relu"` it never learns: it starts at zero, where ReLU passes no gradient.
 
     Shape: (N C H W) to the same.
 
@@ -156,7 +156,7 @@ class AspOC(nn.Module):
         self.fuse = fusion((2 + len(dilations)) * branch, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map with context."""
+        """Return the map with context."""
         x = self.lift(x)
         context = self.attention(F.max_pool2d(self.before(x), 2, ceil_mode=True))
         context = F.interpolate(context, size=x.shape[-2:], mode="bilinear", align_corners=True)
@@ -166,37 +166,26 @@ class AspOC(nn.Module):
 
 
 def unit(in_channels: int, out_channels: int, activation: str, size: int = 1, dilation: int = 1) -> nn.Sequential:
-    """Convolution of odd `size`, batch norm, activation: (N C_in H W) to (N C_out H W).
-
-    Raises:
-        ValueError: the activation is unknown.
-    """
+    """Return convolution of odd `size`, batch norm, activation: (N C_in H W) to (N C_out H W)."""
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation={activation!r}, expected {' or '.join(_ACTIVATIONS)}")
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, size, padding=dilation * (size // 2), dilation=dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-        _ACTIVATIONS[activation](inplace=True),
-    )
+    conv, norm, _ = conv_bn_relu(in_channels, out_channels, size, dilation)
+    return nn.Sequential(conv, norm, _ACTIVATIONS[activation](inplace=True))
 
 
 def two_units(in_channels: int, out_channels: int, activation: str) -> nn.Sequential:
-    """1x1 convolution, batch norm and activation, twice: (N C_in H W) to (N C_out H W)."""
+    """Return 1x1 convolution, batch norm and activation, twice: (N C_in H W) to (N C_out H W)."""
     return nn.Sequential(unit(in_channels, out_channels, activation), unit(out_channels, out_channels, activation))
 
 
 def lift(channels: int, width: int, activation: str) -> nn.Sequential:
-    """The 3x3 convolution before each block: (N C H W) to (N width H W).
-
-    Raises:
-        ValueError: width is below 1, or the activation is unknown.
-    """
+    """Return the 3x3 convolution before each block: (N C H W) to (N width H W)."""
     if width < 1:
         raise ValueError(f"width={width}, expected >= 1")
     return unit(channels, width, activation, size=3)
 
 
 def fusion(in_channels: int, out_channels: int, activation: str, dropout: float) -> nn.Sequential:
-    """1x1 convolution, batch norm, activation, dropout of whole channels: (N C_in H W) to (N C_out H W)."""
+    """Return 1x1 convolution, batch norm, activation, dropout of channels: (N C_in H W) to (N C_out H W)."""
     check_dropout(dropout)
     return nn.Sequential(*unit(in_channels, out_channels, activation), nn.Dropout2d(dropout))

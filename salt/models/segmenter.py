@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from salt.models.heads import Head
-from salt.models.inputs import Channels, Window, at_tile
+from salt.models.inputs import Channels, InputWindow, at_tile
 from salt.models.supervision import DeepSupervision, Loss
 
 
@@ -16,7 +16,7 @@ class Output(NamedTuple):
     extra: list[Tensor]
 
     def views(self) -> "Output":
-        """Return views of all logits: the gradients of one view are summed before they are added to those of others."""
+        """Return views of all logits, so that autograd sums the gradients of one view before those of others."""
         return Output(self.logits[:], [extra[:] for extra in self.extra])
 
 
@@ -29,7 +29,7 @@ class Segmenter(nn.Module):
     def __init__(
         self,
         channels: Channels,
-        window: Window,
+        window: InputWindow,
         encoder: nn.Module,
         center: nn.Module,
         decoder: nn.Module,
@@ -42,12 +42,12 @@ class Segmenter(nn.Module):
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Height and width of the tiles that it takes."""
+        """Return height and width of its tiles."""
         height, width = self.window.tile
         return height, width
 
     def forward(self, images: Tensor, depths: Tensor) -> Output:
-        """Logits of a batch."""
+        """Return the logits of a batch."""
         features = self.encoder(self.window.prepare(self.channels(images, depths)))
         context = self.supervision.context(features[-1])
         features[-1] = self.center(features[-1])

@@ -1,4 +1,4 @@
-"""What all decoders share: their skips, their gates, and upsampling to a skip's size."""
+"""Parts of all decoders: skips, gates, and upsampling to the size of a skip."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def skip_channels(encoder_channels: Sequence[int]) -> list[int]:
-    """Channels of each decoder stage's skip, deep first; the last stage has none (0), the input itself is no skip.
+    """Return the channels of the skip of each decoder stage, deep first; 0 for the last stage, which has none.
 
     Raises:
         ValueError: there is no encoder.
@@ -22,7 +22,7 @@ def skip_channels(encoder_channels: Sequence[int]) -> list[int]:
 def build_gates(
     gate: Callable[[int], nn.Module], gated_stages: Sequence[int] | None, channels: Sequence[int]
 ) -> nn.ModuleList:
-    """A gate for each named stage (1 is the deepest; None: every stage) and nothing for the others.
+    """Return a gate for each named stage (1 is the deepest; None: every stage), and an identity for the others.
 
     Raises:
         ValueError: a stage does not exist.
@@ -38,10 +38,10 @@ def build_gates(
 
 
 class Upsample(nn.Module):
-    """3x3 transposed convolution to the size of a skip: stride 2, or 1 where the skip is as small as the map.
+    """3x3 transposed convolution to the size of a skip: stride 2, or 1 if the skip is as small as the map.
 
-    Shape: (N C_in H W) to (N C_out height width). Sizes that are not a multiple (odd ones) are cropped to, or the
-    last row and column repeated.
+    Shape: (N C_in H W) to (N C_out height width). If the sizes do not fit, the map is cropped,
+    or its last row and column are repeated.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
@@ -49,7 +49,7 @@ class Upsample(nn.Module):
         self.conv = nn.ConvTranspose2d(in_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Upsampled map."""
+        """Return the upsampled map."""
         stride = max(1, round(size[0] / x.shape[-2]))
         x = F.conv_transpose2d(x, self.conv.weight, self.conv.bias, stride=stride, padding=1, output_padding=stride - 1)
         missing = (size[1] - x.shape[-1], size[0] - x.shape[-2])

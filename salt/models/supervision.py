@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salt.models.blocks import conv_relu
-from salt.models.inputs import Window, at_tile
+from salt.models.inputs import InputWindow, at_tile
 
 
 class Loss(Protocol):
-    """The run's loss of logits and masks (N 1 H W), of the pixels where `known` (N 1 H W) is 1; None: of all."""
+    """The run's loss of logits and masks (N 1 H W), over pixels whose `known` (N 1 H W) is 1; None means all."""
 
     def __call__(self, logits: Tensor, masks: Tensor, *, known: Tensor | None) -> Tensor:
         """Return the loss of a batch, a scalar."""
@@ -32,34 +32,34 @@ class DeepSupervision(nn.Module):
         super().__init__()
 
     def context(self, deepest: Tensor) -> Tensor | None:
-        """What the encoder's last map (N C H W) says about the whole tile (N n_context 1 1)."""
+        """Describe the whole tile (N n_context 1 1) from the encoder's last map (N C H W)."""
         return None
 
     def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
-        """Logits of the extra heads, for decoder stages (N C_j H_j W_j, deep first) and columns (N width H W)."""
+        """Return the extra logits for decoder stages (N C_j H_j W_j, deep first) and columns (N width H W)."""
         return []
 
     def loss(
-        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window, known: Tensor | None = None
+        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: InputWindow, known: Tensor | None = None
     ) -> Tensor:
         """Return the extra heads' share of the loss against masks (N 1 H W), of the pixels where `known` is 1."""
         return masks.new_zeros((), dtype=torch.float32)
 
     def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
-        """The logits (N 1 H W) as they are used at inference."""
+        """Return the logits (N 1 H W) for inference."""
         return logits
 
 
 class NoDeepSupervision(DeepSupervision):
-    """No extra head: the final logits alone are trained."""
+    """No extra head: only the final logits are trained."""
 
 
 class Multiscale(DeepSupervision):
     """A 1x1 head on every decoder stage; each one's loss is added with its own weight.
 
     `compare="logits"` upsamples the logits and takes the tile's window out of them, as for the final logits;
-    `compare="masks"` brings the mask to the input's size like the image and reduces it to the head's size (salt
-    where half of the area or more is).
+    `compare="masks"` brings the mask to the input's size like the image, then reduces it to the head's size: a
+    cell is salt if half of its area is.
 
     Shape: list of (N C_j H_j W_j), deep first, to as many logits (N 1 H_j W_j).
 
@@ -81,13 +81,13 @@ class Multiscale(DeepSupervision):
         self.heads = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
 
     def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
-        """Logits of every stage."""
+        """Return the logits of every stage."""
         return [head(stage) for head, stage in zip(self.heads, stages, strict=True)]
 
     def loss(
-        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window, known: Tensor | None = None
+        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: InputWindow, known: Tensor | None = None
     ) -> Tensor:
-        """Weighted sum of the stages' losses."""
+        """Return the weighted sum of the losses of the stages."""
         terms = []
         for weight, logits in zip(self.weights, extra, strict=True):
             if self.compare == "logits":
@@ -102,18 +102,15 @@ class Nonempty(DeepSupervision):
     """Three kinds of heads: has the tile salt at all, where is it in tiles that have some, and both together.
 
     The image head sees the encoder's last map: z = 1x1 convolution to `n_context` channels of its global average, then
-    a linear layer to one logit. The final ("fused") logits come from the columns with z beside every pixel, by way of a
-    3x3 convolution and ReLU. The non-empty heads (one on the columns, or one on each decoder stage) learn from tiles
-    with salt alone. Each is a 1x1 convolution; with `hidden` a 3x3 convolution to that many channels and ReLU come
-    before it.
+    a linear layer to one logit. The final ("fused") logits come from the columns with z at every pixel, through a 3x3
+    convolution and ReLU. The non-empty heads (one on the columns, or one on each decoder stage) are 1x1 convolutions;
+    with `hidden` a 3x3 convolution to that many channels and ReLU come before.
 
         loss = L(fused, all tiles) + weight * sum of L(head, tiles with salt) + image_weight * BCE(image head)
 
-    where L is the run's loss. For the non-empty heads it is computed for each tile with salt on its own and averaged
-    over these; it is 0 in a batch without any. A tile with unknown pixels and no known salt may have some all the same,
-    so that it does not train the image head. A loss over the pixels of a whole batch (OHEM; Dice and Lovász with
-    per_image=false) sees one tile at a time there. At inference only the fused logits count; with `gate` a pixel's
-    probability is multiplied by the tile's, and the threshold, chosen out of fold as always, calibrates the product.
+    where L is the run's loss, for the non-empty heads the mean of each tile's own loss (0 without such tiles). A tile
+    with unknown pixels and no known salt does not train the image head. At inference only the fused logits count; with
+    `gate` a pixel's probability is multiplied by the tile's.
 
     Shape: list of (N C_j H_j W_j), columns (N width H W), z (N n_context 1 1) to [(N 1), (N 1 H W) or (N 1 H_j W_j)s].
 
@@ -153,26 +150,26 @@ class Nonempty(DeepSupervision):
         )
 
     def context(self, deepest: Tensor) -> Tensor:
-        """z."""
+        """Return z."""
         z: Tensor = self.squeeze(deepest.mean(dim=(2, 3), keepdim=True))
         return z
 
     def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
-        """Logit of the tile, then those of the non-empty heads."""
+        """Return the logit of the tile, then those of the non-empty heads."""
         assert context is not None
         maps = stages if len(self.heads) > 1 else [columns]
         return [self.image_head(context.flatten(1)), *(h(m) for h, m in zip(self.heads, maps, strict=True))]
 
     def loss(
-        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: Window, known: Tensor | None = None
+        self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: InputWindow, known: Tensor | None = None
     ) -> Tensor:
-        """Weighted sum of the heads' losses."""
+        """Return the weighted sum of the losses of the heads."""
         if known is not None:
             masks = torch.where(known > 0, masks, 0)
         has_salt = masks.flatten(1).any(dim=1)
         total = self.image_weight * self.image_loss(extra[0][:, 0].float(), has_salt, known)
-        weights = has_salt / has_salt.sum().clamp(min=1)  # a choice by values would wait for the device
-        # the mask used in place of an empty one has salt, since a loss need not be finite on an empty mask
+        weights = has_salt / has_salt.sum().clamp(min=1)  # indexing by values would wait for the device
+        # empty masks are replaced by full ones, since a loss need not be finite on an empty mask
         salt = has_salt[:, None, None, None]
         targets = torch.where(salt, masks, 1)
         seen = None if known is None else torch.where(salt, known, 1)
@@ -190,7 +187,7 @@ class Nonempty(DeepSupervision):
         return losses / sure.sum().clamp(min=1)
 
     def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
-        """Logits whose sigmoid is the pixel's probability, times that of the tile where `gate` is set."""
+        """Return the logits; with `gate` those of the pixel's probability times the tile's."""
         if not self.gate:
             return logits
         assert context is not None
@@ -201,11 +198,11 @@ class Nonempty(DeepSupervision):
 
 
 def reduce_masks(
-    masks: Tensor, known: Tensor | None, window: Window, size: Sequence[int]
+    masks: Tensor, known: Tensor | None, window: InputWindow, size: Sequence[int]
 ) -> tuple[Tensor, Tensor | None]:
     """Return masks (N 1 h w) at a head's size, and which of its cells are known; None if all pixels are.
 
-    Salt is where it has half of a cell's known area or more; known is a cell of which half or more is.
+    A cell is salt if at least half of its known area is, and known if at least half of its pixels are.
     """
 
     def shares(pixels: Tensor) -> Tensor:
@@ -223,13 +220,13 @@ def tile_losses(loss: Loss, logits: Tensor, masks: Tensor, known: Tensor | None 
     Computed at once with vmap; tile by tile for a loss that vmap refuses, such as one that reads a value back.
     """
 
-    def alone(logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
+    def loss_of_tile(logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
         return loss(logits[None], mask[None], known=None if known is None else known[None])
 
     tiles = (logits, masks) if known is None else (logits, masks, known)
     try:
-        return torch.vmap(alone)(*tiles)
-    except torch.OutOfMemoryError:  # is a RuntimeError; tile by tile would only hide it
+        return torch.vmap(loss_of_tile)(*tiles)
+    except torch.OutOfMemoryError:  # a RuntimeError too, which tile by tile would hide
         raise
     except RuntimeError:
-        return torch.stack([alone(*tile) for tile in zip(*tiles, strict=True)])
+        return torch.stack([loss_of_tile(*tile) for tile in zip(*tiles, strict=True)])

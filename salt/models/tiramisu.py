@@ -9,14 +9,14 @@ from salt.models.stages import Upsample, build_gates
 
 # FC-DenseNet N of the paper: growth rate, layers of the dense blocks on the way down, layers at the bottom.
 VARIANTS = {56: (12, (4, 4, 4, 4, 4), 4), 67: (16, (5, 5, 5, 5, 5), 5), 103: (16, (4, 5, 7, 10, 12), 15)}
-FIRST = 48  # channels of the first convolution
+N_FIRST = 48  # channels of the first convolution
 BIASES = ("random", "zero", "none")
 
 
 class DenseBlock(nn.Module):
     """Layers BN-ReLU-3x3-dropout of `growth` channels, each of which sees the input and all layers before it.
 
-    Shape: (N C H W) to the new channels alone (N n_layers*growth H W).
+    Shape: (N C H W) to only the new channels (N n_layers*growth H W).
     """
 
     def __init__(self, in_channels: int, growth: int, n_layers: int, dropout: float):
@@ -24,7 +24,7 @@ class DenseBlock(nn.Module):
         self.layers = nn.ModuleList(bn_relu_conv(in_channels + i * growth, growth, 3, dropout) for i in range(n_layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layers' channels."""
+        """Return the channels of all layers."""
         new: list[Tensor] = []
         for layer in self.layers:
             new.append(layer(torch.cat([x, *new], dim=1)))
@@ -34,10 +34,10 @@ class DenseBlock(nn.Module):
 class Tiramisu(nn.Module):
     """FC-DenseNet 56, 67 or 103: dense blocks down, at the bottom, and up, on the input itself.
 
-    On the way up a stage is a transposed convolution of the block below, its skip, a dense block (only its new
-    channels go on, save in the last stage) and a gate. Odd sizes work, because every stage takes the size of its skip.
+    A stage on the way up: transposed convolution of the block below, skip, dense block, gate. The dense block passes on
+    only its new channels, except in the last stage. Odd sizes work, because every stage takes the size of its skip.
 
-    `bias` says what the convolutions' biases are at the start: torch's random numbers ("random"), zero ("zero", the
+    `bias` sets the initial biases of the convolutions: torch's random numbers ("random"), zero ("zero", the
     authors' code), or absent throughout ("none").
 
     Shape: [input (N C H W)] to 5 maps (N channels[j] H_j W_j), deep first; the last has the size of the input.
@@ -60,7 +60,7 @@ class Tiramisu(nn.Module):
     ):
         super().__init__()
         if len(encoder_channels) > 1:
-            raise ValueError("it brings its own encoder; expected encoder=none, another one was named")
+            raise ValueError("decoder=tiramisu has its own encoder, expected encoder=none")
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant}, expected one of {', '.join(map(str, VARIANTS))}")
         if not 0 <= dropout < 1:
@@ -68,8 +68,8 @@ class Tiramisu(nn.Module):
         if bias not in BIASES:
             raise ValueError(f"bias={bias!r}, expected one of {', '.join(BIASES)}")
         growth, layers, n_bottom = VARIANTS[variant]
-        self.first = nn.Conv2d(encoder_channels[0], FIRST, 3, padding=1)
-        skips, channels = [], FIRST
+        self.first = nn.Conv2d(encoder_channels[0], N_FIRST, 3, padding=1)
+        skips, channels = [], N_FIRST
         self.down, self.transitions = nn.ModuleList(), nn.ModuleList()
         for n_layers in layers:
             self.down.append(DenseBlock(channels, growth, n_layers, dropout))
@@ -98,7 +98,7 @@ class Tiramisu(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps of every stage on the way up, deep first."""
+        """Return the feature maps of every stage on the way up, deep first."""
         x = self.first(features[0])
         skips = []
         for block, transition in zip(self.down, self.transitions, strict=True):
@@ -117,7 +117,7 @@ class Tiramisu(nn.Module):
 
 
 def bn_relu_conv(in_channels: int, out_channels: int, size: int, dropout: float) -> nn.Sequential:
-    """Batch norm, ReLU, convolution of odd `size`, dropout: (N C_in H W) to (N C_out H W)."""
+    """Return batch norm, ReLU, convolution of odd `size`, dropout: (N C_in H W) to (N C_out H W)."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(inplace=True),

@@ -44,7 +44,7 @@ class UNetDecoder(nn.Module):
         self.gates = build_gates(gate, gated_stages, self.channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Feature maps of every stage, deep first."""
+        """Return the feature maps of every stage, deep first."""
         outputs = []
         x = features[-1]
         for i, (stage, gate) in enumerate(zip(self.stages, self.gates, strict=True)):

@@ -1,4 +1,4 @@
-"""Every refusal of a run, before anything is written or trained."""
+"""The refusals that need torch or the data, before anything is written or trained."""
 
 import dataclasses
 import logging
@@ -10,40 +10,41 @@ from salt import build
 from salt.build import build_network
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_same_folds, read_folds
-from salt.data.load import load_data, load_pseudo_labels, settled
-from salt.data.tiles import Dataset
+from salt.data.load import fill_from_data, load_data, load_pseudo_labels
 from salt.data.unlabelled import digest_of_folds
-from salt.job import ALONE, Job, Place
+from salt.job import ALONE, Job, Launch
 from salt.machine import distributed
 from salt.machine.device import choose_runtime
-from salt.preflight.parts import check_build
+from salt.preflight.parts import try_parts
 from salt.preflight.plan import log_plan
 from salt.runs.files import sha256
 from salt.runs.rundir import Digests, RunDir
-from salt.runs.weights import other_tensor, read_weights
+from salt.runs.weights import describe_mismatch, read_weights
 from salt.training.batches import n_pseudo
-from salt.training.warmstart import first_weights
+from salt.training.setup import first_weights
 
 log = logging.getLogger(__name__)
 
 
-def preflight(config: RunConfig, path: Path, place: Place = ALONE) -> Job:
+def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     """Check settings, network, data, folds and run directory together, log the plan, and return the job.
 
     Raises:
-        ValueError: they do not allow the run.
+        ValueError: the run would fail, or would mix its results with others.
     """
-    runtime = choose_runtime(config.trainer, place.device)
+    runtime = choose_runtime(config.trainer, launch.device)
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
     begin = directory.folds_to_begin(config.fold_list)
-    n_parameters = check_build(config if begin and config.init is None else build.without_weights(config))
+    n_parameters = try_parts(config if begin and config.init is None else build.without_weights(config))
     data = load_data(config)
-    config = settled(config, data)
-    data = with_pseudo_labels(config, data, directory)
+    config = fill_from_data(config, data)
+    if config.semi_supervised.share and directory.unfinished(config.fold_list):
+        data = dataclasses.replace(data, unlabelled=load_pseudo_labels(config, data))
     folds = assign_folds(config, data.train)
-    digests = digests_of(config, data, begin)
-    job = Job(config, data, folds, directory, runtime, build_network(config, runtime), place, digests)
+    unlabelled = None if data.unlabelled is None else data.unlabelled.digest
+    digests = Digests(data.digest(), data.train.digest(), digest_of_weights(config, begin), unlabelled)
+    job = Job(config, data, folds, directory, runtime, build_network(config, runtime), launch, digests)
     directory.check(config.model_dump(mode="json", by_alias=True), digests)
     check_same_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(job, begin)
@@ -52,35 +53,18 @@ def preflight(config: RunConfig, path: Path, place: Place = ALONE) -> Job:
     return job
 
 
-def with_pseudo_labels(config: RunConfig, data: Dataset, directory: RunDir) -> Dataset:
-    """Return the data with the pseudo-labelled tiles, if folds that are not finished use them."""
-    if config.semi_supervised.share and directory.unfinished(config.fold_list):
-        return dataclasses.replace(data, unlabelled=load_pseudo_labels(config, data))
-    return data
-
-
-def digests_of(config: RunConfig, data: Dataset, begin: list[int]) -> Digests:
-    """Return digests of what the run reads."""
-    return Digests(
-        data=data.digest(),
-        train=data.train.digest(),
-        weights=digest_of_weights(config, begin),
-        unlabelled=None if data.unlabelled is None else data.unlabelled.digest,
-    )
-
-
 def digest_of_weights(config: RunConfig, begin: list[int]) -> str | None:
-    """Return SHA-256 of the encoder's file, or None if no fold that must begin starts from it."""
+    """Return SHA-256 of the encoder's file, or None if no fold in `begin` starts from it."""
     file = config.encoder.weights
     needed = bool(begin) and config.init is None
     return sha256(Path(file)) if needed and file not in (None, "imagenet") and Path(file).is_file() else None
 
 
 def check_weights(job: Job, fold: int) -> None:
-    """Make sure that the file of encoder weights is the one that the run began with, if a fold begins now.
+    """Check that a new fold starts from the same file of encoder weights as the run's other folds.
 
     Raises:
-        ValueError: it has changed.
+        ValueError: the file has changed.
     """
     digest = digest_of_weights(job.config, job.directory.folds_to_begin([fold]))
     if digest is not None:
@@ -88,18 +72,18 @@ def check_weights(job: Job, fold: int) -> None:
 
 
 def check_first_weights(job: Job, begin: list[int]) -> None:
-    """Make sure that the folds `begin` can start from the weights of the run that `init` names.
+    """Check that the folds `begin` can start from the run that `init` names.
 
     Raises:
-        ValueError: as `first_weights`; or the other run's network is another one; or it divided the tiles in another
-            way, so that its fold k was trained on tiles that this run's fold k is scored on.
+        ValueError: a fold of that run is not finished; it has another network; or it has other folds, so that its fold
+            k was trained on tiles that this run's fold k is scored on.
     """
     config = job.config
     files = [file for file in (first_weights(config, fold) for fold in begin) if file is not None]
     if not files:
         return
     assert config.init is not None
-    other = other_tensor(build.build_model(build.without_weights(config)), read_weights(files[0]))
+    other = describe_mismatch(build.build_model(build.without_weights(config)), read_weights(files[0]))
     if other is not None:
         raise ValueError(
             f"init={config.init} has another network than this run ({other}); expected the same encoder, decoder and "
@@ -115,7 +99,7 @@ def check_first_weights(job: Job, begin: list[int]) -> None:
 
 
 def check_pseudo_labels(job: Job, begin: list[int]) -> None:
-    """Make sure that the folds `begin` can use the pseudo-labels; warn of settings that the run does not use.
+    """Check that the folds `begin` can use the pseudo-labels; warn of settings that the run does not use.
 
     Raises:
         ValueError: labels are missing, or come from networks that saw tiles which are held out here; or the processes
@@ -140,10 +124,10 @@ def check_pseudo_labels(job: Job, begin: list[int]) -> None:
 
 
 def check_shares(config: RunConfig) -> None:
-    """Make sure that the processes can share the pseudo-labelled tiles of a batch.
+    """Check that the processes can share the pseudo-labelled tiles of a batch.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: their number is no multiple of the number of processes.
     """
     n, processes = n_pseudo(config), distributed.world_size()
     if n % processes:

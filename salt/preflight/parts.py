@@ -1,4 +1,4 @@
-"""Every part of a run is built and tried on a made-up batch before anything is read or written."""
+"""Build every part of a run and try it on a dummy batch, before anything is read or written."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +13,8 @@ from salt.models.segmenter import Segmenter
 from salt.training import setup
 
 
-def check_build(config: RunConfig) -> int:
-    """Build every part and push one dummy batch through on the CPU; returns the number of parameters.
+def try_parts(config: RunConfig) -> int:
+    """Build every part, push a dummy batch through on the CPU, and return the number of parameters.
 
     Raises:
         ValueError: all parts that cannot be built, in one message.
@@ -27,7 +27,7 @@ def check_build(config: RunConfig) -> int:
 
 
 def check_parts(config: RunConfig) -> None:
-    """Check that every part can be built, in a moment: with random weights for which there is no memory, and no data.
+    """Check that every part can be built, in a moment: without data, and on torch's meta device without memory.
 
     Raises:
         ValueError: all parts that cannot be built, in one message.
@@ -38,12 +38,12 @@ def check_parts(config: RunConfig) -> None:
     try:
         with torch.device("meta"):
             build_parts(config)
-    except Exception:  # of any kind: some networks compute with their numbers when they are built
+    except Exception:  # some networks compute with their weights when they are built
         build_parts(config)
 
 
 def with_tile(config: RunConfig) -> RunConfig:
-    """Return settings in which a tile has a size; before the data is read, the largest that the input takes."""
+    """Return settings with a tile size; if it is unknown before the data is read, the largest that the input takes."""
     if config.data.tile is not None:
         return config
     size = config.input.node().get("resize", config.input.node()["size"])
@@ -51,7 +51,7 @@ def with_tile(config: RunConfig) -> RunConfig:
 
 
 def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module]:
-    """Build every part; returns the network and the loss.
+    """Build every part; return the network and the loss.
 
     Raises:
         ValueError: all parts that cannot be built, in one message.
@@ -78,16 +78,16 @@ def build_parts(config: RunConfig) -> tuple[Segmenter, nn.Module]:
 
 
 def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> None:
-    """One training step's forward and backward on two made-up tiles.
+    """Try one forward and backward pass on two dummy tiles.
 
     Raises:
-        ValueError: the network or the loss, which may be a user's own, cannot take them; the message says which.
+        ValueError: the network or the loss cannot take them; the message says which.
     """
     masks = torch.zeros(2, 1, *model.tile)
     masks[0, :, model.tile[0] // 2 :] = 1
     try:
         output = model(torch.rand_like(masks), torch.rand(2))
-    except Exception as error:  # of any kind: a part may be the user's own
+    except Exception as error:  # a part may be the user's own
         raise ValueError(
             f"encoder.name={config.encoder.name} with these options cannot take a tile: {type(error).__name__}: {error}"
         ) from error
@@ -109,7 +109,7 @@ def check_dummy_batch(config: RunConfig, model: Segmenter, loss: nn.Module) -> N
 
 
 def check_loss(loss: nn.Module, logits: Tensor, masks: Tensor) -> None:
-    """Make sure that a loss takes logits and masks (N 1 H W) and returns a scalar that has a gradient."""
+    """Check that a loss takes logits and masks (N 1 H W) and returns a scalar with a gradient."""
     expected = f"loss: {type(loss).__name__}.forward(logits, masks) must return a scalar tensor with a gradient, got"
     try:
         value = loss(logits, masks)

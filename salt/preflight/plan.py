@@ -1,4 +1,4 @@
-"""What a run will do, and how long it will take: a training step and a prediction are timed before it starts."""
+"""Log what a run will do, and estimate its time from a training step and a prediction."""
 
 import dataclasses
 import logging
@@ -12,24 +12,23 @@ import numpy as np
 import torch
 
 from salt import build
-from salt.claims import out_of_memory_named
 from salt.data.loader import TrainTiles, train_loader
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
 from salt.inference.predict import Predictor
 from salt.job import Job
 from salt.machine import distributed
-from salt.machine.device import seed_all
+from salt.machine.device import explain_out_of_memory, seed_all
 from salt.runs.rundir import RunDir
 from salt.training.batches import epoch_batches, training_tiles
 from salt.training.setup import make_fold, make_state
 from salt.training.step import train_step
-from salt.words import duration
+from salt.words import duration, plural
 
 log = logging.getLogger(__name__)
 
 LONG_ON_CPU = 5e12  # parameters times tiles trained on: 2 cores take 6 hours and more
-FEW = 8  # tiles; on a CPU the time is in proportion to their number, and a whole batch may take long
+TRIAL_TILES = 8  # on a CPU: the time grows with their number, and a whole batch may take long
 
 
 def log_plan(job: Job, n_parameters: int) -> None:
@@ -54,49 +53,42 @@ def log_plan(job: Job, n_parameters: int) -> None:
         str(runtime.dtype).removeprefix("torch."),
         config.fold_list,
         config.data.n_folds,
-        counted(config.trainer.epochs, "epoch"),
-        counted(min(steps), "step"),
+        plural(config.trainer.epochs, "epoch"),
+        plural(min(steps), "step"),
         config.trainer.batch_size,
     )
     n_trained = config.trainer.epochs * config.trainer.batch_size * sum(steps)
     if runtime.device.type == "cpu" and n_parameters * n_trained > LONG_ON_CPU:
         log.warning(
-            "without a GPU this takes many hours (dry_run=true tells how many); "
-            "experiment=cpu is made for one fold on 2 cores, experiment=cpu_5fold for all five"
+            "without a GPU this takes many hours (dry_run=true estimates them); "
+            "experiment=cpu trains one fold on 2 cores, experiment=cpu_5fold all five"
         )
     if runtime.dtype == torch.float16 and runtime.device.type == "cpu":
-        log.warning("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU, which has no units for it")
-
-
-def counted(n: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{n} {noun}{'s' * (n != 1)}"
+        log.warning("trainer.precision=fp16 is about 10 times slower than fp32 on a CPU")
 
 
 def log_estimate(job: Job) -> None:
-    """Log how long the folds that are not finished will take, if one process trains them."""
+    """Log how long one process will take to train the unfinished folds."""
     if distributed.world_size() > 1:
         return
     todo = job.directory.unfinished(job.config.fold_list)
     if todo:
         log.info("timing a few steps ...")
-    with out_of_memory_named(job.config):
+    with explain_out_of_memory(job.config.trainer):
         seconds = estimate_seconds(job, todo)
     log.info(
-        "%s to train: about %s on this machine, by a trial of a few steps",
-        counted(len(todo), "fold"),
-        duration(seconds),
+        "%s to train: about %s on this machine, by a trial of a few steps", plural(len(todo), "fold"), duration(seconds)
     )
 
 
 def estimate_seconds(job: Job, todo: list[int]) -> float:
-    """Return how many seconds the folds `todo` will take, with their validation and the prediction of the test tiles.
+    """Return the seconds that the folds `todo` take, with their validation and the prediction of the test tiles.
 
-    Without torch.compile, whose start takes long. Loading counts if the run has no worker processes for it.
+    The trial skips torch.compile, whose start takes long. It includes loading if the run has no worker processes.
     """
     if not todo:
         return 0.0
-    one = todo[0]  # for all
+    one = todo[0]
     config, data = job.config, job.data
     tiles = training_tiles(job, one)
     with tempfile.TemporaryDirectory() as empty:
@@ -109,13 +101,13 @@ def estimate_seconds(job: Job, todo: list[int]) -> float:
     seed_all(config.seed)
     loaded = next(iter(loader))
     some = np.resize(np.arange(len(loaded.index)), trial.runtime.predict_batch_size)
-    shown = Tiles([], loaded.images[:, 0].numpy(), None, loaded.depths.numpy())
+    seen = Tiles([], loaded.images[:, 0].numpy(), None, loaded.depths.numpy())
 
     def train() -> None:
         train_step(fold, state, loaded if job.runtime.workers else next(iter(loader))).tolist()
 
     def validate() -> None:
-        Predictor(trial.network, trial.runtime, tta=False, title="trial").predict(shown, some)
+        Predictor(trial.network, trial.runtime, tta=False, title="trial").predict(seen, some)
 
     step = fastest(train) / trial.config.trainer.batch_size
     predicted = fastest(validate) / trial.runtime.predict_batch_size
@@ -133,7 +125,7 @@ def estimate_seconds(job: Job, todo: list[int]) -> float:
 
 
 def fastest(call: Callable[[], None], rounds: int = 3) -> float:
-    """Seconds of the fastest call after a first one, which is slower."""
+    """Return the seconds of the fastest call after the first one, which is slower."""
     seconds = []
     for _ in range(rounds):
         began = time.perf_counter()
@@ -143,11 +135,11 @@ def fastest(call: Callable[[], None], rounds: int = 3) -> float:
 
 
 def smaller(job: Job, path: Path) -> Job:
-    """Return the job for the trial: random weights, nothing compiled, and on a CPU a few tiles at a time."""
+    """Return the job of the trial: random weights, nothing compiled, and few tiles at a time on a CPU."""
     size, runtime = job.config.trainer.batch_size, job.runtime
     if runtime.device.type == "cpu":
-        size = min(size, FEW)
-        runtime = dataclasses.replace(runtime, predict_batch_size=min(runtime.predict_batch_size, FEW))
+        size = min(size, TRIAL_TILES)
+        runtime = dataclasses.replace(runtime, predict_batch_size=min(runtime.predict_batch_size, TRIAL_TILES))
     trainer = job.config.trainer.model_copy(update={"batch_size": size, "compile": False})
     config = build.without_weights(job.config).model_copy(update={"trainer": trainer, "init": None})
     network = build.build_network(config, runtime)

@@ -1,9 +1,9 @@
-"""What lies in a run directory, read for its report page: a file that is damaged costs its part of the page alone."""
+"""What lies in a run directory, read for its report page; a damaged file costs only its part of the page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,25 +20,24 @@ from salt.runs.ensemble import blended, read_ensemble
 from salt.runs.environment import LOCAL
 from salt.runs.files import read_json
 from salt.runs.options import flatten
-from salt.runs.results import read_tiles
+from salt.runs.results import read_oof_table
 from salt.runs.rundir import SETTLED_KEYS, RunDir
 from salt.runs.stacks import Stack, read_probabilities, sizes_of
 from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import is_salt
 
-OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that say nothing of the run as a whole
+OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that do not describe the run as a whole
 NO_DEFAULT = "(not in the default run)"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A setting of the run, and what the default run has, if that is something else."""
+class Setting(NamedTuple):
+    """A setting of the run and of the default run."""
 
     key: str
     value: Any
-    default: Any = None
-    differs: bool = False
+    default: Any
+    differs: bool
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,15 @@ class Facts:
     problems: list[str] = field(default_factory=list)
     curves: dict[int, pd.DataFrame] = field(default_factory=dict)  # of each finished fold
     environment: dict[str, Any] = field(default_factory=dict)
-    private: dict[str, Any] = field(default_factory=dict)  # what local.json has of the machine that made it
+    private: dict[str, Any] = field(default_factory=dict)  # local.json: paths of the machine that made the run
     settings: list[Setting] = field(default_factory=list)
     runs: dict[str, float] = field(default_factory=dict)  # that a blend averages, with their weights
     held_out: Predicted | None = None
     test: Predicted | None = None
-    mosaic: pd.DataFrame | None = None  # section, row and column of tiles, by id, where the data's folder tells them
+    mosaic: pd.DataFrame | None = None  # section, row and column of tiles, by id, if the data has them
 
     def attempt(self, read: Callable[..., T], *given: Any) -> T | None:
-        """What a function reads, or None and one more problem."""
+        """Return what a function reads, or note the problem and return None."""
         try:
             return read(*given)
         except (ValueError, OSError, KeyError) as error:
@@ -83,11 +82,11 @@ def read_facts(path: Path, root: str | None = None, data: Dataset | None = None)
     """Read a run or a blend; `data` is its data set, if it is in memory already.
 
     Raises:
-        ValueError: it is neither, or its score.json or oof.csv, without which there is nothing to tell, cannot be read.
+        ValueError: it is neither, or its score.json or oof.csv cannot be read.
     """
     ensemble = read_ensemble(path)
     config, score = ensemble.first.config, ensemble.score
-    table = read_table(path / "oof.csv")
+    table = read_scored_tiles(path / "oof.csv")
     sections = table["section"].to_numpy() if "section" in table else None
     low, high = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy(), sections)[0]
     facts = Facts(path, config, score, table, (float(low), float(high)))
@@ -96,9 +95,9 @@ def read_facts(path: Path, root: str | None = None, data: Dataset | None = None)
         read_training(facts)
     data = data or facts.attempt(load_data_of_run, ensemble.first.directory, config, root)
     if data is not None:
-        facts.held_out = facts.attempt(read_held_out, path, data.train, table)
+        facts.held_out = facts.attempt(read_predicted_oof, path, data.train, table)
         if (path / "test.npz").exists():
-            facts.test = facts.attempt(read_test, path, data.test)
+            facts.test = facts.attempt(read_predicted_test, path, data.test)
         mosaic = Path(config.data.mosaic or source_of(config.data, root).table(MOSAIC))
         facts.mosaic = facts.attempt(read_mosaic, mosaic) if mosaic.is_file() else None
     return facts
@@ -111,51 +110,43 @@ def read_training(facts: Facts) -> None:
         facts.private = facts.attempt(read_json, facts.path / LOCAL) or {}
     facts.settings = facts.attempt(list_settings, facts.config) or []
     for row in facts.score["folds"]:
-        curve = facts.attempt(read_curve, RunDir(facts.path).fold(row["fold"]) / "metrics.csv")
+        curve = facts.attempt(read_curve, RunDir(facts.path).fold_path(row["fold"]) / "metrics.csv")
         if curve is not None:
             facts.curves[row["fold"]] = curve
 
 
-def read_table(file: Path) -> pd.DataFrame:
+def read_scored_tiles(file: Path) -> pd.DataFrame:
     """The scored tiles, with all their columns.
 
     Raises:
         ValueError: the file is missing or damaged.
     """
-    read_tiles(file)  # checks the rest of it
+    read_oof_table(file)  # checks the rest of it
     table = pd.read_csv(file, dtype={"id": str}, keep_default_na=False)
     for column in ("iou", "threshold"):
         if column not in table or not pd.to_numeric(table[column], errors="coerce").between(0, 1).all():
-            raise ValueError(f"{file} is damaged: {column} is not within 0 ... 1 everywhere")
+            raise ValueError(f"{file} is damaged: expected {column} from 0 to 1 in every row")
     return table
 
 
 def read_curve(file: Path) -> pd.DataFrame:
-    """The metrics of a fold's epochs.
-
-    Raises:
-        ValueError: the file is missing or damaged.
-    """
+    """Read the metrics of a fold's epochs; raise a ValueError if the file is missing or damaged."""
     try:
         return pd.read_csv(file)[["epoch", "lr", "loss", "map_at_0.5", "iou", "empty"]].astype(float)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{file} is missing or damaged: {error}") from None
 
 
-def read_held_out(run: Path, tiles: Tiles, table: pd.DataFrame) -> Predicted:
-    """The training tiles as predicted by networks that did not see them; masks as they were scored."""
-    positions, probabilities = read_predicted(run / "oof.npz", tiles, table["id"].tolist())
+def read_predicted_oof(run: Path, tiles: Tiles, table: pd.DataFrame) -> Predicted:
+    """Read the out-of-fold predictions of the scored tiles; raise a ValueError if they are missing or damaged."""
+    positions, probabilities = read_positions(run / "oof.npz", tiles, table["id"].tolist())
     salt = [is_salt(*pair) for pair in zip(probabilities, table["threshold"], strict=True)]
     return Predicted(tiles, positions, probabilities, salt)
 
 
-def read_test(run: Path, tiles: Tiles) -> Predicted:
-    """The test tiles as predicted; masks are those of the submission.
-
-    Raises:
-        ValueError: a file is missing, damaged or of other tiles.
-    """
-    positions, probabilities = read_predicted(run / "test.npz", tiles, tiles.ids)
+def read_predicted_test(run: Path, tiles: Tiles) -> Predicted:
+    """Read the test tiles with the masks of the submission; raise a ValueError if they are missing or damaged."""
+    positions, probabilities = read_positions(run / "test.npz", tiles, tiles.ids)
     file = run / "submission.csv"
     try:
         table = pd.read_csv(file, dtype=str, keep_default_na=False).set_index("id").loc[tiles.ids]
@@ -165,12 +156,8 @@ def read_test(run: Path, tiles: Tiles) -> Predicted:
     return Predicted(tiles, positions, probabilities, salt)
 
 
-def read_predicted(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArray[np.int64], Stack]:
-    """The probabilities in a file, which must be of the tiles with these ids, and where these are among all tiles.
-
-    Raises:
-        ValueError: the file is missing, damaged or of other tiles.
-    """
+def read_positions(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArray[np.int64], Stack]:
+    """Read the probabilities of the tiles with these ids, and return their positions among all tiles too."""
     found, probabilities = read_probabilities(file)
     place = {name: i for i, name in enumerate(tiles.ids)}
     if found != ids or not set(found) <= set(place):
@@ -182,11 +169,10 @@ def read_predicted(file: Path, tiles: Tiles, ids: list[str]) -> tuple[NDArray[np
 
 
 def list_settings(config: RunConfig) -> list[Setting]:
-    """Every setting of a run, beside what `salt-train` without any words has."""
+    """Return every setting of a run, with the one of plain `salt-train`."""
     defaults = flatten(default_settings())
     settings = []
     for key, value in flatten(config.model_dump(mode="json", by_alias=True, exclude=OF_ONE_CALL)).items():
         default = defaults.get(key, NO_DEFAULT)
-        differs = value != default and key not in SETTLED_KEYS
-        settings.append(Setting(key, value, default if differs else None, differs))
+        settings.append(Setting(key, value, default, value != default and key not in SETTLED_KEYS))
     return settings

@@ -1,4 +1,4 @@
-"""The figures of report pages, as SVG that takes the page's colours, so that they are readable on dark pages too."""
+"""The figures of report pages, as SVG in the colours of the page, so that they are readable on dark pages too."""
 
 import re
 from io import StringIO
@@ -18,8 +18,8 @@ from salt.scoring.metrics import THRESHOLDS
 from salt.words import plural
 
 ROUND = [1, 2, 5, 10]  # steps between the numbers at an axis, times a power of ten
-FEW = 20  # points of a curve that are marked
-# Colours that the page's style sheet replaces; matplotlib itself knows no names of CSS.
+MARKED = 20  # epochs: points of shorter curves are marked
+# Colours that the page replaces by its own; matplotlib knows no names of CSS.
 INK, GRID = "#010203", "#040506"
 PAGE_COLOURS = {INK: "currentColor", GRID: "var(--line)"}
 MAIN, SECOND = "#0a84c6", "#d97706"  # readable on white and on dark
@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 
 
 def make_axes(n: int = 1, width: float = 5.2, height: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """A figure with axes side by side; to be called and drawn on within `mpl.rc_context(STYLE)`."""
+    """Return a figure with axes side by side; call it and draw within `mpl.rc_context(STYLE)`."""
     figure = Figure(figsize=(width * n, height), layout="constrained")
     figure.patch.set_alpha(0)
     FigureCanvasSVG(figure)
@@ -54,7 +54,7 @@ def make_axes(n: int = 1, width: float = 5.2, height: float = 3.2) -> tuple[Figu
 
 
 def svg(figure: Figure, name: str, description: str) -> Markup:
-    """The figure as an SVG element for a page: `name` tells its ids from those of others, `description` is read out."""
+    """Return the figure as an SVG element: `name` makes its ids unique, `description` is for screen readers."""
     text = StringIO()
     with mpl.rc_context({"svg.hashsalt": name}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -70,7 +70,7 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
 
 
 def threshold_curve(means: NDArray[np.float64], by_fold: dict[int, NDArray[np.float64]], threshold: float) -> Markup:
-    """Return the mean score at each candidate of the threshold, of all tiles and each fold; the used one is marked."""
+    """Draw the mean score by threshold, of all tiles and of each fold, and mark the threshold in use."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes()
         for fold, values in by_fold.items():
@@ -87,7 +87,7 @@ def threshold_curve(means: NDArray[np.float64], by_fold: dict[int, NDArray[np.fl
 
 
 def coverage_bars(names: list[str], scores: list[float], counts: list[int]) -> Markup:
-    """Mean score of the tiles of each class of coverage, with the number of tiles."""
+    """Draw the mean score of the tiles of each class of coverage, with their number."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes()
         bars = axes.bar(range(len(names)), scores, color=MAIN, width=0.7)
@@ -95,14 +95,14 @@ def coverage_bars(names: list[str], scores: list[float], counts: list[int]) -> M
         axes.set_xticks(range(len(names)), names, fontsize=8)
         axes.set(xlabel="percent of the tile that is salt (above each bar: tiles)", ylabel="mean score", ylim=(0, 1.08))
         axes.grid(axis="x", visible=False)
-        said = "; ".join(
+        bars_text = "; ".join(
             f"{name}: {score:.3f} of {plural(n, 'tile')}" for name, score, n in zip(names, scores, counts, strict=True)
         )
-        return svg(figure, "coverage", f"Mean score by class of coverage. {said}.")
+        return svg(figure, "coverage", f"Mean score by class of coverage. {bars_text}.")
 
 
 def reliability_diagram(bins: pd.DataFrame, error: float) -> Markup:
-    """Share of salt among pixels of like probability; the diagonal is a network whose probabilities are right."""
+    """Draw the share of salt among pixels of like probability; right probabilities lie on the diagonal."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes()
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1, alpha=0.5)
@@ -114,30 +114,30 @@ def reliability_diagram(bins: pd.DataFrame, error: float) -> Markup:
 
 
 def learning_curves(curves: dict[int, pd.DataFrame]) -> list[Markup]:
-    """Loss, learning rate and validation score over the epochs, a line for each fold."""
+    """Draw loss, learning rate and validation score over the epochs, a line for each fold."""
     panels = {"loss": "training loss", "lr": "learning rate", "map_at_0.5": "validation map at 0.5"}
-    return [curve(curves, column, title) for column, title in panels.items()]
+    return [learning_curve(curves, column, title) for column, title in panels.items()]
 
 
-def curve(curves: dict[int, pd.DataFrame], column: str, title: str) -> Markup:
-    """One column of metrics.csv over the epochs, a line for each fold."""
+def learning_curve(curves: dict[int, pd.DataFrame], column: str, title: str) -> Markup:
+    """Draw one column of metrics.csv over the epochs, a line for each fold."""
     with mpl.rc_context(STYLE):
         figure, (axes,) = make_axes(width=3.9, height=2.9)
         for fold, table in curves.items():
             rows = table.dropna(subset=[column])
-            marker = "." if len(rows) < FEW else ""
+            marker = "." if len(rows) < MARKED else ""
             colour = FOLDS[fold % len(FOLDS)]
             axes.plot(rows["epoch"], rows[column], color=colour, linewidth=1.2, marker=marker, label=f"fold {fold}")
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("epoch")
         last = max(table["epoch"].max() for table in curves.values())
-        axes.set_xlim(0.5, last + 0.5)  # all epochs, also if few have a value: ticks are whole numbers then
+        axes.set_xlim(0.5, last + 0.5)  # all epochs, even if few have a value: ticks are then whole numbers
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if column == "lr":
             axes.ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
         else:
             axes.legend(fontsize=8)
         ends = {fold: table[column].dropna() for fold, table in curves.items()}
-        said = ", ".join(f"fold {fold} {values.iloc[-1]:.4g}" for fold, values in ends.items() if len(values))
+        last_values = ", ".join(f"fold {fold} {values.iloc[-1]:.4g}" for fold, values in ends.items() if len(values))
         name = f"curve-{column.replace('_', '-').replace('.', '-')}"
-        return svg(figure, name, f"{title} by epoch; at last {said}." if said else f"{title}: no value yet.")
+        return svg(figure, name, f"{title} by epoch; last: {last_values or 'no value'}.")

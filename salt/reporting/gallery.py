@@ -1,4 +1,4 @@
-"""Tiles for a page: pictures as text, and the columns that its table is sorted and filtered by."""
+"""Tiles for a page: pictures as text, and the columns to sort and filter them by."""
 
 import base64
 import json
@@ -15,15 +15,13 @@ from salt.data import rle
 from salt.reporting.facts import Predicted
 from salt.scoring.errors import classify
 
-# Of a page, which stays below 60 MB with them: tiles of 101x101 pixels have 6 kB each.
+# Tiles of a page, which stays below 60 MB: a tile of 101x101 pixels has 6 kB.
 MOST_HELD_OUT, MOST_TEST = 5000, 2500
-MOST_CHANGED = 500  # tiles of two runs beside each other
-MOST_PIXELS = (
-    101 * 101
-)  # for each of them on average: larger images are shrunk, to SMALLEST at most, then fewer are shown
+MOST_CHANGED = 500  # tiles of two runs side by side
+MOST_PIXELS = 101 * 101  # of a tile, on average: larger images are shrunk, down to SMALLEST, then fewer are shown
 LARGEST, SMALLEST = 1600, 200  # pixels of the longer side
 JPEG_QUALITY = 85
-CHUNK = 100  # tiles whose pictures stand in one element of the page, which is read when one of them is seen
+TILES_OF_CHUNK = 100  # in one element of the page, which is parsed when one of them is shown
 
 
 @dataclass(frozen=True)
@@ -31,16 +29,16 @@ class Gallery:
     """Tiles of a page: a table with a row each, and their pictures in chunks of JSON."""
 
     table: pd.DataFrame
-    n_all: int  # tiles there are, of which a sample may be shown
+    n_all: int  # of all tiles, of which a sample may be shown
     side: int | None  # to which the longer side of larger images was shrunk
     chunks: list[str]
 
 
 def held_out_gallery(table: pd.DataFrame, predicted: Predicted) -> Gallery:
-    """The out-of-fold tiles, with what is wrong in each."""
+    """Return the out-of-fold tiles, with the error of each."""
     masks = predicted.tiles.masks
     assert masks is not None
-    shown, side = choose(predicted, table["score"].to_numpy(), MOST_HELD_OUT)
+    shown, side = choose_tiles(predicted, table["score"].to_numpy(), MOST_HELD_OUT)
     errors = [classify(masks[predicted.positions[i]], predicted.salt[i]) for i in shown]
     rows = table.iloc[shown].assign(
         error=[error.kind for error in errors],
@@ -53,9 +51,9 @@ def held_out_gallery(table: pd.DataFrame, predicted: Predicted) -> Gallery:
 
 
 def test_gallery(predicted: Predicted) -> Gallery:
-    """The test tiles, with how unsure the network is of each."""
+    """Return the test tiles, with the uncertainty of each."""
     unsure = np.array([uncertainty(image) for image in predicted.probabilities])
-    shown, side = choose(predicted, -unsure, MOST_TEST)
+    shown, side = choose_tiles(predicted, -unsure, MOST_TEST)
     rows = pd.DataFrame(
         {
             "id": [predicted.tiles.ids[predicted.positions[i]] for i in shown],
@@ -68,72 +66,71 @@ def test_gallery(predicted: Predicted) -> Gallery:
 
 
 def changes_gallery(tables: Sequence[pd.DataFrame], runs: Sequence[Predicted]) -> Gallery:
-    """The tiles on which two runs differ most, from the one that the second lost most on to the one it gained most.
-
-    Both have the same tiles in the same order.
-    """
+    """Return the tiles on which two runs differ most; both runs have the same tiles in the same order."""
     first, second = tables
     rows = first[["id", "fold", "coverage"]].assign(
         change=second["score"] - first["score"], before=first["score"], after=second["score"]
     )
     differing = (second["iou"] - first["iou"]).abs()
     order = np.lexsort((-differing, -rows["change"].abs()))[:MOST_CHANGED]
-    side = choose(runs[0], np.zeros(len(rows)), MOST_CHANGED)[1]
+    side = choose_tiles(runs[0], np.zeros(len(rows)), MOST_CHANGED)[1]
     return Gallery(rows.iloc[order], len(rows), side, list(chunks(runs, order, side)))
 
 
 def uncertainty(probability: NDArray[Any]) -> float:
-    """The share of a tile's pixels that is expected to be wrong, if the probabilities (H W) are right."""
+    """Return the expected share of wrong pixels of a tile, if its probabilities (H W) are right."""
     p = to_bytes(probability) / np.float32(255)
     return float(np.minimum(p, 1 - p).mean())
 
 
-def choose(predicted: Predicted, key: NDArray[np.float64], most: int) -> tuple[NDArray[np.int64], int | None]:
-    """Which tiles are shown (in their order), and to which side larger ones are shrunk (None: none is).
+def choose_tiles(predicted: Predicted, key: NDArray[np.float64], most: int) -> tuple[NDArray[np.int64], int | None]:
+    """Choose the tiles to show (in their order), and the side to which larger ones are shrunk (None: none is).
 
-    If there are too many for a page, every n-th by `key` is shown, so that they are like all of them.
+    Too many tiles for a page are sampled at equal steps of their rank by `key`.
     """
     shapes = np.array([image.shape for image in predicted.probabilities], dtype=np.float64)
     longest, areas = shapes.max(axis=1), shapes.prod(axis=1)
     n, side, pixels = min(len(key), most), LARGEST, most * MOST_PIXELS
-    while side > SMALLEST and n / len(key) * shrunk(areas, longest, side) > pixels:
+    while side > SMALLEST and n / len(key) * shrunk_pixels(areas, longest, side) > pixels:
         side = max(int(side / 1.25), SMALLEST)
-    n = max(1, min(n, int(len(key) * pixels / shrunk(areas, longest, side))))
+    n = max(1, min(n, int(len(key) * pixels / shrunk_pixels(areas, longest, side))))
     order = np.argsort(key, kind="stable")
     shown = np.sort(order[np.linspace(0, len(key) - 1, n).round().astype(np.int64)])
     return shown, side if (longest[shown] > side).any() else None
 
 
-def shrunk(areas: NDArray[np.float64], longest: NDArray[np.float64], side: int) -> float:
-    """Pixels of all images whose longer side is at most `side`."""
+def shrunk_pixels(areas: NDArray[np.float64], longest: NDArray[np.float64], side: int) -> float:
+    """Return the pixels of all images after their longer sides are shrunk to `side`."""
     return float((areas * np.minimum(side / longest, 1) ** 2).sum())
 
 
 def chunks(runs: Sequence[Predicted], shown: NDArray[np.int64], side: int | None) -> Iterator[str]:
-    """The tiles' pictures: lists [image, truth, [[probability, prediction] of each run]].
+    """Yield the pictures of some tiles as JSON: lists [image, truth, [[probability, prediction] of each run]].
 
     Masks are [height, width, run lengths]; the truth of test tiles is null.
     """
     tiles, masks = runs[0].tiles, runs[0].tiles.masks
-    for start in range(0, len(shown), CHUNK):
+    for start in range(0, len(shown), TILES_OF_CHUNK):
         some = []
-        for i in shown[start : start + CHUNK]:
+        for i in shown[start : start + TILES_OF_CHUNK]:
             position = runs[0].positions[i]
-            said = [[png(shrink(to_bytes(run.probabilities[i]), side)), in_runs(run.salt[i], side)] for run in runs]
-            truth = None if masks is None else in_runs(masks[position], side)
-            some.append([jpeg(shrink(tiles.images[position], side)), truth, said])
+            predictions = [
+                [encode(to_bytes(run.probabilities[i]), ".png", side), run_lengths(run.salt[i], side)] for run in runs
+            ]
+            truth = None if masks is None else run_lengths(masks[position], side)
+            some.append([encode(tiles.images[position], ".jpg", side), truth, predictions])
         yield json.dumps(some, separators=(",", ":"))
 
 
 def to_bytes(probability: NDArray[Any]) -> NDArray[np.uint8]:
-    """Probabilities as 0-255; those that are stored so stay as they are."""
+    """Return probabilities as 0-255, as which some are stored already."""
     if probability.dtype == np.uint8:
         return probability
     return np.rint(probability.astype(np.float32) * 255).astype(np.uint8)
 
 
 def shrink(image: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
-    """The image with its longer side at most `side`."""
+    """Shrink an image so that its longer side is at most `side`."""
     height, width = image.shape
     if side is None or max(height, width) <= side:
         return image
@@ -142,17 +139,13 @@ def shrink(image: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def in_runs(mask: NDArray[Any], side: int | None) -> list[Any]:
-    """A mask as [height, width, run lengths]; of a shrunk one, a pixel is salt where half of it is."""
+def run_lengths(mask: NDArray[Any], side: int | None) -> list[Any]:
+    """Return a mask as [height, width, run lengths]; a pixel of a shrunk one is salt if half of it is."""
     small = shrink((mask != 0).astype(np.uint8) * 255, side) > 127
     return [*small.shape, rle.encode(small)]
 
 
-def jpeg(image: NDArray[np.uint8]) -> str:
-    """An image as a JPEG in base64."""
-    return base64.b64encode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()).decode()
-
-
-def png(image: NDArray[np.uint8]) -> str:
-    """An image as a PNG in base64."""
-    return base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode()
+def encode(image: NDArray[np.uint8], suffix: str, side: int | None) -> str:
+    """Return an image, shrunk to `side`, as a JPEG or PNG in base64."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
+    return base64.b64encode(cv2.imencode(suffix, shrink(image, side), options)[1].tobytes()).decode()

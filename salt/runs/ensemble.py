@@ -1,4 +1,4 @@
-"""What a user may name as RUN: a finished run, or a blend of several."""
+"""What a user may give as RUN: a finished run, or a blend of several."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +22,8 @@ class Member:
 
     @property
     def files(self) -> list[Path]:
-        """The weights that its prediction averages: of all scored folds, with their snapshots."""
-        return [file for row in self.score["folds"] for file in weight_files(self.directory.fold(row["fold"]))]
+        """The files of weights that its prediction averages: of all scored folds, with their snapshots."""
+        return [file for row in self.score["folds"] for file in weight_files(self.directory.fold_path(row["fold"]))]
 
     @cached_property
     def weights_sha256(self) -> dict[str, str]:
@@ -33,9 +33,9 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Runs that predict by the weighted mean of their probabilities: one alone, or those of a blend.
+    """Runs whose weighted mean of probabilities is the prediction: a single run, or those of a blend.
 
-    `path` holds its score, its out-of-fold probabilities and its submission.
+    `path` holds the score, out-of-fold probabilities and submission.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Ensemble:
 
     @property
     def first(self) -> Member:
-        """The run whose settings of the data are those of all."""
+        """The first run; all have its settings of the data."""
         return self.members[0]
 
     @property
@@ -54,7 +54,7 @@ class Ensemble:
 
     @cached_property
     def origin(self) -> dict[str, Any]:
-        """What its predictions come from: a threshold, and all weights."""
+        """The threshold and weights that its predictions come from."""
         entries = [entry for _, entry in blended(self.path)]
         return {"threshold": self.score["threshold"]} | (
             {"runs": entries} if entries else {"weights_sha256": self.first.weights_sha256}
@@ -62,11 +62,7 @@ class Ensemble:
 
 
 def blended(path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the runs that a blend averages, with their entries in blend.json; none for a run.
-
-    Raises:
-        ValueError: blend.json is damaged.
-    """
+    """Return the runs of a blend with their entries in blend.json; an empty list for a run."""
     file, keys = path / BLEND, ("run", "weight", "weights_sha256")
     entries = read_json(file, "runs")["runs"] if file.is_file() else []
     if not all(isinstance(entry, dict) and entry.keys() >= set(keys) for entry in entries):
@@ -75,27 +71,19 @@ def blended(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def first_run(path: Path) -> RunDir:
-    """Return the run whose settings and data are those of all: the one in a folder, or the first that is blended."""
+    """Return the run in a folder, or the first run of a blend, whose settings of the data all have."""
     return RunDir(next((run for run, _ in blended(path)), path))
 
 
 def read_member(path: Path, weight: float = 1.0) -> Member:
-    """Return a finished run.
-
-    Raises:
-        ValueError: it is no run, is a blend, has no score, or its score is of other folds than those finished now.
-    """
+    """Return a finished run; raise ValueError if it is none, or its score is of other folds than the finished ones."""
     directory = RunDir(path)
     config = directory.read_config()
     return Member(directory, config, directory.read_score(config.data.n_folds), weight)
 
 
 def read_ensemble(path: Path) -> Ensemble:
-    """Return the run or the blend in a folder.
-
-    Raises:
-        ValueError: it is neither, one of its files is damaged, it has no score, or a run has changed since.
-    """
+    """Return the run or the blend in a folder; raise ValueError if it is neither, damaged, or changed since."""
     entries = blended(path)
     if not entries:
         member = read_member(path)

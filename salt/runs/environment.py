@@ -1,4 +1,4 @@
-"""What a run's bytes depend on beside its settings and its data: code, machine, and how it was started."""
+"""What the bytes of a run depend on besides settings and data: code, machine, and how it was started."""
 
 import os
 import platform
@@ -17,18 +17,18 @@ import salt
 from salt.machine.distributed import world_size
 from salt.runs.files import read_json, write_json
 
-LOCAL = "local.json"  # beside environment.json: what is not for others
-PACKAGES = (
+LOCAL = "local.json"  # next to environment.json: what is private
+RECORDED_PACKAGES = (
     *("torch", "numpy", "albumentations", "segmentation-models-pytorch", "timm", "hydra-core"),
     *("opencv-python-headless", "pillow", "scikit-learn", "scipy"),
 )
-# Variables that choose instructions, rounding or the device, where they are set.
+# Variables that choose instructions, rounding or the device.
 VARIABLES = (
     *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE"),
     *("DNNL_DEFAULT_FPMATH_MODE", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
     *("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
 )
-# Of those in environment.json, what may change while a run is interrupted, and its bytes with it.
+# Entries of environment.json that change the bytes of a run if they change while it is interrupted.
 COMPARED = (
     *("salt", "commit", "dirty", "python", "system", "cpu", "cpu_capability", "gpu"),
     *("precision", "threads", "processes", "variables", "packages"),
@@ -37,7 +37,7 @@ COMPARED = (
 
 @dataclass(frozen=True)
 class Start:
-    """How a run, or a sweep's point, was started, and a command that makes it again; `shared` is without paths."""
+    """How a run was started, and the command that reproduces it; `shared` is the command without paths."""
 
     launcher: str | None = None
     command: str | None = None
@@ -47,7 +47,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Conditions:
-    """How a run is computed: what others may see (environment.json), and what they may not (local.json)."""
+    """How a run is computed: what others may see (environment.json), and what is private (local.json)."""
 
     shared: dict[str, Any] = field(default_factory=dict)
     private: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def conditions(precision: str, start: Start) -> Conditions:
         "launcher": start.launcher,
         "processes": world_size(),
         "variables": set_variables(),
-        "packages": dict(installed(PACKAGES)),
+        "packages": dict(installed(RECORDED_PACKAGES)),
         "command": start.shared,
     }
     private = {"command": start.command, "folder": start.folder, "host": platform.node(), "python": sys.executable}
@@ -85,7 +85,7 @@ def conditions(precision: str, start: Start) -> Conditions:
 
 
 def cpu_name() -> str:
-    """What the system calls its processor."""
+    """Return the name of the processor."""
     with suppress(OSError):  # Linux has this file
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -95,7 +95,7 @@ def cpu_name() -> str:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """Return the git commit of Salt's code, and whether the files differ from it; None where it is no checkout."""
+    """Return the git commit of Salt's code, and whether the files differ from it; None outside a checkout."""
     root = Path(salt.__file__).resolve().parent.parent
     try:
         git(root, "ls-files", "--error-unmatch", "salt/__init__.py")  # site-packages may lie in another checkout
@@ -106,11 +106,7 @@ def code_version() -> dict[str, Any]:
 
 
 def git(folder: Path, *words: str) -> str:
-    """Return what git says of a checkout.
-
-    Raises:
-        OSError, subprocess.SubprocessError: it says nothing.
-    """
+    """Return the output of git in a checkout, or raise OSError or subprocess.SubprocessError."""
     command = ["git", "--no-optional-locks", "-C", str(folder), *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # of a git hook
     done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=10)
@@ -131,14 +127,14 @@ def set_variables() -> dict[str, str]:
 
 
 def installed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield packages with their versions, but for those that are installed under another name."""
+    """Yield the packages that are installed, with their versions."""
     for name in names:
         with suppress(PackageNotFoundError):
             yield name, version(name)
 
 
 def compared(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what is compared of a record, by key; of packages and variables each by its name."""
+    """Yield the entries of a record that are compared, each package and variable by its name."""
     for key in COMPARED:
         if isinstance(record.get(key), dict):
             yield from ((f"{key}.{name}", value) for name, value in record[key].items())
@@ -147,7 +143,7 @@ def compared(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def note_changes(run: Path, now: Conditions, folds: list[int]) -> None:
-    """Note in environment.json what has changed since a run was begun, if folds are still to be computed."""
+    """Write into environment.json what has changed since the run started, if folds must still be computed."""
     file = run / "environment.json"
     begun = read_json(file, "data_sha256")
     before, after = dict(compared(begun)), dict(compared(now.shared))

@@ -1,6 +1,7 @@
 """Atomic writes, file locks, and readers that report damaged files."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -21,23 +22,23 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from salt.machine.distributed import is_main
 from salt.paths import as_text
 
-# What reading a damaged archive may raise, an .npz or a checkpoint among them.
+# What reading a damaged archive may raise, such as an .npz or a checkpoint.
 BROKEN = (
     *(zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, struct.error),
     OverflowError,  # an archive in memory whose offsets are damaged
 )
-# What a file system says of a call that it does not know, such as NFS without its lock service, Lustre without flock
+# Errors of a file system that lacks a call, such as NFS without its lock service or Lustre without flock
 NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-TAKE_OVER = 15.0  # seconds that a dead process's loader workers may live on and hold its lock
+TAKE_OVER = 15.0  # seconds in which loader workers may outlive a dead process and hold its lock
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None = None) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step; the old one becomes `spare`.
 
-    Temporary files of this `path` that killed processes left are removed.
+    Remove temporary files of this `path` that killed processes left.
 
     Raises:
-        OSError: it cannot be written; what was there before is there still.
+        OSError: it cannot be written; the old file is still there.
     """
     if not is_main():
         return
@@ -56,8 +57,8 @@ def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None
         sync_folder(path.parent)
     except OSError as error:
         raise OSError(
-            f"{path} cannot be written: {error}. What was there before is kept; with space on the disk and leave to "
-            "write, the same command goes on."
+            f"{path} cannot be written: {error}. What was there before is kept; the same command resumes once there is "
+            "space on the disk and permission to write."
         ) from error
     finally:
         with suppress(OSError):
@@ -65,21 +66,21 @@ def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None
 
 
 def remove(*files: Path) -> None:
-    """Delete files, where they are there."""
+    """Delete the files that exist."""
     if is_main():
         for file in files:
             file.unlink(missing_ok=True)
 
 
 def rename(file: Path, to: Path) -> None:
-    """Rename a file in its folder, where it is there."""
+    """Rename a file if it exists."""
     if is_main():
         with suppress(FileNotFoundError):
             os.replace(file, to)
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until a folder's names are on the disk: a new name itself must survive a power cut too."""
+    """Wait until the names in a folder are on the disk, so that a new name survives a power cut."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -92,11 +93,8 @@ def sync_folder(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(as_text(text).encode("utf-8", "backslashreplace"))  # a path may be no UTF-8
-
-    write_atomic(path, write)
+    content = as_text(text).encode("utf-8", "backslashreplace")  # a path in it may be no UTF-8
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -105,11 +103,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The settings in a YAML file.
-
-    Raises:
-        ValueError: it is damaged.
-    """
+    """Return the settings in a YAML file; raise ValueError if it is damaged."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -120,11 +114,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def read_json(file: Path, *keys: str) -> dict[str, Any]:
-    """The content of a JSON file that holds these keys.
-
-    Raises:
-        ValueError: it is missing or damaged.
-    """
+    """Return the content of a JSON file that holds these keys; raise ValueError if it does not."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -135,31 +125,27 @@ def read_json(file: Path, *keys: str) -> dict[str, Any]:
 
 
 def sha256(file: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def check_file(key: str, file: Path, expected: str = "") -> None:
-    """Make sure that a file is there; `key` is the setting that names it.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Raise ValueError if a file is missing; `key` is the setting that names it."""
     if not file.is_file():
         raise ValueError(f"{key}: there is no file {file}{expected}")
 
 
 def folder_name(name: str) -> str:
-    """A name without `/` for any text: `a/b` becomes `a%2Fb`, and `%` itself `%25`, so that no two texts share one."""
+    """Return a name without `/` for any text: `a/b` becomes `a%2Fb`, and `%` becomes `%25`."""
     return name.replace("%", "%25").replace("/", "%2F")
 
 
 @contextmanager
 def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold a folder for this process alone; the system frees the lock of a process that ends, however it ends.
+    """Lock a folder for this process; the system releases the lock when the process ends.
 
     Raises:
-        ValueError: another process holds it, and still does after `wait` seconds; the message names it.
+        ValueError: another process still holds it after `wait` seconds; the message names it.
     """
     if not is_main():
         yield
@@ -177,24 +163,20 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
 
 
 def check_free(folder: Path, name: str) -> None:
-    """Make sure that no other process holds a folder now, without holding it or making anything.
+    """Raise ValueError if another process holds a folder; write nothing.
 
-    Rank 0 looks for all: the look takes the lock for a moment, and ranks would find each other.
-
-    Raises:
-        ValueError: another process holds it; the message names it.
+    Only rank 0 looks: it takes the lock for a moment, and other ranks would take it for another process.
     """
     if is_main() and owner_file(folder, name).exists():
-        with suppress(OSError):  # on a read-only disk nobody holds anything
+        with suppress(OSError):  # on a read-only disk no process holds anything
             acquire(folder, name).release()
 
 
 def acquire(folder: Path, name: str, wait: float = 0.0) -> BaseFileLock:
-    """Return the lock of a folder, held.
+    """Acquire and return the lock of a folder.
 
-    Without the system's locks a file that exists is the lock. It outlives a process that is killed: on the same machine
-    the next one sees that and takes over, for another machine's the user has to say so. To go on without any lock would
-    spare that, but two jobs on one folder would write into each other's results.
+    On a file system without locks a file is the lock. It outlives a killed process: on the same machine the next
+    process takes over, on another one the user must delete it.
     """
     owner = owner_file(folder, name)
     by_system = has_locks(folder)
@@ -209,11 +191,7 @@ def acquire(folder: Path, name: str, wait: float = 0.0) -> BaseFileLock:
 
 
 def has_locks(folder: Path) -> bool:
-    """Return whether the file system of a folder has locks, by one on a file that no other process knows."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has locks of its own
-        return True
+    """Return whether the file system of a folder has locks, by trying one on a new file."""
     with TemporaryFile(dir=folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,12 +203,12 @@ def has_locks(folder: Path) -> bool:
 
 
 def owner_file(folder: Path, name: str) -> Path:
-    """Where it is written who holds a folder."""
+    """Return the file that names the owner of the lock."""
     return folder / f".{name}.owner"
 
 
 def is_dead(owner: Path) -> bool:
-    """Whether the process that an owner file names ran on this machine and is gone."""
+    """Return whether the process that an owner file names ran on this machine and has ended."""
     try:
         _, number, _, host = owner.read_text(encoding="utf-8").split()
     except (OSError, ValueError):
@@ -239,16 +217,16 @@ def is_dead(owner: Path) -> bool:
 
 
 def is_gone(number: str) -> bool:
-    """Whether no process of this machine has this number."""
+    """Return whether no process of this machine has this number."""
     try:
-        os.kill(int(number), 0)  # asks only
+        os.kill(int(number), 0)  # sends no signal
     except ProcessLookupError:
         return True
     except (OSError, ValueError, OverflowError):
-        return False
+        pass
     return False
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of an error's text."""
+    """Return the first line of an error, or its type if it has no text."""
     return (str(error).splitlines() or [type(error).__name__])[0]

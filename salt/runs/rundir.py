@@ -1,4 +1,4 @@
-"""A run directory: its paths, which config and data it belongs to, and what is in it already."""
+"""A run directory: its paths, its config and data, and which folds are finished."""
 
 import shlex
 import traceback
@@ -16,48 +16,47 @@ from salt.runs.environment import LOCAL, UNKNOWN, Conditions
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
 from salt.runs.options import describe_changes, flatten
 
-# May differ when a run goes on: they change where and how a run works, not what it computes.
+# May differ when a run resumes: they change where and how it works, not what it computes.
 FREE_KEYS = (
     *("name", "folds", "dry_run", "accept", "report"),
     *("data.root", "data.cache", "data.mosaic", "data.unlabelled", "data.pseudo"),
     *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
 )
-# Null until the data was read; then what it has.
+# Null until the data is read, then taken from it.
 SETTLED_KEYS = ("data.tile", "data.amplitudes.range")
-BLEND = "blend.json"  # in a folder of salt-blend, which is no run: the runs that it averages, and their weights
-SCORE_KEYS = ("folds", "gains", "map", "n", "threshold")  # of score.json, which are always read
+BLEND = "blend.json"  # written by salt-blend into a folder that is no run: the runs it averages, and their weights
+SCORE_KEYS = ("folds", "gains", "map", "n", "threshold")  # of score.json, always there
 
 
 @dataclass(frozen=True)
 class Digests:
-    """SHA-256 of what a run reads: all data, its training tiles alone, and what is None where it is not used."""
+    """SHA-256 of what a run reads; None if it is not used."""
 
-    data: str | None = None
-    train: str | None = None
-    weights: str | None = None  # the encoder's file, where folds are still to begin from one
+    data: str | None = None  # training and test tiles
+    train: str | None = None  # training tiles alone
+    weights: str | None = None  # the encoder's file, if a fold must still start from it
     unlabelled: str | None = None  # tiles without a mask, with their pseudo-labels
+
+
+NOT_COMPARED = Digests()
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths below the directory of one run."""
+    """A run directory, which may be new."""
 
     path: Path
 
-    def fold(self, fold: int) -> Path:
-        """Directory of one fold."""
+    def fold_path(self, fold: int) -> Path:
+        """Return the folder of a fold."""
         return self.path / f"fold_{fold}"
 
     def is_done(self, fold: int) -> bool:
-        """Whether a fold is trained and its out-of-fold predictions are written."""
-        return (self.fold(fold) / "done").exists()
+        """Return whether a fold is trained and its out-of-fold predictions are written."""
+        return (self.fold_path(fold) / "done").exists()
 
     def read_config(self) -> RunConfig:
-        """The config that this directory was trained with.
-
-        Raises:
-            ValueError: this is no run directory, or a blend of several; runs below it are named.
-        """
+        """Return the config of the run; raise ValueError if this is no run directory, or a blend."""
         file = self.path / "config.yaml"
         if (self.path / BLEND).is_file():
             raise ValueError(f"{self.path} is a blend of other runs, expected one of those that {BLEND} names")
@@ -68,23 +67,19 @@ class RunDir:
         return check_config(read_yaml(file))
 
     def done_folds(self, n_folds: int) -> list[int]:
-        """The finished folds of 0 ... n_folds-1."""
+        """Return the finished folds of 0 ... n_folds-1."""
         return [fold for fold in range(n_folds) if self.is_done(fold)]
 
     def unfinished(self, folds: list[int]) -> list[int]:
-        """Return those of the folds that are still to be trained, from their beginning or a checkpoint."""
+        """Return those of the folds that must be trained, from their beginning or a checkpoint."""
         return [fold for fold in folds if not self.is_done(fold)]
 
     def folds_to_begin(self, folds: list[int]) -> list[int]:
-        """Return those of the folds that are neither finished nor begun, so that their first weights are needed."""
-        return [fold for fold in self.unfinished(folds) if not has_checkpoint(self.fold(fold))]
+        """Return those of the folds that have no checkpoint either, so that they need their first weights."""
+        return [fold for fold in self.unfinished(folds) if not has_checkpoint(self.fold_path(fold))]
 
     def read_score(self, n_folds: int) -> dict[str, Any]:
-        """The content of score.json.
-
-        Raises:
-            ValueError: it is not there, damaged, or of other folds than those that are finished now.
-        """
+        """Return the content of score.json; raise ValueError if it is missing or not of the finished folds."""
         file = self.path / "score.json"
         if not file.is_file():
             raise ValueError(f"{self.path} has no score.json yet: finish the run with the same salt-train command")
@@ -92,41 +87,41 @@ class RunDir:
         scored, done = [row["fold"] for row in score["folds"]], self.done_folds(n_folds)
         if scored != done:
             raise ValueError(
-                f"{file} is of the folds {scored}, but the folds {done} are finished now (each has a file `done`). "
+                f"{file} is of the folds {scored}, but the folds {done} are finished (each has a file `done`). "
                 "The same salt-train command trains what is missing and scores the run again."
             )
         return score
 
     @contextmanager
-    def errors_kept(self) -> Iterator[None]:
-        """Within this context the traceback of a failure is written to error.txt; an old one is removed.
+    def record_failure(self) -> Iterator[None]:
+        """Write the traceback of a failure within this context to error.txt; remove an old one first.
 
-        Of several processes the one that fails first writes it: the others fail because of it.
+        If several processes fail, only the first one writes: the others fail because of it.
         """
-        remove(self.path / "error.txt")
+        file = self.path / "error.txt"
+        remove(file)
         distributed.barrier()
         try:
             yield
         except Exception:
-            file = self.path / "error.txt"
             with suppress(OSError), file.open("x", encoding="utf-8", errors="backslashreplace") as lines:
-                lines.write(traceback.format_exc())  # the disk may be what failed
+                lines.write(traceback.format_exc())  # unless the disk is what failed
             raise
 
     def is_begun(self) -> bool:
-        """Whether the directory belongs to a config and to data."""
+        """Return whether the directory belongs to a config and to data."""
         return (self.path / "config.yaml").exists() and (self.path / "environment.json").exists()
 
-    def check(self, config: dict[str, Any], digests: Digests | None = None) -> list[str]:
-        """Make sure that the directory is new or belongs to this config; nothing is written.
+    def check(self, config: dict[str, Any], digests: Digests = NOT_COMPARED) -> list[str]:
+        """Return the differences that `accept` allows between this config and that of the directory; write nothing.
 
-        Digests that are not given are not compared. Returns the differences that `accept` allows.
+        A digest that is None is not compared.
 
         Raises:
-            ValueError: the directory belongs to another config (the differing keys are named), or to other data, tiles
+            ValueError: the directory belongs to another config (the message names the keys), or to other data, tiles
                 without a mask or encoder weights.
         """
-        # looked for first: another process may begin the run just now, these come last
+        # first: another process may start the run just now, which writes these last
         results = [*self.path.glob("fold_*"), *self.path.glob("score.json")]
         if not self.is_begun():
             if results:
@@ -138,95 +133,83 @@ class RunDir:
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
         if refused:
             longer = any(line.startswith("trainer.epochs:") for line in refused)
-            hint = f" (with init={self.path} it begins with the weights of this run)" if longer else ""
+            hint = f" (with init={self.path} it starts from the weights of this run)" if longer else ""
             raise ValueError(
                 f"{self.path} holds a run with another config:\n  "
                 + "\n  ".join(refused)
                 + f"\nChoose another name=...{hint}, or delete that folder to start again."
             )
-        digests = digests or Digests()
         if digests.data is not None:
             self.check_data(digests.data, config["data"]["root"], "choose another name=...")
         if digests.weights is not None:
             self.check_weights(digests.weights, config["encoder"]["weights"])
         if digests.unlabelled not in (None, read_json(self.path / "environment.json").get("unlabelled_sha256")):
             raise ValueError(
-                f"{self.path} was begun with other tiles without a mask, or other pseudo-labels of them, than those of "
-                "data.unlabelled and data.pseudo now; choose another name=..."
+                f"{self.path} was started with other tiles or labels than data.unlabelled and data.pseudo have now; "
+                "choose another name=..."
             )
         return changes
 
     def check_data(self, digest: str, root: str, remedy: str) -> None:
-        """Make sure that the data is the one that this run was trained on."""
+        """Raise ValueError if this run was trained on other data."""
         if read_json(self.path / "environment.json", "data_sha256")["data_sha256"] != digest:
             raise ValueError(f"{self.path} was trained on other data than {root} holds now; {remedy}")
 
     def check_weights(self, digest: str, file: str) -> None:
-        """Make sure that the encoder's file is the one that this run began with."""
-        begun_with = read_json(self.path / "environment.json", "weights_sha256")["weights_sha256"]
-        if begun_with != digest:
+        """Raise ValueError if this run started from another file of encoder weights."""
+        before = read_json(self.path / "environment.json", "weights_sha256")["weights_sha256"]
+        if before != digest:
             raise ValueError(
-                f"encoder.weights: {file} has changed since {self.path} was begun: its SHA-256 was {begun_with}, now "
-                f"it is {digest}. Folds from different weights do not belong together: put the old file back, or "
-                "choose another name=..."
+                f"encoder.weights: {file} has changed since {self.path} was begun: its SHA-256 was {before}, now it is "
+                f"{digest}. All folds need the same weights: put the old file back, or choose another name=..."
             )
 
     def check_free(self, folds: list[int]) -> None:
-        """Make sure that no other process works on the first of these folds that is not finished.
-
-        Raises:
-            ValueError: one does.
-        """
+        """Raise ValueError if another process works on the first unfinished one of these folds."""
         for fold in self.unfinished(folds)[:1]:
-            check_free(self.fold(fold), "fold")
+            check_free(self.fold_path(fold), "fold")
 
     def claim(self, config: dict[str, Any], digests: Digests, begun: Conditions = UNKNOWN) -> None:
-        """Take the directory for this config, or make sure that it already belongs to it (see `check`).
+        """Write config.yaml, environment.json and local.json into a new directory, or `check` one that has them.
 
-        A new one keeps in environment.json and local.json how it is begun. A difference in a key that `accept` names
-        is written into config.yaml, and noted in environment.json.
+        Write differences that `accept` allows into config.yaml and environment.json.
         """
-        file = self.path / "config.yaml"
-        record = self.path / "environment.json"
-        changes = self.check(config, digests)
+        file, record = self.path / "config.yaml", self.path / "environment.json"
+        changes, settings = self.check(config, digests), yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         if self.is_begun():
             if changes:
                 content = read_json(record, "data_sha256")
                 write_json(record, content | {"changes": [*content.get("changes", []), *changes]})
-                write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+                write_text(file, settings)
             return
-        write_text(file, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_text(file, settings)
         known = {f"{key}_sha256": value for key, value in vars(digests).items()}
         write_json(self.path / LOCAL, begun.private)
         write_json(record, begun.shared | known)
 
 
 def how_to_remake(file: Path) -> str:
-    """What to do when a file of a fold is lost or damaged."""
+    """Return the advice for a file of a fold that is lost or damaged."""
     return f"Delete {file.parent} to train this fold again from its beginning"
 
 
-def snapshot_file(fold: Path, epoch: int) -> Path:
-    """Where the weights after an epoch are kept that join the prediction."""
-    return fold / f"snapshot_{epoch:04d}.safetensors"
+def snapshot_file(folder: Path, epoch: int) -> Path:
+    """Return the path of the snapshot after an epoch."""
+    return folder / f"snapshot_{epoch:04d}.safetensors"
 
 
-def has_checkpoint(fold: Path) -> bool:
-    """Whether a fold has something to go on from."""
-    return (fold / "last.pt").exists() or (fold / "previous.pt").exists()
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a fold has a checkpoint to resume from."""
+    return (folder / "last.pt").exists() or (folder / "previous.pt").exists()
 
 
-def weight_files(fold: Path) -> list[Path]:
-    """The weights whose probabilities a finished fold's prediction averages, as its file `done` names them.
-
-    Raises:
-        ValueError: `done` is empty, or a file that it names is missing.
-    """
-    done = fold / "done"
+def weight_files(folder: Path) -> list[Path]:
+    """Return the weights whose probabilities a fold averages, as its file `done` names them."""
+    done = folder / "done"
     names = done.read_text(encoding="utf-8").split()
     if not names:
         raise ValueError(f"{done} is damaged: it names no weights. {how_to_remake(done)}")
-    files = [fold / name for name in names]
+    files = [folder / name for name in names]
     for file in files:
         if not file.is_file():
             raise ValueError(f"{file} cannot be used: it is missing. {how_to_remake(done)}")
@@ -242,5 +225,5 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def is_free(key: str) -> bool:
-    """Whether a setting may differ when a run goes on."""
+    """Return whether a setting may differ when a run resumes."""
     return key in FREE_KEYS or key.startswith("logger.")

@@ -1,4 +1,4 @@
-"""N images as one array, in memory and on the disk, also where their sizes differ."""
+"""N images as one array, in memory and on the disk, even if their sizes differ."""
 
 import io
 import math
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from salt.runs.files import BROKEN, write_atomic
 
 Size = tuple[int, int]  # height and width in pixels
-Stack = NDArray[Any]  # (N H W); where sizes differ an array (N) of arrays (H W), which is indexed in the same way
+Stack = NDArray[Any]  # (N H W); if sizes differ an array (N) of arrays (H W), which is indexed in the same way
 
 
 def empty_stack(sizes: Sequence[Size], dtype: Any) -> Stack:
-    """N images of these sizes, to be filled; where all sizes are the same in one block of memory."""
+    """Return N images of these sizes without content, in one block of memory if all sizes are the same."""
     if len(set(sizes)) == 1:
         return np.empty((len(sizes), *sizes[0]), dtype=dtype)
     return as_stack([np.empty(size, dtype=dtype) for size in sizes])
 
 
 def as_stack(images: Sequence[NDArray[Any]]) -> Stack:
-    """The images as one array."""
+    """Return the images as one array."""
     if len({image.shape for image in images}) == 1:
         return np.stack(images)
     stack = np.empty(len(images), dtype=object)
@@ -33,19 +33,19 @@ def as_stack(images: Sequence[NDArray[Any]]) -> Stack:
 
 
 def sizes_of(stack: Stack) -> list[Size]:
-    """Height and width of each image."""
+    """Return height and width of each image."""
     return [image.shape for image in stack]
 
 
-def halves(stack: Stack) -> Stack:
-    """The same images in half precision."""
+def as_float16(stack: Stack) -> Stack:
+    """Return the images in half precision."""
     if stack.dtype != object:
         return stack.astype(np.float16)
     return as_stack([image.astype(np.float16) for image in stack])
 
 
 def set_to_zero(stack: Stack, which: NDArray[np.bool_]) -> None:
-    """Set the images of these numbers (N) to zero."""
+    """Set the images at the positions that are true (N) to zero."""
     for i in np.flatnonzero(which):
         stack[i][:] = 0
 
@@ -53,10 +53,10 @@ def set_to_zero(stack: Stack, which: NDArray[np.bool_]) -> None:
 def save_stack(path: Path, ids: NDArray[np.str_], **stacks: Stack) -> None:
     """Write images with their ids as a compressed .npz, atomically and without pickles.
 
-    Where sizes differ, the pixels of all images stand one after the other, and `sizes` (N 2) tells each one's.
+    If sizes differ, the pixels of all images follow each other, and `sizes` (N 2) holds the size of each.
     """
 
-    def write(temporary: Path) -> None:
+    def write(temporary: Path) -> None:  # only in the main process: the others have no images
         arrays: dict[str, NDArray[Any]] = {"ids": ids}
         for name, stack in stacks.items():
             if stack.dtype == object:
@@ -70,33 +70,25 @@ def save_stack(path: Path, ids: NDArray[np.str_], **stacks: Stack) -> None:
 
 
 def read_probabilities(file: Path) -> tuple[list[str], Stack]:
-    """Return ids and probabilities from a file that `save_stack` wrote.
+    """Return ids and probabilities from a file of `save_stack`.
 
     Raises:
-        ValueError: the file is missing or damaged.
+        OSError: it cannot be read, which says nothing about its content.
+        ValueError: it is missing or damaged.
     """
+    if not file.is_file():
+        raise ValueError(f"{file} is missing")
+    content = io.BytesIO(file.read_bytes())
     try:
-        return load_stack(file.read_bytes(), "probabilities")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is missing or damaged: {error}") from None
-
-
-def load_stack(data: bytes, name: str) -> tuple[list[str], Stack]:
-    """Ids and images from the content of a file of `save_stack`.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        with np.load(io.BytesIO(data)) as arrays:
-            ids, stack = arrays["ids"].tolist(), np.asarray(arrays[name])
+        with np.load(content) as arrays:
+            ids, stack = arrays["ids"].tolist(), np.asarray(arrays["probabilities"])
             sizes = [tuple(size) for size in arrays["sizes"].tolist()] if "sizes" in arrays else None
+        if sizes is None:
+            return ids, stack
+        ends = np.cumsum([math.prod(size) for size in sizes])
+        if len(ids) != len(sizes) or stack.size != ends[-1]:
+            raise ValueError("its sizes do not fit its pixels")
     except (KeyError, *BROKEN) as error:
-        raise ValueError(str(error)) from None
-    if sizes is None:
-        return ids, stack
-    ends = np.cumsum([math.prod(size) for size in sizes])
-    if len(ids) != len(sizes) or stack.size != ends[-1]:
-        raise ValueError("its sizes do not fit its pixels")
+        raise ValueError(f"{file} is damaged: {error}") from None
     parts = np.split(stack, ends[:-1])
     return ids, as_stack([part.reshape(size) for part, size in zip(parts, sizes, strict=True)])

@@ -1,4 +1,4 @@
-"""Files of a network's weights in a run directory."""
+"""Files of weights in a run directory."""
 
 from pathlib import Path
 
@@ -7,48 +7,43 @@ from safetensors.torch import load
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from salt.machine.device import full_gpu_named
+from salt.machine.device import explain_full_gpu
 from salt.runs.files import first_line, write_atomic
 from salt.runs.rundir import how_to_remake
 
 
 def save_weights(model: nn.Module, file: Path) -> None:
-    """Write a network's weights, atomically."""
+    """Write the weights of a network, atomically."""
     weights = to_safetensors({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
     write_atomic(file, lambda temporary: temporary.write_bytes(weights))
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Give the network the weights in one of a fold's files.
+    """Load a file of a fold into the network.
 
     Raises:
         OSError: the file cannot be read, which says nothing about its content.
         ValueError: the file is missing, damaged or of another network; or the GPU's memory is too small.
     """
     weights = read_weights(file)
-    if other := other_tensor(model, weights):
+    if other := describe_mismatch(model, weights):
         raise ValueError(f"{file} cannot be used: it is of another network: {other}. {how_to_remake(file)}")
-    with full_gpu_named():
+    with explain_full_gpu():
         model.load_state_dict(weights)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors in one of a fold's files.
-
-    Raises:
-        OSError: the file cannot be read, which says nothing about its content.
-        ValueError: the file is missing or damaged.
-    """
+    """Return the tensors in a file of a fold; raise OSError if it cannot be read, ValueError if it is damaged."""
     try:
         return load(file.read_bytes())
     except (SafetensorError, FileNotFoundError) as error:
         raise ValueError(f"{file} cannot be used: {first_line(error)}. {how_to_remake(file)}") from error
 
 
-def other_tensor(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
-    """The first tensor in which a module and weights for it differ by name or shape, in words; None if they fit.
+def describe_mismatch(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
+    """Describe the first tensor in which a module and weights for it differ; None if they fit.
 
-    Asked before `load_state_dict`, whose RuntimeError may also mean that the device has failed.
+    Call it before `load_state_dict`, whose RuntimeError may also mean that the device has failed.
     """
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 N_BINS = 10
 
 
-def reliability(probabilities: NDArray[Any], masks: NDArray[Any], n_bins: int = N_BINS) -> pd.DataFrame:
-    """Pixels in bins of equal width by their probability: `probability` and `salt` (means of the bin), and `share`.
+def reliability(probabilities: NDArray[Any], masks: NDArray[Any]) -> pd.DataFrame:
+    """Return bins of pixels by probability: mean `probability`, share of `salt`, and `share` of all pixels.
 
-    Probabilities, as float16, and masks are arrays (N H W), or N arrays of several sizes. Bins without a pixel are
-    left out. A pixel at the border of two bins counts for the lower one.
+    Probabilities (cast to float16) and masks are arrays (N H W), or N arrays of several sizes. Empty bins are left out.
+    A pixel on the border of two bins counts for the lower one.
 
     Reference: Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599.
     """
@@ -24,25 +24,18 @@ def reliability(probabilities: NDArray[Any], masks: NDArray[Any], n_bins: int = 
         of_salt += np.bincount(bits[mask != 0], minlength=2**16)
     there = np.flatnonzero(of_all)
     values = there.astype(np.uint16).view(np.float16).astype(np.float64)
-    frame = pd.DataFrame({"pixels": of_all[there], "salt": of_salt[there], "sum": values * of_all[there]})
-    bins = frame.groupby(np.maximum(np.ceil(values * n_bins) - 1, 0)).sum()
-    return pd.DataFrame(
-        {
-            "probability": bins["sum"] / bins["pixels"],
-            "salt": bins["salt"] / bins["pixels"],
-            "share": bins["pixels"] / bins["pixels"].sum(),
-        }
-    )
+    frame = pd.DataFrame({"share": of_all[there], "salt": of_salt[there], "probability": values * of_all[there]})
+    sums = frame.groupby(np.maximum(np.ceil(values * N_BINS) - 1, 0)).sum()
+    bins = sums[["probability", "salt"]].div(sums["share"], axis=0)
+    return bins.assign(share=sums["share"] / sums["share"].sum())
 
 
 def calibration_error(bins: pd.DataFrame) -> float:
-    """Mean difference between probability and share of salt over pixels, from the bins of `reliability`."""
+    """Return the mean difference between probability and share of salt over pixels, from the bins of `reliability`."""
     return float((bins["share"] * (bins["probability"] - bins["salt"]).abs()).sum())
 
 
 def bias(bins: pd.DataFrame, low: float, high: float) -> float | None:
-    """Mean of probability less share of salt over the pixels in the bins within two limits; None if there is none."""
+    """Return the mean of probability minus share of salt over the bins between two limits, or None if all are empty."""
     inner = bins[(bins["probability"] > low) & (bins["probability"] < high)]
-    if inner.empty:
-        return None
-    return float(np.average(inner["probability"] - inner["salt"], weights=inner["share"]))
+    return None if inner.empty else float(np.average(inner["probability"] - inner["salt"], weights=inner["share"]))

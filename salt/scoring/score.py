@@ -1,4 +1,4 @@
-"""Out-of-fold scores: thresholds without a leak, one row a tile, and the numbers of score.json."""
+"""Out-of-fold scores: thresholds without a leak, one row per tile, and the numbers of score.json."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,94 +9,134 @@ from numpy.typing import NDArray
 
 from salt.scoring import metrics
 from salt.scoring.bootstrap import are_enough, bootstrap
-from salt.scoring.threshold import choose_thresholds, cross_fit
+from salt.scoring.metrics import HALF, THRESHOLDS, Floats, Ints
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Scored tiles: a table with a row a tile, and the numbers of score.json."""
+    """Scored tiles: a table with one row per tile, and the numbers of score.json."""
 
     table: pd.DataFrame
     summary: dict[str, Any]
 
 
 def score_out_of_fold(
-    ids: NDArray[np.str_],
     probabilities: NDArray[Any],
     masks: NDArray[Any],
-    folds: NDArray[np.int64],
-    seed: int,
-    chosen: NDArray[np.int64] | None = None,
-    sections: NDArray[np.int64] | None = None,
+    folds: Ints,
+    sections: Ints | None = None,
+    seed: int = 0,
+    chosen: Ints | None = None,
 ) -> OutOfFold:
-    """Score probabilities (N H W, or N arrays), each from a network that did not train on the tile, against masks.
+    """Score probabilities (N H W, or N arrays) of networks that did not train on the tile against masks.
 
-    The threshold is 0.5, unless thresholds chosen on the tiles of the other folds score more for certain (see
-    `choose_thresholds`). A single fold is split into random halves instead, by sections if there are several. `chosen`
-    (N, indices of `THRESHOLDS`) are thresholds that were chosen so already. Tiles of one of the `sections` (N, numbers)
-    lie beside each other: intervals take them together.
+    The threshold is 0.5, unless thresholds chosen on other folds gain more than chance (see `accept_thresholds`). A
+    single fold is split into random halves by `seed`. `chosen` (N, indices of `THRESHOLDS`) are thresholds that the
+    caller chose on other folds. Intervals draw `sections` (N, numbers) as a whole.
     """
     counts = metrics.count_pixels(probabilities, masks)
-    table = metrics.score_counts(*counts)
+    scores = metrics.score_counts(*counts)
     if chosen is None:
-        chosen = cross_fit(table, folds if len(np.unique(folds)) > 1 else halves(len(ids), sections, seed))
-    used, threshold, gain = choose_thresholds(table, chosen, folds, sections)
-    row, truth = np.arange(len(ids)), counts[1][:, 0]
-    intersection, prediction = counts[0][row, used], counts[2][row, used]
-    frame = pd.DataFrame(
+        groups = folds if len(np.unique(folds)) > 1 else split_in_halves(len(folds), sections, seed)
+        chosen = cross_fit(scores, groups)
+    used, threshold, gain = accept_thresholds(scores, chosen, folds, sections)
+    row, truth = np.arange(len(folds)), counts[1][:, 0]
+    at_used = counts[0][row, used], truth, counts[2][row, used]
+    table = pd.DataFrame(
         {
-            "id": ids,
             "fold": folds,
             "coverage": truth / [mask.size for mask in masks],
-            "iou": metrics.iou(intersection, truth, prediction),
-            "score": metrics.score_counts(intersection, truth, prediction),
-            "threshold": metrics.THRESHOLDS[used],
+            "iou": metrics.iou(*at_used),
+            "score": metrics.score_counts(*at_used),
+            "threshold": THRESHOLDS[used],
         }
     )
     if sections is not None:
-        frame["section"] = sections
-    at_half = table[:, metrics.HALF]
+        table["section"] = sections
+    at_half = scores[:, HALF]
     summary: dict[str, Any] = {
-        "map": float(frame["score"].mean()),
+        "map": float(table["score"].mean()),
         "map_at_0.5": float(at_half.mean()),
-        **metrics.salt_and_empty(intersection, truth, prediction),
+        **metrics.mean_metrics(*at_used),
         "threshold": threshold,
-        "n": len(ids),
+        "n": len(folds),
         "map_all_empty": float((truth == 0).mean()),
-        "folds": [fold_summary(frame[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
+        "folds": [summarise_fold(table[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
+        "gains": {"threshold": gain},
     }
-    return OutOfFold(frame, summary | {"gains": {"threshold": gain}} | how_sure(frame))
+    return OutOfFold(table, summary | measure_spread(table, sections))
 
 
-def halves(n: int, sections: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
-    """A random half, 0 or 1, for each of n tiles; a section (N) is in one half, if there are several."""
+def split_in_halves(n: int, sections: Ints | None, seed: int) -> Ints:
+    """Return a random half, 0 or 1, for each of n tiles; several sections (N) stay whole."""
     units = np.arange(n)
     if sections is not None and len(np.unique(sections)) > 1:
         units = np.unique(sections, return_inverse=True)[1]
-    half: NDArray[np.int64] = (np.random.default_rng(seed).permutation(units.max() + 1) % 2)[units]
+    half: Ints = (np.random.default_rng(seed).permutation(units.max() + 1) % 2)[units]
     return half
 
 
-def how_sure(frame: pd.DataFrame) -> dict[str, Any]:
-    """The interval of the mean score, over sections where they are known, and how the folds' scores spread."""
-    sections = frame["section"].to_numpy() if "section" in frame else None
-    drawn = "sections" if sections is not None and are_enough(sections) else "tiles"
-    interval = bootstrap(frame["score"].to_numpy()[None], frame["fold"].to_numpy(), sections)[0]
-    spread = frame.groupby("fold")["score"].mean().std()  # NaN for one fold
+def best_threshold(scores: Floats) -> int:
+    """Return the index of the threshold with the highest mean of scores (N T); a tie goes to the one nearest 0.5."""
+    means = scores.mean(axis=0)
+    ties = np.flatnonzero(means >= means.max() - 1e-12)  # sums of tenths differ in the last bit
+    return int(ties[np.abs(ties - HALF).argmin()])
+
+
+def cross_fit(scores: Floats, groups: Ints) -> Ints:
+    """Choose for each tile the index of the threshold that scores best (N T) on the tiles of all other groups.
+
+    No tile takes part in the choice of its own threshold, so the resulting score has no leak.
+    """
+    assert len(np.unique(groups)) > 1
+    chosen = np.empty(len(groups), dtype=np.int64)
+    for group in np.unique(groups):
+        chosen[groups == group] = best_threshold(scores[groups != group])
+    return chosen
+
+
+def accept_thresholds(
+    scores: Floats, fitted: Ints, folds: Ints, sections: Ints | None
+) -> tuple[Ints, float, dict[str, Any]]:
+    """Use thresholds that were fitted on other tiles only if the interval of their gain over 0.5 is above 0.
+
+    Takes scores at each threshold (N T), and the fitted thresholds (N, indices). Returns the index for each tile (N),
+    the threshold for new tiles, and the gain with its interval.
+    """
+    differences = scores[np.arange(len(scores)), fitted] - scores[:, HALF]
+    low, high = bootstrap(differences[None], folds, sections)[0].tolist()
+    gain = {"gain": float(differences.mean()), "interval": [low, high], "used": low > 0}
+    if not gain["used"]:
+        return np.full_like(fitted, HALF), 0.5, gain
+    return fitted, float(THRESHOLDS[best_threshold(scores)]), gain
+
+
+def around_best(means: Floats, near: float) -> tuple[float, float]:
+    """Return the first and last threshold around the best one whose mean scores (T) are all within `near` of it."""
+    good, best = means >= means.max() - near, int(means.argmax())
+    bad = np.flatnonzero(~good)
+    low, high = bad[bad < best].max(initial=-1) + 1, bad[bad > best].min(initial=len(means)) - 1
+    return float(THRESHOLDS[low]), float(THRESHOLDS[high])
+
+
+def measure_spread(table: pd.DataFrame, sections: Ints | None) -> dict[str, Any]:
+    """Return the interval of the mean score, its units, and the standard deviation of the folds' scores."""
+    interval = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy(), sections)[0]
+    spread = table.groupby("fold")["score"].mean().std()  # NaN for one fold
     return {
         "interval": interval.tolist(),
-        "interval_over": drawn,
+        "interval_over": "sections" if sections is not None and are_enough(sections) else "tiles",
         "fold_spread": None if np.isnan(spread) else float(spread),
     }
 
 
-def fold_summary(frame: pd.DataFrame, at_half: NDArray[np.float64], fold: int) -> dict[str, Any]:
-    """The numbers of one fold."""
-    with_salt = frame["iou"][frame["coverage"] > 0]
+def summarise_fold(table: pd.DataFrame, at_half: Floats, fold: int) -> dict[str, Any]:
+    """Return the numbers of one fold."""
+    with_salt = table["iou"][table["coverage"] > 0]
     return {
         "fold": fold,
-        "map": float(frame["score"].mean()),
+        "map": float(table["score"].mean()),
         "map_at_0.5": float(at_half.mean()),
         "iou": float(with_salt.mean()) if len(with_salt) else None,
-        "n": len(frame),
+        "n": len(table),
     }

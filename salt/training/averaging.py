@@ -1,4 +1,4 @@
-"""Which weights of a fold are its result: the last ones, or a mean of many. Chosen by the group `averaging`."""
+"""Which weights of a fold are its result: the last ones, or a mean of many (config group `averaging`)."""
 
 import copy
 from collections.abc import Iterable
@@ -11,37 +11,36 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class Averaging(nn.Module):
     """A copy of the network whose weights are the result; without averaging, those of the last epoch.
 
-    `module` is the averaged copy. It follows the very tensors that `model` has when this is made: they are listed once,
-    so that a move is a few operations on the device, for which the host does not wait.
+    `module` is the averaged copy. The tensors of both are listed once, so that a move is a few operations on the
+    device, for which the host does not wait.
     """
 
-    stale_norms = False  # whether the statistics of batch norm do not belong to the averaged weights
+    stale_norms = False  # whether batch norm needs new statistics for the averaged weights
     n_averaged: Tensor
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.module = copy.deepcopy(model).requires_grad_(False)
         self.register_buffer("n_averaged", torch.tensor(0))  # on the CPU, which reads it at each step
-        pairs = list(zip(tensors(self.module), tensors(model), strict=True))
-        self._weights = columns([pair for pair in pairs if pair[0].is_floating_point()])
-        self._counters = columns([pair for pair in pairs if not pair[0].is_floating_point()])  # of batch norm
+        self._weights = tensors(self.module, True), tensors(model, True)
+        self._counters = tensors(self.module, False), tensors(model, False)
 
     def after_step(self) -> None:
         """Update the average after a training step."""
 
     def after_epoch(self, progress: float) -> None:
-        """Update the average after an epoch; `progress` is the fraction of the epochs that are done now."""
+        """Update the average after an epoch; `progress` is the fraction of the epochs done."""
         self.move(1.0)
 
     @torch.no_grad()
     def move(self, weight: float) -> None:
-        """Move all averages by the fraction `weight` towards the current values; 1 copies. Counters are copied."""
+        """Move all averages by the fraction `weight` towards the current values (1: copy); copy counters."""
         averages, values = self._weights
         if weight == 1:
             torch._foreach_copy_(averages, values)
         else:
             torch._foreach_lerp_(averages, values, weight)
-        if self._counters[0]:
+        if self._counters[0]:  # of batch norm
             torch._foreach_copy_(*self._counters)
         self.n_averaged += 1
 
@@ -73,13 +72,13 @@ class EMA(Averaging):
         self.move(1 - min(self.decay, (1 + n) / (10 + n)) if n else 1.0)
 
     def after_epoch(self, progress: float) -> None:
-        """Nothing."""
+        """Do nothing: `after_step` has moved the average."""
 
 
 class SWA(Averaging):
     """Stochastic weight averaging: the mean of the weights at the end of each epoch after the fraction `start`.
 
-    The statistics of batch norm are computed anew from the fold's training tiles.
+    The statistics of batch norm are recomputed from training tiles whenever the mean is used.
 
     Raises:
         ValueError: start is outside [0, 1).
@@ -104,19 +103,14 @@ class SWA(Averaging):
             self.n_averaged.zero_()  # so that the first epoch after `start` replaces these too
 
 
-def tensors(module: nn.Module) -> list[Tensor]:
-    """All parameters and buffers."""
-    return [*module.parameters(), *module.buffers()]
-
-
-def columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    """The first and the second members of pairs."""
-    return [first for first, _ in pairs], [second for _, second in pairs]
+def tensors(module: nn.Module, floating: bool) -> list[Tensor]:
+    """Return the parameters and buffers of floating point, or the others."""
+    return [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point() == floating]
 
 
 @torch.no_grad()
 def recompute_norms(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Replace the statistics of batch norm by the mean over batches of images and depths, for the current weights."""
+    """Replace the statistics of batch norm by their mean over batches of images and depths."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a fold in a file with checksums, and the file before as a backup."""
+"""Checkpoints: last.pt holds the state of a fold, with checksums, and previous.pt the one before."""
 
 import csv
 import errno
@@ -17,13 +17,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from salt.machine.distributed import is_main
 from salt.runs.files import BROKEN, first_line, rename, write_atomic, write_text
-from salt.runs.weights import other_tensor
+from salt.runs.weights import describe_mismatch
 from salt.training.schedule import Plateau
-from salt.training.state import PARTS, Clock, Epoch, State
+from salt.training.state import PARTS, Clock, Epoch, FoldState
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of last.pt
+FORMAT = 3  # of last.pt
 MEMBERS = {*PARTS, "epoch", "current", "steps_per_epoch", "rows", "clock"}  # of last.pt
 
 
@@ -31,37 +31,36 @@ class Damaged(ValueError):
     """A checkpoint's bytes are not the ones that were written."""
 
 
-def write_table(state: State, path: Path) -> None:
-    """Write metrics.csv; it may be some epochs ahead of last.pt, and a fold that goes on writes them again."""
+def write_table(state: FoldState, path: Path) -> None:
+    """Write metrics.csv; if it is some epochs ahead of last.pt, a fold that resumes writes them again."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(state.rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(state.rows[-1]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(state.rows)
     write_text(path / "metrics.csv", text.getvalue())
 
 
-def save(state: State, path: Path) -> None:
-    """Write last.pt atomically; the checkpoint before stays as previous.pt.
+def save(state: FoldState, path: Path) -> None:
+    """Write last.pt atomically on rank 0; the checkpoint before stays as previous.pt.
 
     Raises:
         OSError: it cannot be written, or the device fails while its tensors are copied to the host.
     """
-    if not is_main():  # the only process that writes
+    if not is_main():
         return
-    clock = vars(state.clock) | {"steps": 0}
     content = {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
-    content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": clock}
+    content |= {"steps_per_epoch": state.steps_per_epoch, "rows": state.rows, "clock": vars(state.clock)}
     buffer = io.BytesIO()
     try:
         content |= {name: part.state_dict() for name, part in state.parts().items()}  # the scaler's asks the device
         torch.save(content, buffer)  # not yet to the disk: what fails here is the device or the host's memory
-    except RuntimeError as error:  # `interrupt.deferred` would take it for an end by a signal that has been noted
+    except RuntimeError as error:  # `defer_signals` would take it for the end of a compiler by a signal
         raise OSError(f"{path / 'last.pt'} is not written: {first_line(error)}. What was there is kept.") from error
     write_atomic(path / "last.pt", lambda file: file.write_bytes(buffer.getbuffer()), spare=path / "previous.pt")
 
 
-def load(state: State, path: Path) -> None:
-    """Fill a state from last.pt; from previous.pt, with a warning, where last.pt is damaged and set aside.
+def load(state: FoldState, path: Path) -> None:
+    """Fill a state from last.pt; if that is damaged, warn, rename it to damaged.pt and take previous.pt.
 
     Raises:
         OSError: one of them cannot be read.
@@ -72,7 +71,7 @@ def load(state: State, path: Path) -> None:
         if not file.exists():
             continue
         try:
-            content = read(file)
+            content = read_checkpoint(file)
         except Damaged as error:
             damaged.append(str(error))
             continue
@@ -84,8 +83,8 @@ def load(state: State, path: Path) -> None:
     raise ValueError(f"{'; '.join(damaged)}. Delete them to train this fold again from its beginning.")
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The content of a checkpoint.
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint.
 
     Raises:
         Damaged: its bytes are not the ones that were written.
@@ -109,34 +108,32 @@ def read(file: Path) -> dict[str, Any]:
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(file)) from error
         raise Damaged(f"{file} is damaged: {first_line(error)}") from None
-    if not isinstance(content, dict) or "format" not in content:
+    version = content.get("format") if isinstance(content, dict) else None
+    if version not in (None, FORMAT):
+        raise ValueError(f"{file} cannot be used: its format is {version}, this version of salt reads {FORMAT}")
+    if version is None or not content.keys() >= MEMBERS:
         raise ValueError(f"{file} cannot be used, it is no checkpoint of salt")
-    if content["format"] != FORMAT:
-        raise ValueError(
-            f"{file} cannot be used: its format is {content['format']}, this version of salt reads {FORMAT}"
-        )
-    missing = sorted(MEMBERS - content.keys())
-    if missing:
-        raise ValueError(f"{file} cannot be used, it is no checkpoint of salt: it lacks {', '.join(missing)}")
     return content
 
 
-def fill(state: State, content: dict[str, Any], file: Path) -> None:
+def fill(state: FoldState, content: dict[str, Any], file: Path) -> None:
     """Put the content of a checkpoint into a state.
+
+    With another batch size the new schedule starts at the same part of the epochs.
 
     Raises:
         ValueError: it is of another network or optimizer.
     """
     same_steps = content["steps_per_epoch"] == state.steps_per_epoch
-    if not same_steps:  # with another batch size a new schedule is brought to the same part of the epochs
+    if not same_steps:
         done = content["epoch"] * content["steps_per_epoch"] + content["current"]["steps"]
         advance(state.schedule, done * state.steps_per_epoch // content["steps_per_epoch"])
     for name, part in state.parts().items():
         if name == "schedule" and not same_steps and not isinstance(part, Plateau):
             continue
-        if name == "scaler" and content[name].get("scale") == 1:  # written where no loss is scaled (see step.py)
+        if name == "scaler" and content[name].get("scale") == 1:  # of a number format that needs no scale (step.py)
             continue
-        other = other_tensor(part, content[name]) if isinstance(part, nn.Module) else None
+        other = describe_mismatch(part, content[name]) if isinstance(part, nn.Module) else None
         try:
             if other is None:
                 part.load_state_dict(content[name])  # a RuntimeError would be one of the device
@@ -157,7 +154,7 @@ def fill(state: State, content: dict[str, Any], file: Path) -> None:
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
     """Give the moments the memory layout of their weights, which trainer.channels_last may have changed.
 
-    A fused optimizer walks over both as they lie in memory; with another layout it would mix up the numbers.
+    A fused optimizer goes through both in the order of memory, so different layouts would mix up the numbers.
     """
     for weights, moments in optimizer.state.items():
         for name, value in moments.items():
@@ -166,7 +163,7 @@ def match_layout(optimizer: torch.optim.Optimizer) -> None:
 
 
 def advance(schedule: LRScheduler, steps: int) -> None:
-    """Bring a new schedule to where it is after some steps."""
+    """Move a new schedule forward by some steps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch warns that no step of the optimizer came before
         for _ in range(steps):

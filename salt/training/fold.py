@@ -1,16 +1,17 @@
-"""One fold: epochs of training steps, validation, checkpoints, and the result.
+"""One fold: epochs of training steps, each with validation and checkpoint, and then its result.
 
-The order at start: a finished fold is not touched (crossval decides that); else it resumes from `last.pt` or starts.
-All that is random in a step comes from (seed, fold, epoch, step), so that a fold can resume after any step.
+A fold resumes from last.pt, also within an epoch, and on a CPU ends with the same bytes: all that is random in a step
+is seeded by (seed, fold, epoch, step). A finished fold does not come here, see `crossval.complete_fold`. `Runtime` in
+salt/machine/device.py says what differs on a GPU.
 """
 
 import logging
 import signal
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -21,95 +22,132 @@ from tqdm import tqdm
 from salt import build
 from salt.data.loader import Batch, TrainTiles, train_loader
 from salt.data.windows import Windows
-from salt.inference.predict import BLOCK, Predictor, inputs, predict_mean, to_float
+from salt.inference.predict import WINDOWS_AT_ONCE, Predictor, inputs, predict_mean, to_float
 from salt.job import Job
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, peak_memory, seed_all
 from salt.runs.files import write_json
 from salt.runs.rundir import snapshot_file
-from salt.runs.stacks import halves, save_stack
+from salt.runs.stacks import as_float16, save_stack
 from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
 from salt.training.batches import epoch_batches, training_tiles
 from salt.training.loggers import spread, tiles_picture
-from salt.training.progress import epoch_line, time_left
+from salt.training.progress import epoch_line, step_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
-from salt.training.setup import make_fold, make_state, snapshots
-from salt.training.state import Epoch, Fold, Row, State
+from salt.training.setup import make_fold, make_state, snapshot_files
+from salt.training.state import Epoch, EpochRow, Fold, FoldState
 from salt.training.step import HELP, read_outcome, train_step
 
 log = logging.getLogger(__name__)
 
-NOT_VALIDATED: Row = {"map_at_0.5": None, "iou": None, "empty": None}
+# The metrics in metrics.csv, as an epoch without validation has them. CONTRIBUTING.md says what a new one needs.
+NOT_VALIDATED: EpochRow = {"map_at_0.5": None, "iou": None, "empty": None}
 
 
 def train_fold(job: Job, number: int) -> list[Path]:
     """Train one fold to its end; write model.safetensors, metrics.csv, oof.npz and timing.json into its folder.
 
-    Return the files of weights whose probabilities the fold's prediction averages.
+    Return the files of weights; the fold's prediction is the mean over them.
 
     Raises:
         ValueError: too many steps give no finite loss, or last.pt cannot be used.
         Interrupted: a signal asked for it; the state is saved.
     """
-    config, n = job.config, job.config.trainer.epochs
+    config, n_epochs = job.config, job.config.trainer.epochs
     tiles = training_tiles(job, number)
     dataset = TrainTiles(tiles, build.build_augment(config), (config.seed, number), config.data.size)
-    batches = epoch_batches(job, number, tiles)
+    batches = epoch_batches(job, number, tiles)  # which tiles, in another order each epoch
     loader = train_loader(dataset, batches, job.runtime.workers, pin_memory=job.runtime.device.type == "cuda")
 
     seed_all(config.seed, number)
-    state = make_state(job, number, len(batches))
-    fold = make_fold(job, number)
-    hidden = distributed.hides_bars()
-    epochs = tqdm(range(state.epoch, n), f"fold {number}", n, initial=state.epoch, unit="epoch", disable=hidden)
+    state = make_state(job, number, len(batches))  # all that changes; read from last.pt if there is one
+    fold = make_fold(job, number)  # all that does not change
+    epochs = range(state.epoch, n_epochs)
+    hidden = distributed.tqdm_disable()
+    bar = tqdm(epochs, f"fold {number}", n_epochs, initial=state.epoch, unit="epoch", disable=hidden)
     saved = time.monotonic()
-    with interrupt.deferred(), shown(fold, state):
-        for epoch in epochs:
-            batches.epoch, batches.first = epoch, state.current.steps
+    with interrupt.defer_signals(), open_logger(fold, state):
+        for epoch in bar:
+            batches.epoch, batches.first = epoch, state.current.steps  # not 0 if the fold resumes within an epoch
             stop = train_epoch(fold, state, loader, tiles.ids)
-            if state.current.steps == len(batches) and not stop:  # a stopped fold ends its epoch when it resumes
-                finish_epoch(fold, state)
-                epochs.set_postfix_str(time_left(state, fold.ahead))
-            due = time.monotonic() - saved >= config.trainer.checkpoint_seconds
-            if stop or due or state.epoch == n:
+            if stop:
+                save_and_stop(fold, state)
+            finish_epoch(fold, state)
+            bar.set_postfix_str(time_left(state, fold.ahead))
+            if state.epoch == n_epochs or time.monotonic() - saved >= config.trainer.checkpoint_seconds:
                 checkpoint.save(state, fold.path)
                 saved = time.monotonic()
-            if stop:
-                log.info("fold %d: saved after step %d of epoch %d", number, state.current.steps, state.epoch + 1)
-                distributed.barrier()  # torchrun stops all ranks as soon as one ends, and rank 0 was still saving
-                raise interrupt.Interrupted(interrupt.noted() or signal.SIGTERM)
-    return finish(fold, state)
+    return write_fold_result(fold, state)
 
 
-@contextmanager
-def shown(fold: Fold, state: State) -> Iterator[None]:
-    """Within this context the run's logger shows the epochs of the fold."""
-    settings = fold.job.config.model_dump(mode="json", by_alias=True)
-    fold.logger.call("start", fold.job.config.name, fold.number, fold.path, state.epoch, settings)
-    try:
-        yield
-    finally:
-        fold.logger.call("end")
+def train_epoch(fold: Fold, state: FoldState, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
+    """Train the remaining steps of an epoch; return whether a signal asks to stop, which may leave it incomplete."""
+    config = fold.job.config
+    state.model.train()
+    set_progress(fold.loss, state.epoch / config.trainer.epochs)  # for a loss that changes during training
+    bar = tqdm(
+        loader,
+        initial=state.current.steps,
+        total=state.steps_per_epoch,
+        desc=f"epoch {state.epoch + 1}",
+        unit="step",
+        disable=distributed.tqdm_disable(),
+        leave=False,
+    )
+    stop = False
+    unread: tuple[Tensor, AsyncScalars] | None = None
+    began = last = time.perf_counter()
+    for batch in bar:
+        seed_all(config.seed, fold.number, state.epoch, state.current.steps, distributed.rank())
+        state.current.lr = float(state.schedule.get_last_lr()[0])
+        outcome = AsyncScalars(train_step(fold, state, batch))
+        state.current.steps += 1
+        if unread:  # the previous step's outcome: waiting for this one would leave the device idle
+            stop = read_outcome(state, *unread, ids)
+        unread = (batch.index, outcome)
+
+        n_images, now = len(batch.index) * distributed.world_size(), time.perf_counter()
+        state.clock.train_seconds += now - last
+        state.clock.train_images += n_images
+        bar.set_postfix_str(step_line(state, n_images / (now - last)), refresh=False)
+        last = now
+        if stop:
+            break
+    if unread:
+        stop = read_outcome(state, *unread, ids) or stop
+    state.clock.train_seconds += time.perf_counter() - last  # while the device still worked
+    # a signal that came after the last step had started, perhaps to only one of the processes
+    stop = stop or distributed.any_of(interrupt.pending() is not None)
+    state.clock.seconds += time.perf_counter() - began
+    return stop
 
 
-def finish_epoch(fold: Fold, state: State) -> None:
-    """Averages, learning rate, validation, and a row of metrics.csv."""
+def save_and_stop(fold: Fold, state: FoldState) -> NoReturn:
+    """Save the state and raise `Interrupted`; the epoch ends when the fold resumes."""
+    checkpoint.save(state, fold.path)
+    log.info("fold %d: saved after step %d of epoch %d", fold.number, state.current.steps, state.epoch + 1)
+    distributed.barrier()  # torchrun stops all ranks as soon as one ends, and rank 0 was still saving
+    raise interrupt.Interrupted(interrupt.pending() or signal.SIGTERM)
+
+
+def finish_epoch(fold: Fold, state: FoldState) -> None:
+    """Update average and learning rate, validate, and add a row to metrics.csv."""
     began = time.perf_counter()
-    row: Row = {"epoch": state.epoch + 1, "lr": state.current.lr}
-    row["loss"] = mean_loss = state.current.mean
+    loss = state.current.mean_loss
+    row: EpochRow = {"epoch": state.epoch + 1, "lr": state.current.lr, "loss": loss}
     state.epoch += 1
     state.average.after_epoch(state.epoch / fold.job.config.trainer.epochs)
-    after_epoch(state.schedule, mean_loss)
+    after_epoch(state.schedule, loss)
     distributed.same_as_main(state.average.module)
     check_finite(state)
     state.rows.append(row | validate(fold, state))
     state.current = Epoch()
     if state.epoch in snapshot_epochs(state.schedule):
-        with result_weights(fold, state):
+        with use_average(fold, state):
             save_weights(state.model, snapshot_file(fold.path, state.epoch))
     checkpoint.write_table(state, fold.path)
     fold.logger.call("epoch", state.rows[-1])
@@ -117,64 +155,8 @@ def finish_epoch(fold: Fold, state: State) -> None:
     log.info("fold %d: %s", fold.number, epoch_line(state, fold.ahead))
 
 
-def finish(fold: Fold, state: State) -> list[Path]:
-    """Write the result: weights, out-of-fold probabilities (the mean over snapshots, where there are any), times."""
-    files = [*snapshots(state, fold.path), fold.path / "model.safetensors"]
-    with result_weights(fold, state):
-        save_weights(state.model, files[-1])
-        distributed.barrier()  # the other processes read what rank 0 wrote
-        predictor = Predictor(fold.job.network, fold.job.runtime, fold.job.config.trainer.tta, "validate")
-        probabilities = predict_mean(predictor.in_turn(files), fold.job.data.train, fold.job.held_out(fold.number))
-    ids = np.array([fold.job.data.train.ids[i] for i in fold.job.held_out(fold.number)])
-    save_stack(fold.path / "oof.npz", ids, probabilities=halves(probabilities))
-    times = {"epochs": state.epoch, "seconds": state.clock.seconds, "images_per_second": state.clock.images_per_second}
-    write_json(fold.path / "timing.json", times | {"memory_gb": peak_memory(fold.job.runtime.device)})
-    return files
-
-
-def train_epoch(fold: Fold, state: State, loader: "DataLoader[Batch]", ids: list[str]) -> bool:
-    """Train what is left of an epoch; returns whether a signal asked to stop, which may leave it incomplete."""
-    state.model.train()
-    set_progress(fold.loss, state.epoch / fold.job.config.trainer.epochs)
-    bar = tqdm(
-        loader,
-        initial=state.current.steps,
-        total=state.steps_per_epoch,
-        desc=f"epoch {state.epoch + 1}",
-        unit="step",
-        disable=distributed.hides_bars(),
-        leave=False,
-    )
-    unread: deque[tuple[Tensor, AsyncScalars]] = deque()
-    stop = False
-    began = clock = time.perf_counter()
-    for batch in bar:
-        seed_all(fold.job.config.seed, fold.number, state.epoch, state.current.steps, distributed.rank())
-        state.current.lr = float(state.schedule.get_last_lr()[0])
-        unread.append((batch.index, AsyncScalars(train_step(fold, state, batch))))
-        state.current.steps += 1
-        if len(unread) > 1:  # the outcome of the step before, so that the device never waits for the CPU
-            stop = read_outcome(state, *unread.popleft(), ids)
-        now = time.perf_counter()
-        n_images = len(batch.index) * distributed.world_size()
-        state.clock.count_step(now - clock, n_images)
-        loss = f"loss {state.current.mean:.4f}, " if state.current.losses else ""  # the first is read one step later
-        rate = f"{n_images / (now - clock):.0f} images/s"
-        bar.set_postfix_str(f"{loss}lr {state.current.lr:.2e}, {rate}", refresh=False)
-        clock = now
-        if stop:
-            break
-    while unread:
-        stop = read_outcome(state, *unread.popleft(), ids) or stop
-    state.clock.end_step(time.perf_counter() - clock)
-    # a signal that came after the last step was started, perhaps to one of the processes alone
-    stop = stop or distributed.any_of(interrupt.noted() is not None)
-    state.clock.seconds += time.perf_counter() - began
-    return stop
-
-
-def check_finite(state: State) -> None:
-    """Refuse to keep weights or statistics of batch norm that are no numbers."""
+def check_finite(state: FoldState) -> None:
+    """Refuse weights or statistics of batch norm that are not finite, before a checkpoint keeps them."""
     tensors = state.average.module.state_dict()
     finite = torch.stack([torch.isfinite(value).all() for value in tensors.values()]).tolist()
     for name, ok in zip(tensors, finite, strict=True):
@@ -182,29 +164,46 @@ def check_finite(state: State) -> None:
             raise ValueError(f"{name} is not finite after epoch {state.epoch}; the last checkpoint is kept. {HELP}")
 
 
-def validate(fold: Fold, state: State) -> Row:
-    """Score at threshold 0.5, IoU of tiles with salt, and accuracy on tiles without, not mirrored; if it is time to."""
-    assert fold.job.data.train.masks is not None
-    if state.epoch < fold.job.config.trainer.epochs and state.epoch % fold.job.config.trainer.validate_every:
+def validate(fold: Fold, state: FoldState) -> EpochRow:
+    """Return the metrics of the held-out tiles at threshold 0.5, not mirrored; None in an epoch without validation."""
+    job, tiles, trainer = fold.job, fold.job.data.train, fold.job.config.trainer
+    assert tiles.masks is not None
+    if state.epoch < trainer.epochs and state.epoch % trainer.validate_every:
         return NOT_VALIDATED
-    with result_weights(fold, state):
-        predictor = Predictor(fold.job.network, fold.job.runtime, tta=False, title="validate")
-        probabilities = predictor.predict(fold.job.data.train, fold.job.held_out(fold.number))
+    with use_average(fold, state):
+        predictor = Predictor(job.network, job.runtime, tta=False, title="validate")
+        probabilities = predictor.predict(tiles, fold.held_out)
     if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
-    fold.job.data.train.empty_unseen(probabilities, fold.job.held_out(fold.number), fold.job.config.data.constant_tiles)
-    masks = fold.job.data.train.masks[fold.job.held_out(fold.number)]
+    tiles.empty_unseen(probabilities, fold.held_out, job.config.data.constant_tiles)
+    masks = tiles.masks[fold.held_out]
     if fold.logger.n_images:
-        some = spread(fold.job.data.train.coverage[fold.job.held_out(fold.number)], fold.logger.n_images)
-        images = fold.job.data.train.images[fold.job.held_out(fold.number)[some]]
-        fold.logger.call("picture", state.epoch, tiles_picture(images, masks[some], probabilities[some]))
+        some = spread(tiles.coverage[fold.held_out], fold.logger.n_images)
+        picture = tiles_picture(tiles.images[fold.held_out[some]], masks[some], probabilities[some])
+        fold.logger.call("picture", state.epoch, picture)
     counts = metrics.count_pixels(probabilities, masks, np.array([0.5]))
-    return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.salt_and_empty(*counts)}
+    return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.mean_metrics(*counts)}
+
+
+def write_fold_result(fold: Fold, state: FoldState) -> list[Path]:
+    """Write weights, times, and the out-of-fold probabilities: the mean over these weights and any snapshots."""
+    job, tiles = fold.job, fold.job.data.train
+    files = [*snapshot_files(state, fold.path), fold.path / "model.safetensors"]
+    with use_average(fold, state):
+        save_weights(state.model, files[-1])
+        distributed.barrier()  # the other processes read what rank 0 wrote
+        predictor = Predictor(job.network, job.runtime, job.config.trainer.tta, "validate")
+        probabilities = predict_mean(predictor.in_turn(files), tiles, fold.held_out)
+    ids = np.array([tiles.ids[i] for i in fold.held_out])
+    save_stack(fold.path / "oof.npz", ids, probabilities=as_float16(probabilities))
+    times = {"epochs": state.epoch, "seconds": state.clock.seconds, "images_per_second": state.clock.images_per_second}
+    write_json(fold.path / "timing.json", times | {"memory_gb": peak_memory(job.runtime.device)})
+    return files
 
 
 @contextmanager
-def result_weights(fold: Fold, state: State) -> Iterator[None]:
-    """Within this context the model has the weights that count as the result now; afterwards its own again.
+def use_average(fold: Fold, state: FoldState) -> Iterator[None]:
+    """Load the averaged weights into the model, and its own weights again at the end.
 
     The weights change place instead of the models, so that a compiled network serves both.
     """
@@ -221,12 +220,23 @@ def result_weights(fold: Fold, state: State) -> Iterator[None]:
 
 
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and depths of the fold's training tiles as they are, in full batches; many are copied at once."""
-    size = fold.job.config.trainer.batch_size
-    windows = Windows(fold.job.data.train.images, fold.job.training(fold.number), fold.job.network.model.tile)
+    """Yield images and depths of the training tiles without augmentation, in full batches; copy many at once."""
+    job, size = fold.job, fold.job.config.trainer.batch_size
+    windows = Windows(job.data.train.images, np.flatnonzero(job.folds != fold.number), job.network.model.tile)
     end = len(windows) // size * size
-    block = max(BLOCK // size, 1) * size
+    block = max(WINDOWS_AT_ONCE // size, 1) * size
     for begin in range(0, end, block):
-        images, depths = inputs(fold.job.data.train, windows, begin, min(begin + block, end), fold.job.runtime)
+        images, depths = inputs(job.data.train, windows, begin, min(begin + block, end), job.runtime)
         for some_images, some_depths in zip(images.split(size), depths.split(size), strict=True):
-            yield to_float(some_images, fold.job.runtime), some_depths
+            yield to_float(some_images, job.runtime), some_depths
+
+
+@contextmanager
+def open_logger(fold: Fold, state: FoldState) -> Iterator[None]:
+    """Start the run's logger for this fold, and end it at the end."""
+    settings = fold.job.config.model_dump(mode="json", by_alias=True)
+    fold.logger.call("start", fold.job.config.name, fold.number, fold.path, state.epoch, settings)
+    try:
+        yield
+    finally:
+        fold.logger.call("end")

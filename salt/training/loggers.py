@@ -1,4 +1,4 @@
-"""What other programs show of a run while it trains. Nothing depends on it: a logger that fails does not stop a run."""
+"""Loggers show a run in other programs while it trains (config group `logger`). One that fails stops no run."""
 
 import hashlib
 import logging
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from salt.runs.files import first_line
 from salt.runs.stacks import Stack
 
 log = logging.getLogger(__name__)
@@ -22,38 +23,38 @@ Numbers = Mapping[str, float | int | None]
 
 
 class NoLogger:
-    """Shows nothing."""
+    """Show nothing."""
 
     n_images = 0
 
     def start(self, name: str, fold: int, path: Path, epoch: int, settings: dict[str, Any]) -> None:
-        """A fold begins, or goes on after some epochs; `path` is its directory."""
+        """Start or resume a fold after `epoch` epochs; `path` is its folder."""
 
     def epoch(self, numbers: Numbers) -> None:
-        """The row of an epoch in metrics.csv."""
+        """Take the row of an epoch in metrics.csv."""
 
     def picture(self, epoch: int, image: NDArray[np.uint8]) -> None:
-        """A picture (H W 3) of held-out tiles after an epoch."""
+        """Take a picture (H W 3) of held-out tiles after an epoch."""
 
     def end(self) -> None:
-        """The fold is finished or stopped."""
+        """End: the fold is finished or stopped."""
 
 
 class TensorBoard(NoLogger):
-    """Event files for TensorBoard."""
+    """Write event files for TensorBoard."""
 
     def __init__(self, n_images: int):
         need("tensorboard")
         self.n_images = n_images
 
     def start(self, name: str, fold: int, path: Path, epoch: int, settings: dict[str, Any]) -> None:
-        """Open the folder `tensorboard` of the fold; what a killed process wrote of later epochs is dropped."""
+        """Open the folder `tensorboard` of the fold; drop later epochs, which a killed process wrote."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(path / "tensorboard"), purge_step=epoch + 1)
 
     def epoch(self, numbers: Numbers) -> None:
-        """A point for each number that is there."""
+        """Add a point for each number that is not None."""
         for key, value in numbers.items():
             if key != "epoch" and value is not None:
                 self.writer.add_scalar(key, value, numbers["epoch"])
@@ -69,7 +70,7 @@ class TensorBoard(NoLogger):
 
 
 class WandB(NoLogger):
-    """A run of Weights & Biases for each fold, in a group for all folds of the run."""
+    """Log each fold as a run of Weights & Biases, in a group for all folds."""
 
     def __init__(self, n_images: int, mode: str, project: str):
         if mode not in ("offline", "online"):
@@ -78,10 +79,10 @@ class WandB(NoLogger):
         self.n_images, self.mode, self.project = n_images, mode, project
 
     def start(self, name: str, fold: int, path: Path, epoch: int, settings: dict[str, Any]) -> None:
-        """Begin or resume the fold's run, without the machine's name, the code and the command."""
+        """Start or resume the run of the fold, without the name of the machine, code or command."""
         import wandb
 
-        place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]  # the same when the fold goes on
+        place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]  # the same if the fold resumes
         quiet = wandb.Settings(
             silent=True, console="off", disable_git=True, disable_code=True, x_disable_machine_info=True
         )
@@ -99,7 +100,7 @@ class WandB(NoLogger):
         self.kind = wandb.Image
 
     def epoch(self, numbers: Numbers) -> None:
-        """A step with each number that is there."""
+        """Add a step with each number that is not None."""
         self.run.log(
             {key: value for key, value in numbers.items() if value is not None}, step=int(numbers["epoch"] or 0)
         )
@@ -113,15 +114,15 @@ class WandB(NoLogger):
         self.run.finish()
 
 
-class Harmless:
-    """Passes calls on to a logger; after its first failure, which is told, no more."""
+class SafeLogger:
+    """Pass calls on to a logger until it fails, then warn and stop."""
 
     def __init__(self, logger: NoLogger):
         self.logger: NoLogger | None = logger
 
     @property
     def n_images(self) -> int:
-        """Tiles that the logger's picture shows; 0 if none is wanted."""
+        """How many tiles the picture shows; 0 for no picture."""
         return self.logger.n_images if self.logger else 0
 
     def call(self, name: str, *given: Any) -> None:
@@ -132,34 +133,26 @@ class Harmless:
             method: Callable[..., None] = getattr(self.logger, name)
             method(*given)
         except Exception as error:
-            log.warning("%s failed, the run goes on without it: %s", type(self.logger).__name__, first_line(error))
+            cause = f"{type(error).__name__}: {first_line(error)}"
+            log.warning("%s failed, the run continues without it: %s", type(self.logger).__name__, cause)
             self.logger = None
 
 
-def first_line(error: Exception) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
 def need(package: str) -> None:
-    """Make sure that a package is installed.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Raise ValueError if a package is not installed."""
     if find_spec(package) is None:
         raise ValueError(f"needs the package {package}: pip install 'salt-segmentation[{package}]'")
 
 
 def spread(coverage: NDArray[np.float64], n: int) -> NDArray[np.int64]:
-    """Up to n positions of tiles (N) at equal steps of the share of salt, from little to much; without, if none has."""
+    """Return up to n positions of tiles (N) at equal steps of coverage; of tiles with salt only, if there are any."""
     order = np.argsort(coverage, kind="stable")
     order = order[coverage[order] > 0] if coverage.any() else order
     return order[np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(np.int64)]
 
 
 def tiles_picture(images: Stack, masks: Stack, probabilities: Stack) -> NDArray[np.uint8]:
-    """Tiles with the outlines of truth and prediction (above), and their probabilities (below), as (H W 3)."""
+    """Draw tiles with the outlines of truth and prediction, and below them their probabilities (H W 3)."""
     columns = []
     for image, mask, probability in zip(images, masks, probabilities, strict=True):
         side = (SHOWN_SIDE, SHOWN_SIDE)

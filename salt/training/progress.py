@@ -1,10 +1,16 @@
-"""The progress of a fold: a line for each epoch, and the time that is left."""
+"""Lines that show how far a fold is, and how long it still takes."""
 
-from salt.training.state import Ahead, State
+from salt.training.state import Ahead, FoldState
 from salt.words import duration
 
 
-def epoch_line(state: State, ahead: Ahead) -> str:
+def step_line(state: FoldState, images_per_second: float) -> str:
+    """Return the end of the progress bar; the first loss is known one step later."""
+    loss = f"loss {state.current.mean_loss:.4f}, " if state.current.losses else ""
+    return f"{loss}lr {state.current.lr:.2e}, {images_per_second:.0f} images/s"
+
+
+def epoch_line(state: FoldState, ahead: Ahead) -> str:
     """Return one line about the newest epoch."""
     row = state.rows[-1]
     parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.4f}", f"lr {row['lr']:.3g}"]
@@ -17,7 +23,7 @@ def epoch_line(state: State, ahead: Ahead) -> str:
     return ", ".join([*parts, f"{state.clock.images_per_second:.1f} images/s", time_left(state, ahead)])
 
 
-def time_left(state: State, ahead: Ahead) -> str:
+def time_left(state: FoldState, ahead: Ahead) -> str:
     """Return how long the fold, the run and the sweep will still take, by the mean time of the epochs so far."""
     each = state.clock.seconds / state.epoch
     fold, whole = each * (state.epochs - state.epoch), each * state.epochs

@@ -1,4 +1,4 @@
-"""Learning rate over the steps of a fold, by torch's schedulers. Chosen by the group `schedule`."""
+"""Learning rate over the steps of a fold (config group `schedule`)."""
 
 import math
 
@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import (
 
 
 def cosine(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup_epochs: float, final: float) -> LRScheduler:
-    """Linear warm-up, then half a cosine from the learning rate down to `final` (absolute, per step).
+    """Return a linear warm-up, then half a cosine from the learning rate down to `final` (absolute, per step).
 
     Raises:
         ValueError: warmup_epochs is negative.
@@ -55,7 +55,7 @@ class CosineRestarts(CosineAnnealingWarmRestarts):
 def onecycle(
     optimizer: Optimizer, epochs: int, steps_per_epoch: int, rise: float, start: float, final: float
 ) -> LRScheduler:
-    """A cosine up over the fraction `rise` of the steps, then one down to `final` times the rate, from `start` times.
+    """Return a cosine from `start` times the rate up over the fraction `rise` of the steps, then one down to `final`.
 
     Raises:
         ValueError: rise is not between 0 and 1, or start or final is not positive.
@@ -78,7 +78,7 @@ def onecycle(
 
 
 def poly(optimizer: Optimizer, epochs: int, steps_per_epoch: int, warmup_epochs: float, power: float) -> LRScheduler:
-    """Linear warm-up, then the learning rate times (1 - step / steps) ^ power.
+    """Return a linear warm-up, then the learning rate times (1 - step / steps) ^ power.
 
     Raises:
         ValueError: warmup_epochs or power is negative.
@@ -108,31 +108,31 @@ class Plateau(ReduceLROnPlateau):
         super().__init__(optimizer, factor=factor, patience=patience, min_lr=final)
 
     def step(self, metrics: float | None = None, epoch: int | None = None) -> None:  # type: ignore[override]
-        """Called with the loss after each epoch; nothing changes at a single training step."""
+        """Take the loss after an epoch; do nothing after a training step, which has no `metrics`."""
         if metrics is not None:
             super().step(metrics)
 
 
 def after_epoch(schedule: LRScheduler, loss: float) -> None:
-    """Give the epoch's mean loss, if it has one, to a schedule that depends on it."""
+    """Give the mean loss of an epoch, if finite, to a schedule that depends on it."""
     if isinstance(schedule, Plateau) and math.isfinite(loss):
         schedule.step(loss)
 
 
 def snapshot_epochs(schedule: LRScheduler) -> list[int]:
-    """Epochs (counted from 1) before the last one whose weights join the prediction."""
+    """Return the epochs (from 1), without the last one, after which a snapshot is kept for prediction."""
     return schedule.snapshot_epochs if isinstance(schedule, CosineRestarts) else []
 
 
 def warmup_steps(epochs: int, steps_per_epoch: int, warmup_epochs: float) -> int:
-    """Steps of the warm-up; at most a fifth of all, so that short trial runs still train at full rate."""
+    """Return the steps of the warm-up: at most a fifth of all, so that short trial runs still train at full rate."""
     if warmup_epochs < 0:
         raise ValueError(f"warmup_epochs={warmup_epochs}, expected >= 0")
     return int(min(warmup_epochs * steps_per_epoch, epochs * steps_per_epoch / 5))
 
 
 def after_warmup(optimizer: Optimizer, body: LRScheduler, steps: int) -> LRScheduler:
-    """`body` after a linear rise over `steps` steps."""
+    """Return `body` after a linear rise over `steps` steps."""
     if steps == 0:
         return body
     rise = LinearLR(optimizer, start_factor=1 / (steps + 1), total_iters=steps)

@@ -1,4 +1,4 @@
-"""What a fold begins with: its state, fresh or from a checkpoint, and the network as training calls it."""
+"""Build what a fold trains with: its state, new or from a checkpoint, and what never changes."""
 
 import copy
 import inspect
@@ -16,30 +16,29 @@ from salt.build import Forward, Network, get_target
 from salt.config import RunConfig
 from salt.job import Job
 from salt.machine import distributed
-from salt.machine.device import Runtime, full_gpu_named
+from salt.machine.device import Runtime, explain_full_gpu
 from salt.models.segmenter import Segmenter
 from salt.runs.files import sha256
-from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
+from salt.runs.rundir import RunDir, has_checkpoint, how_to_remake, snapshot_file, weight_files
 from salt.runs.weights import load_weights
 from salt.training import checkpoint
 from salt.training.averaging import Averaging
-from salt.training.loggers import Harmless, NoLogger
+from salt.training.loggers import NoLogger, SafeLogger
 from salt.training.schedule import snapshot_epochs
-from salt.training.state import Ahead, Fold, State, Statistics
-from salt.training.warmstart import first_weights
+from salt.training.state import Ahead, Fold, FoldState, NormBackup
 
 log = logging.getLogger(__name__)
 
 
-@full_gpu_named()
-def make_state(job: Job, fold: int, steps_per_epoch: int) -> State:
-    """Return the state of a fold: that in its checkpoint, or a new one around the network, with its first weights."""
-    config, path, model = job.config, job.path(fold), job.network.model
-    resumed = has_checkpoint(path)
-    if not resumed:
-        set_first_weights(job, fold)
+@explain_full_gpu()
+def make_state(job: Job, number: int, steps_per_epoch: int) -> FoldState:
+    """Return the state of a fold: the one in its checkpoint, or a new one whose network has its first weights."""
+    config, path, model = job.config, job.directory.fold_path(number), job.network.model
+    resumes = has_checkpoint(path)
+    if not resumes:
+        set_first_weights(job, number)
     optimizer = build_optimizer(config, model)
-    state = State(
+    state = FoldState(
         model=model,
         average=build_averaging(config, model),
         optimizer=optimizer,
@@ -48,48 +47,60 @@ def make_state(job: Job, fold: int, steps_per_epoch: int) -> State:
         epochs=config.trainer.epochs,
         steps_per_epoch=steps_per_epoch,
     )
-    if resumed:
+    if resumes:
         checkpoint.load(state, path)
-        snapshots(state, path)  # report a lost snapshot now, not at the end
+        snapshot_files(state, path)  # report a lost snapshot now, not at the end
         log.info("%s resumes after epoch %d, step %d", path, state.epoch, state.current.steps)
     return state
 
 
-def set_first_weights(job: Job, fold: int) -> None:
-    """Give the network new random weights with the encoder's own, or those of the run that `init` names."""
+def set_first_weights(job: Job, number: int) -> None:
+    """Load new weights into the network: those of the run that `init` names, or random ones with the encoder's own."""
     config, model = job.config, job.network.model
-    first = first_weights(config, fold)
+    first = first_weights(config, number)
     model.load_state_dict(build.build_model(build.without_weights(config) if first else config).state_dict())
     if first is not None:
         load_weights(model, first)
-        log.info("%s starts from the weights in %s, SHA-256 %s", job.path(fold), first, sha256(first))
+        path = job.directory.fold_path(number)
+        log.info("%s starts from the weights in %s, SHA-256 %s", path, first, sha256(first))
+
+
+def first_weights(config: RunConfig, number: int) -> Path | None:
+    """Return the file of the same finished fold in the run that `init` names, or None if there is no `init`."""
+    if config.init is None:
+        return None
+    source = RunDir(Path(config.init))
+    n_folds = source.read_config().data.n_folds
+    if n_folds != config.data.n_folds:
+        raise ValueError(f"init={config.init} has {n_folds} folds, expected {config.data.n_folds}, as this run")
+    if not source.is_done(number):
+        raise ValueError(
+            f"init={config.init}: its fold {number} is not finished, so fold {number} cannot start from it"
+        )
+    return weight_files(source.fold_path(number))[-1]
 
 
 def make_fold(job: Job, number: int) -> Fold:
-    """Return what the steps of a fold work with; the network has its first weights already."""
+    """Return what the steps of a fold use; the network has its first weights already."""
     loss = build.build_loss(job.config).to(job.runtime.device)
-    later = job.config.fold_list[job.config.fold_list.index(number) + 1 :] if number in job.config.fold_list else []
+    folds = job.config.fold_list
+    later = folds[folds.index(number) + 1 :] if number in folds else []
     return Fold(
         job=job,
         number=number,
+        path=job.directory.fold_path(number),
+        held_out=job.held_out(number),
         train_forward=wrap_ddp(job.network, loss, job.runtime),
         loss=loss,
         mix=build.build_augment(job.config).mix,
-        statistics=Statistics(job.network.model),
-        ahead=Ahead(
-            in_run=len(job.directory.unfinished(later)),
-            in_sweep=job.place.points_left * len(job.config.fold_list),
-        ),
+        norm_backup=NormBackup(job.network.model),
+        ahead=Ahead(in_run=len(job.directory.unfinished(later)), in_sweep=job.launch.points_left * len(folds)),
         logger=build_logger(job.config),
     )
 
 
-def snapshots(state: State, path: Path) -> list[Path]:
-    """The snapshots of the epochs done.
-
-    Raises:
-        ValueError: one is missing.
-    """
+def snapshot_files(state: FoldState, path: Path) -> list[Path]:
+    """Return the snapshots of the epochs done; raise ValueError if one is missing."""
     files = [snapshot_file(path, epoch) for epoch in snapshot_epochs(state.schedule) if epoch <= state.epoch]
     for file in files:
         if not file.exists():
@@ -98,15 +109,12 @@ def snapshots(state: State, path: Path) -> list[Path]:
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
-    """The optimizer; biases and the scales of norms (tensors of one dimension) are not decayed.
+    """Return the optimizer: without weight decay for tensors of one dimension, which are biases and scales of norms.
 
-    The encoder's weights have a learning rate of their own where `encoder_lr_scale` is not 1.
+    The encoder's learning rate is `encoder_lr_scale` times that of the other parts.
     """
-    groups = []
-    for of_encoder, rate in (
-        (False, config.optimizer.lr),
-        (True, config.optimizer.lr * config.optimizer.encoder_lr_scale),
-    ):
+    lr, groups = config.optimizer.lr, []
+    for of_encoder, rate in ((False, lr), (True, lr * config.optimizer.encoder_lr_scale)):
         part = [p for name, p in model.named_parameters() if name.startswith("encoder.") == of_encoder]
         groups.append({"params": [p for p in part if p.ndim > 1], "lr": rate})
         groups.append({"params": [p for p in part if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
@@ -115,11 +123,11 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
     fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
     optimizer: Optimizer = build.build("optimizer", {"fused": True} | node if fused else node, params=groups)
     if isinstance(optimizer, SGD):
-        begin_with_zeros(optimizer)
+        start_with_zeros(optimizer)
     return optimizer
 
 
-def begin_with_zeros(optimizer: SGD) -> None:
+def start_with_zeros(optimizer: SGD) -> None:
     """Set the momentum to zero before the first step.
 
     torch allocates it within that step; if a fused optimizer skips the step, its content would be undefined.
@@ -130,46 +138,43 @@ def begin_with_zeros(optimizer: SGD) -> None:
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
-    """The learning rate's schedule, one call of step() after each training step."""
-    schedule: LRScheduler = build.build(
+    """Return the schedule of the learning rate, whose step() is called after each training step."""
+    return build.build(
         "schedule",
         config.schedule.node(),
         optimizer=optimizer,
         epochs=config.trainer.epochs,
         steps_per_epoch=steps_per_epoch,
     )
-    return schedule
 
 
 def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
-    """The averaged copy of the network whose weights are the result."""
-    average: Averaging = build.build("averaging", config.averaging.node(), model=model)
-    return average
+    """Return the averaged copy of the network, whose weights are the result."""
+    return build.build("averaging", config.averaging.node(), model=model)
 
 
-def build_logger(config: RunConfig) -> Harmless:
-    """What shows the run in another program; rank 0 alone does."""
-    return Harmless(build.build("logger", config.logger.node()) if distributed.is_main() else NoLogger())
+def build_logger(config: RunConfig) -> SafeLogger:
+    """Return the logger of rank 0, and one that does nothing on the other ranks."""
+    return SafeLogger(build.build("logger", config.logger.node()) if distributed.is_main() else NoLogger())
 
 
 def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:
-    """Skips steps without a finite gradient, on the device itself; in float16 it also scales the loss."""
-    if runtime.dtype == torch.float16:
-        return torch.amp.GradScaler(runtime.device.type)
-    return torch.amp.GradScaler(runtime.device.type, init_scale=1.0)  # train_step keeps it there
+    """Return the GradScaler: it skips steps without a finite gradient; in float16 it also scales the loss."""
+    scale = 2.0**16 if runtime.dtype == torch.float16 else 1.0  # 1: no scaling, and train_step keeps it so
+    return torch.amp.GradScaler(runtime.device.type, init_scale=scale)
 
 
 def wrap_ddp(network: Network, loss: nn.Module, runtime: Runtime) -> Forward:
-    """Wrap the network in DistributedDataParallel if torchrun started several processes; gradients are averaged."""
+    """Wrap the network in DistributedDataParallel, which averages gradients, if torchrun started several processes."""
     if distributed.world_size() == 1:
-        return network.eval_forward
+        return network.forward
     freeze_unused(network.model, loss, runtime)
     devices = [runtime.device] if runtime.device.type == "cuda" else None
-    return DistributedDataParallel(network.eval_forward, device_ids=devices)
+    return DistributedDataParallel(network.forward, device_ids=devices)
 
 
 def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
-    """Freeze the layers that no output depends on, as EfficientNet brings; processes would wait for their gradients."""
+    """Freeze layers that no output depends on, as EfficientNet has: the processes would wait for their gradients."""
     trial = copy.deepcopy(model).train()
     masks = torch.zeros(2, 1, *model.tile, device=runtime.device)
     masks[0, :, model.tile[0] // 2 :] = 1

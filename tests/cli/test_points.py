@@ -1,4 +1,4 @@
-"""A sweep's points, checked before the first one starts: the recipes with the ablations, and what is said."""
+"""A sweep's points, checked before the first one starts: the recipes with the ablations, and the messages."""
 
 import sys
 
@@ -21,18 +21,18 @@ REFUSED = {
 
 @pytest.fixture
 def checked(monkeypatch):
-    """What is said of the points of a sweep that ends when they are checked."""
-    said = []
+    """The messages about the points of a sweep, which ends when they are checked."""
+    messages = []
 
     def only(*arguments):
         try:
             check_points(*arguments)
         except ValueError as error:
-            said.append(str(error))
+            messages.append(str(error))
         sys.exit()
 
     monkeypatch.setattr(sweep, "check_points", only)
-    return said
+    return messages
 
 
 @pytest.mark.slow
@@ -40,7 +40,7 @@ def checked(monkeypatch):
 @pytest.mark.parametrize("recipe", options("experiment"))
 def test_every_recipe_with_every_ablation(tmp_path, checked, recipe, ablation):
     assert salt(tmp_path, f"experiment={recipe}", f"ablation={ablation}").returncode == 0
-    points = [line.split(": ")[0].strip() for text in checked for line in text.splitlines()[1:-1]]
+    points = [line.split(": ")[0].strip() for text in checked for line in text.splitlines()[1:]]
     assert set(points) == REFUSED.get((recipe, ablation), set()), checked
     assert not list(tmp_path.iterdir())
 
@@ -51,28 +51,26 @@ def refused(folder, *words):
     return result.stderr
 
 
-def test_points_that_cannot_run_are_named_with_their_cause_and_the_way_around(tmp_path):
+def test_points_that_cannot_run_are_named_with_their_cause(tmp_path):
     lines = refused(tmp_path, "ablation=stem", "experiment=cpu", "data=folder", "data.root=nowhere").splitlines()
-    assert lines[0] == "1 of the 3 points cannot run, none was started:"
-    assert lines[1].startswith("  encoder.stem=no_maxpool: encoder.stem=no_maxpool works in the ResNet and SENet")
-    assert lines[2:] == ["To leave them out: encoder.stem=default,stride1"]
+    assert lines[0].startswith("1 of the 3 points")
+    assert lines[1].startswith("  encoder.stem=no_maxpool: encoder.stem=no_maxpool ")
+    assert len(lines) == 2
 
 
 def test_one_cause_of_all_points_is_said_once(tmp_path):
     words = ["-m", "loss=bce,dice", "trainer.epochs=0"]
-    message = "the config has a problem:\n  trainer.epochs: input should be greater than or equal to 1, found 0\n"
-    assert refused(tmp_path, *words) == message
+    assert refused(tmp_path, *words).count("trainer.epochs: ") == 1
 
 
-def test_of_two_settings_that_vary_none_is_named_to_leave_out(tmp_path):
-    said = refused(tmp_path, "-m", "deep-supervision=none,nonempty", "decoder=unet,tiramisu", "encoder.weights=null")
-    assert said.startswith("1 of the 4 points") and "\n  deep-supervision=nonempty decoder=tiramisu: " in said
-    assert "To leave" not in said
+def test_a_point_is_named_by_the_settings_that_vary(tmp_path):
+    message = refused(tmp_path, "-m", "deep-supervision=none,nonempty", "decoder=unet,tiramisu", "encoder.weights=null")
+    assert message.startswith("1 of the 4 points") and "\n  deep-supervision=nonempty decoder=tiramisu: " in message
 
 
 def test_a_setting_that_one_point_does_not_know_is_refused(tmp_path):
-    said = refused(tmp_path, "-m", "experiment=cpu", "loss=bce_then_lovasz,dice", "loss.at=0.3")
-    assert "  loss=dice: loss.at: unknown key; loss=dice has per_image, smooth\n" in said
+    message = refused(tmp_path, "-m", "experiment=cpu", "loss=bce_then_lovasz,dice", "loss.at=0.3")
+    assert "  loss=dice: loss.at: unknown key; loss=dice has per_image, smooth\n" in message
 
 
 def test_a_class_of_a_user_that_breaks_is_left_to_its_point(tmp_path, synthetic_root):

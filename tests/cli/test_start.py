@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from salt.cli import start
-from salt.cli.start import describe_start, import_roots, settle, without_path
+from salt.cli.start import describe_start, python_path, settle, without_path
 from salt.overrides import CONFIGS, as_word
 from salt.runs.environment import VARIABLES
 
@@ -158,27 +158,10 @@ def test_numbers_of_threads_and_set_variables_come_first(monkeypatch):
     assert found.command == "OMP_NUM_THREADS=5 ATEN_CPU_CAPABILITY=avx2 salt-train data.root=/d"
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "/a",
-        "a b",
-        " a",
-        "a,b",
-        "[a]",
-        "{a: 1}",
-        "é=~()",
-        "null",
-        "1",
-        "it's",
-        'say "x"',
-        "a\\",
-        "${name}",
-        "a:b",
-        "",
-        "*?",
-    ],
-)
+VALUES = ["/a", "a b", " a", "a,b", "[a]", "{a: 1}", "é=~()", "null", "it's", 'say "x"', "a\\", "${name}", "", "*?"]
+
+
+@pytest.mark.parametrize("value", VALUES)
 def test_hydra_reads_a_word_as_the_value_that_it_was_made_of(value):
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         assert compose("train", [as_word("data.root", value)]).data.root == value
@@ -206,12 +189,13 @@ def test_words_with_paths_are_hidden(word, shown):
     assert without_path(word, {"known": ""}) == shown
 
 
-def test_where_a_module_is_imported_from(tmp_path, monkeypatch):
-    for name in ("one.py", "two/__init__.py", "three/part.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert [import_roots(name) for name in ("one", "two", "three", "nothing_such", "sys")] == [
-        *[[tmp_path]] * 3,
-        *[[]] * 2,
-    ]
+def test_the_command_finds_the_classes_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    (tmp_path / "one.py").touch()
+    (tmp_path / "two").mkdir()
+    for module, is_here in (("one", True), ("two", True), ("torch", False), ("salt", False)):
+        values = {"augment.transforms": [{"_target_": f"{module}.X"}], "loss._target_": "salt.losses.pixel.BCE"}
+        assert python_path(values, tmp_path) == ({"PYTHONPATH": str(tmp_path)} if is_here else {})
+    monkeypatch.setenv("PYTHONPATH", "lib")
+    values = {"loss._target_": "one.X"}
+    assert python_path(values, tmp_path) == {"PYTHONPATH": f"{tmp_path / 'lib'}:{tmp_path}"}

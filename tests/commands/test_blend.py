@@ -70,7 +70,7 @@ def test_weights_have_the_least_cross_entropy():
 @pytest.mark.parametrize(("score", "says"), [(0.75, "map 0.7500, 0.0500 less than b alone ("), (0.85, "map 0.8500;")])
 def test_a_blend_that_scores_less_than_one_of_its_runs_says_so(score, says):
     members = [Member(RunDir(Path(name)), None, {"map": value}) for name, value in (("a", 0.7), ("b", 0.8))]
-    text = command.in_words(Path("ab"), members, np.array([0.4, 0.6]), score)
+    text = command.describe_blend(Path("ab"), members, np.array([0.4, 0.6]), score)
     assert "0.60  b  (map 0.8000)" in text and says in text
 
 
@@ -79,10 +79,9 @@ def test_weights_and_threshold_of_a_fold_ignore_its_tiles():
     masks = (rng.random((20, 30, 30)) < 0.4).astype(np.uint8)
     stacks = [np.clip(masks * s + rng.normal(0.3, 0.25, masks.shape), 0, 1).astype(np.float16) for s in (0.5, 0.3)]
     folds = np.arange(20) % 2
-    ids = [str(i) for i in range(20)]
-    _, before, first = blend.blend(ids, stacks, masks, folds)
+    _, before, first = blend.blend(stacks, masks, folds)
     masks[folds == 0] = 1 - masks[folds == 0]
-    _, after, second = blend.blend(ids, stacks, masks, folds)
+    _, after, second = blend.blend(stacks, masks, folds)
     assert np.array_equal(before[folds == 0], after[folds == 0])
     same = first.table["threshold"][folds == 0].to_numpy() == second.table["threshold"][folds == 0].to_numpy()
     assert same.all() and not np.array_equal(before[folds == 1], after[folds == 1])
@@ -94,8 +93,8 @@ def test_commands_take_it_as_a_run(runs, synthetic_root):
     assert {path.name for path in (runs / "ab").iterdir() if path.suffix != ".lock"} == {
         *("blend.json", "oof.csv", "oof.npz", "score.json")
     }
-    told = run(runs, "ab", *words, main=report.main).stdout
-    assert "out-of-fold map" in told and "lacks a part" not in told and "fold_" not in told
+    printed = run(runs, "ab", *words, main=report.main).stdout
+    assert "out-of-fold map" in printed and "lacks a part" not in printed and "fold_" not in printed
     table = run(runs, "a", "ab", "--out", ".", main=compare.main)
     assert table.returncode == 0 and "The runs differ in: blend" in table.stdout, table.stdout  # not in the seed alone
     ended = run(runs, "ab", *words, "--device", "cpu", main=submit.main)
@@ -118,7 +117,7 @@ def test_what_does_not_fit_is_refused(runs, synthetic_root, tmp_path):
 
     assert "expected two or more runs" in refused("a", "--out", "new")
     assert "this folder holds something else" in refused("a", "b", "--out", "a")
-    assert "ab is a blend of other runs" in refused("a", "ab", "--out", "new")
+    assert "ab is a blend" in refused("a", "ab", "--out", "new")
     for file, before, after, message in (
         ("folds.csv", ",0", ",2", "have different folds (folds.csv)"),
         ("config.yaml", "nodata: null", "nodata: 3.0", "have different data.amplitudes or data.nodata"),
@@ -164,7 +163,7 @@ def test_a_run_without_weight_is_not_loaded(runs, tmp_path):
     np.testing.assert_array_equal(both.predict(image), b.predict(image))
 
 
-def test_an_unfinished_or_damaged_blend_is_told_and_can_be_made_again(runs, synthetic_root, tmp_path):
+def test_an_unfinished_or_damaged_blend_is_refused_and_can_be_made_again(runs, synthetic_root, tmp_path):
     shutil.copytree(runs, tmp_path / "runs")
     (tmp_path / "runs/ab/score.json").unlink()
     ended = run(tmp_path, "runs/ab", "--root", synthetic_root, main=submit.main)

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from test_compare import FOLDS, IDS, N, command, make_failed, make_run, rows_of, scores_of
+from helpers.compared import FOLDS, IDS, N, make_failed, make_run, random_scores, rows_of, salt_compare
 
-from salt.comparing.comparison import read_rows
+from salt.comparing.comparison import read_entries
 from salt.comparing.tables import compare_sweep
 from salt.scoring.bootstrap import bootstrap
 
@@ -24,19 +24,14 @@ Traceback (most recent call last):
 ValueError: dilations=[], expected one or more
   and a second line
 """
+PROBLEMS = 'Traceback (most recent call last):\n  File "a"\nValueError: the config has 2 problems:\n  epochs: a\n  b\n'
 
 
 def test_failed_points_are_listed(tmp_path):
     make_run(tmp_path / "center=none")
-    make_failed(tmp_path / "center=asp_oc", TRACEBACK)
-    make_failed(tmp_path / "center=conv")
-    make_failed(tmp_path / "center=fpa", "")
-    (tmp_path / "center=x").mkdir()
-    (tmp_path / "center=x" / "error.txt").write_text("killed\n")  # refused before it had a config
-    problems = (
-        'Traceback (most recent call last):\n  File "a"\nValueError: the config has 2 problems:\n  epochs: a\n  b\n'
-    )
-    make_failed(tmp_path / "center=y", problems)
+    for name, error in (("asp_oc", TRACEBACK), ("conv", None), ("fpa", ""), ("x", "killed\n"), ("y", PROBLEMS)):
+        make_failed(tmp_path / f"center={name}", error)
+    (tmp_path / "center=x" / "config.yaml").unlink()  # refused before it had a config
     (tmp_path / "pictures").mkdir()
     text = compare_sweep(tmp_path, None)
     assert [line for line in text.splitlines() if "no score" in line] == [
@@ -51,7 +46,7 @@ def test_failed_points_are_listed(tmp_path):
 
 def test_a_sweep_without_any_score_says_why(tmp_path):
     make_failed(tmp_path / "a", TRACEBACK)
-    with pytest.raises(ValueError, match=r"no run with a score\n- no score: a \(ValueError: dilations"):
+    with pytest.raises(ValueError, match=r"- no score: a \(ValueError: dilations"):
         compare_sweep(tmp_path, None)
 
 
@@ -62,7 +57,7 @@ def test_other_tiles_are_refused(tmp_path):
         compare_sweep(tmp_path, None)
     message = str(caught.value)
     assert f"{tmp_path / 'a'} and {tmp_path / 'b'}" in message and f"{tmp_path / 'b'} is partial" in message
-    assert len(re.findall(r"\d{8}e1|\b[xyz]\b", message.split("only one has")[1])) == 5 and "(6 tiles)" in message
+    assert "6 tiles" in message and len(re.findall(r"\d{8}e1|\b[xyz]\b", message.split("6 tiles")[1])) == 5
 
 
 def test_other_folds_are_refused(tmp_path):
@@ -70,43 +65,42 @@ def test_other_folds_are_refused(tmp_path):
     moved = FOLDS.copy()
     moved[[2, 5]] = 1 - moved[[2, 5]]
     make_run(tmp_path / "b", center="conv", folds=moved)
-    with pytest.raises(ValueError, match=f"different folds: {IDS[2]}, {IDS[5]};") as caught:
+    with pytest.raises(ValueError, match=f"different folds: 2 tiles .{IDS[2]}, {IDS[5]}.;") as caught:
         compare_sweep(tmp_path, None)
     assert f"{tmp_path / 'a'} and {tmp_path / 'b'}" in str(caught.value)
 
 
-def test_runs_with_other_folds_are_compared_if_asked(tmp_path, monkeypatch, capsys):
-    run = make_run(tmp_path / "a", scores_of(1))
-    other = make_run(tmp_path / "b", scores_of(2), center="conv", folds=1 - FOLDS % 2 * (np.arange(N) > 4))
+def test_runs_with_other_folds_are_compared_if_asked(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "a", random_scores(1))
+    other = make_run(tmp_path / "b", random_scores(2), center="conv", folds=1 - FOLDS % 2 * (np.arange(N) > 4))
     with pytest.raises(SystemExit, match=r"different folds.*--across-folds"):
-        command(monkeypatch, run, other, "--out", tmp_path / "out")
-    command(monkeypatch, run, other, "--out", tmp_path / "out", "--across-folds")
+        salt_compare(monkeypatch, run, other, "--out", tmp_path / "out")
+    salt_compare(monkeypatch, run, other, "--out", tmp_path / "out", "--across-folds")
     table = pd.read_csv(tmp_path / "out" / "compare.csv").set_index("run")
-    assert table["difference"]["b"] == pytest.approx((scores_of(2) - scores_of(1)).mean())
-    low, high = bootstrap((scores_of(2) - scores_of(1))[None], np.zeros(N, dtype=np.int64))[0]
+    assert table["difference"]["b"] == pytest.approx((random_scores(2) - random_scores(1)).mean())
+    low, high = bootstrap((random_scores(2) - random_scores(1))[None], np.zeros(N, dtype=np.int64))[0]
     assert table.loc["b", ["low", "high"]].tolist() == pytest.approx([low, high])  # drawn from all tiles together
 
 
 def test_a_run_with_other_folds_is_no_other_seed(tmp_path):
     runs = [make_run(tmp_path / "a", seed=0), make_run(tmp_path / "b", seed=1, folds=1 - FOLDS)]
-    assert [len(row.runs) for row in read_rows(runs, across_folds=True)] == [1, 1]
+    assert [len(entry.runs) for entry in read_entries(runs, across_folds=True)] == [1, 1]
 
 
-def test_training_tiles_alone_must_be_the_same_where_they_are_known(tmp_path):
-    digests = [{"data_sha256": "1", "train_sha256": "t"}, {"data_sha256": "2", "train_sha256": "t"}]
-    for name, content in zip("ab", digests, strict=True):
-        path = make_run(tmp_path / name, center="none" if name == "a" else "conv")
-        (path / "environment.json").write_text(json.dumps(content))
+def test_training_tiles_alone_must_be_the_same_if_they_are_known(tmp_path):
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b", center="conv")
+    (a / "environment.json").write_text(json.dumps({"data_sha256": "1", "train_sha256": "t"}))
+    (b / "environment.json").write_text(json.dumps({"data_sha256": "2", "train_sha256": "t"}))
     compare_sweep(tmp_path, None)
     for other in ({"data_sha256": "2", "train_sha256": "u"}, {"data_sha256": "2"}):
-        (tmp_path / "b" / "environment.json").write_text(json.dumps(other))
-        with pytest.raises(ValueError, match="trained on different data"):
+        (b / "environment.json").write_text(json.dumps(other))
+        with pytest.raises(ValueError, match="different data"):
             compare_sweep(tmp_path, None)
 
 
 def test_sections_come_from_any_run_that_knows_them(tmp_path):
-    make_run(tmp_path / "a", scores_of(1))
-    path = make_run(tmp_path / "b", scores_of(2), center="conv") / "oof.csv"
+    make_run(tmp_path / "a", random_scores(1))
+    path = make_run(tmp_path / "b", random_scores(2), center="conv") / "oof.csv"
     pd.read_csv(path, dtype={"id": str}).assign(section=np.arange(N) // 2).to_csv(path, index=False)
     assert "whole sections" in compare_sweep(tmp_path, None)
 
@@ -120,21 +114,20 @@ HEAD = "id,fold,coverage,score\n"
         ("oof.csv", None, "oof.csv does not exist"),
         ("oof.csv", "", "oof.csv is damaged: No columns"),
         ("oof.csv", HEAD, "oof.csv is damaged: no tiles"),
-        ("oof.csv", "id,iou\na,0.1\n", "oof.csv is damaged: it lacks the columns fold, coverage, score"),
+        ("oof.csv", "id,iou\na,0.1\n", "oof.csv is damaged: .*fold, coverage, score"),
         ("oof.csv", HEAD + "a,0,0,much\n", "oof.csv is damaged: .*much"),
         ("oof.csv", HEAD + "a,zero,0,0.1\n", "oof.csv is damaged: .*zero"),
-        ("oof.csv", HEAD + "a,0,0,\n", "oof.csv is damaged: "),
         ("oof.csv", HEAD + "a,0,0\n", "oof.csv is damaged: "),
         ("oof.csv", HEAD + "a,0,0,nan\n", "oof.csv is damaged: "),
-        ("oof.csv", HEAD + "a,0,0,1.5\n", "oof.csv is damaged: a score is not within"),
-        ("oof.csv", HEAD + "a,0,0,1\na,1,0,1\n", "oof.csv is damaged: tile a stands in it twice"),
+        ("oof.csv", HEAD + "a,0,0,1.5\n", "oof.csv is damaged: a score"),
+        ("oof.csv", HEAD + "a,0,0,1\na,1,0,1\n", "oof.csv is damaged: tile a .*twice"),
         ("oof.csv", HEAD + "a,0,0,1\nb,0,0,1,1,1\n", "oof.csv is damaged: "),
         ("oof.csv", b"\xff\xfe\x00\x01", "oof.csv is damaged: "),
-        ("score.json", None, r"has no score.json yet \(OSError: disk full\): finish the run"),
-        ("score.json", "{", "score.json is damaged: "),
+        ("score.json", None, r".*score.json .*\(OSError: disk full\)"),
+        ("score.json", "{", "score.json is .*damaged: "),
         ("score.json", "[]", "score.json is damaged: "),
-        ("config.yaml", None, "is no run directory, it has no config.yaml"),
-        ("config.yaml", "", "config.yaml is damaged: it holds no settings"),
+        ("config.yaml", None, ".*no config.yaml"),
+        ("config.yaml", "", "config.yaml is damaged: .*no settings"),
         ("config.yaml", "a: [", "config.yaml is damaged: "),
         ("config.yaml", b"\xff", "config.yaml is damaged: "),
     ],
@@ -146,7 +139,7 @@ def test_damaged_runs_are_one_message(tmp_path, monkeypatch, file, content, mess
     if content is not None:
         (run / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SystemExit) as ended:
-        command(monkeypatch, run, make_run(tmp_path / "b", center="conv"), "--out", tmp_path / "out")
+        salt_compare(monkeypatch, run, make_run(tmp_path / "b", center="conv"), "--out", tmp_path / "out")
     assert re.match(f"salt-compare: {re.escape(str(run))}[ /]{message}", str(ended.value).replace("\n", " "))
     assert not (tmp_path / "out").exists()
 
@@ -160,15 +153,15 @@ def test_wrong_paths_are_one_message(tmp_path, monkeypatch):
     cases = {
         (tmp_path / "nowhere",): "nowhere does not exist",
         (file,): "file is no folder",
-        (tmp_path / "empty",): "empty is no run directory, it has no config.yaml",
-        (run, sweep): r"s is no run directory.*to compare the runs in it \(p, q\) give it alone",
-        (run, tmp_path / "." / "s" / ".." / "a"): "one run is given more than once",
-        (run, "--baseline", "b"): "baseline='b', expected a",
+        (tmp_path / "empty",): "empty .*no config.yaml",
+        (run, sweep): r"s is no run directory.*\(p, q\)",
+        (run, tmp_path / "." / "s" / ".." / "a"): "more than once",
+        (run, "--baseline", "b"): "baseline='b'",
         (run, "--out", file / "x"): "Not a directory",
     }
     for arguments, message in cases.items():
         with pytest.raises(SystemExit, match=f"^salt-compare: .*{message}"):
-            command(monkeypatch, *arguments)
+            salt_compare(monkeypatch, *arguments)
     with pytest.raises(ValueError, match="empty holds no runs"):
         compare_sweep(tmp_path / "empty", None)
     (sweep / "multirun.yaml").write_text("hydra: [")

@@ -88,7 +88,7 @@ def test_two_spellings_of_one_name(finished, folder, tmp_path):
     one.write_bytes(PNG)
     other.write_bytes(PNG)
     ended = predict(finished, folder, "--out", tmp_path / "out")
-    assert ended.returncode == 1 and "have one name; predict them into two folders" in ended.stderr
+    assert ended.returncode == 1 and "have one name" in ended.stderr
     assert predict(finished, other, "--out", tmp_path / "out").returncode == 0
     (folder / "later.png").write_bytes(PNG)
     assert predict(finished, folder / "later.png", "--out", tmp_path / "out").returncode == 0
@@ -116,7 +116,7 @@ def test_results_of_another_file_are_not_replaced(finished, folder, once, tmp_pa
     for file in (folder / "line.npy", tmp_path / "other" / "line.png", tmp_path / "line.jpg"):
         ended = predict(finished, file, "--out", once)
         assert ended.returncode == 1 and content(once) == before
-        assert f"out holds the results of {folder}/line.png, which those of {file} would replace" in ended.stderr
+        assert f"out holds the results of {folder}/line.png, not of {file}" in ended.stderr
     (folder / "line.png").unlink()  # its results are still there
     assert predict(finished, folder / "line.npy", "--out", once).returncode == 1 and content(once) == before
     for file in once.glob("line_*"):
@@ -149,7 +149,7 @@ def test_a_failed_file_holds_no_place(finished, folder, tmp_path):
     assert predict(finished, folder, "--out", tmp_path / "out").returncode == 0
 
 
-def test_a_record_of_before_is_taken(finished, folder, once):
+def test_a_lost_record_is_written_again_and_a_damaged_one_is_refused(finished, folder, once):
     (once / "sources.json").unlink()  # lost
     assert "1 of 1 files are done already" in predict(finished, folder, "--out", once).stdout
     (once / "sources.json").write_text("x")

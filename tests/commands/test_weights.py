@@ -35,15 +35,14 @@ def test_the_saved_file_trains_like_imagenet(tmp_path, monkeypatch, capsys, enco
     assert all(torch.equal(states[1][key], tensor) for key, tensor in states[0].items())
 
 
-def test_any_encoder_whose_weights_are_at_hand(tmp_path, monkeypatch):
+def test_any_encoder_whose_weights_are_available(tmp_path, monkeypatch):
     # the hub is replaced by random weights, because tests have no network
     torch.manual_seed(0)
     body = load_body("resnet18", None, 3)
-    monkeypatch.setattr(weights, "ask_ahead", lambda name: None)
     monkeypatch.setattr(
         "salt.models.encoder.load_body", lambda *arguments: body if arguments == ("resnet18", "imagenet", 3) else 0
     )
-    message = weights.save("resnet18", tmp_path / "w.safetensors")
+    message = weights.save_imagenet("resnet18", tmp_path / "w.safetensors")
     assert message.startswith(f"{tmp_path}/w.safetensors: 11.2 M parameters; train with encoder=resnet18 ")
     loaded = load_body("resnet18", str(tmp_path / "w.safetensors"), 3).state_dict()
     assert all(torch.equal(loaded[key], tensor) for key, tensor in body.state_dict().items())

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import salt as command
+from conftest import salt
 
 from salt.commands import compare
 from salt.data import rle
 from salt.reporting import gallery
-from salt.runs.stacks import load_stack, save_stack
+from salt.runs.stacks import read_probabilities, save_stack
 from salt.scoring.metrics import is_salt
 
 
@@ -22,7 +22,7 @@ def runs(finished, tmp_path):
     for name in "ab":
         shutil.copytree(finished / "runs/a", tmp_path / "runs" / name)
     other = tmp_path / "runs/b"
-    ids, probabilities = load_stack((other / "oof.npz").read_bytes(), "probabilities")
+    ids, probabilities = read_probabilities(other / "oof.npz")
     changed = np.random.default_rng(0).random(probabilities.shape).astype(np.float16)
     save_stack(other / "oof.npz", np.array(ids), probabilities=changed)
     table = pd.read_csv(other / "oof.csv", dtype={"id": str})
@@ -33,6 +33,10 @@ def runs(finished, tmp_path):
     return tmp_path
 
 
+def compare_in(folder, *words):
+    return salt(folder, *words, "--out", "out", main=compare.main)
+
+
 def read(folder):
     page = (folder / "compare.html").read_text()
     found = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)
@@ -40,8 +44,7 @@ def read(folder):
 
 
 def test_the_tiles_that_changed_most_are_side_by_side(runs, synthetic_root):
-    words = ["runs/a", "runs/b", "--out", "out", "--root", synthetic_root]
-    ended = command(runs, *words, main=compare.main)
+    ended = compare_in(runs, "runs/a", "runs/b", "--root", synthetic_root)
     assert ended.returncode == 0 and "compare.html" in ended.stdout, ended.stderr
     page, (index, tiles) = read(runs / "out")
     tables = [pd.read_csv(runs / f"runs/{name}/oof.csv", dtype={"id": str}).set_index("id") for name in "ab"]
@@ -51,7 +54,7 @@ def test_the_tiles_that_changed_most_are_side_by_side(runs, synthetic_root):
     sizes = np.abs(index["change"])
     assert (np.diff(sizes) <= 1e-9).all()
     for name, place in (("a", 0), ("b", 1)):
-        ids, probabilities = load_stack((runs / f"runs/{name}/oof.npz").read_bytes(), "probabilities")
+        ids, probabilities = read_probabilities(runs / f"runs/{name}/oof.npz")
         for k in (0, 9, 23):
             i = ids.index(index["id"][k])
             expected = is_salt(probabilities[i], tables[place]["threshold"].iloc[i])
@@ -61,15 +64,14 @@ def test_the_tiles_that_changed_most_are_side_by_side(runs, synthetic_root):
 
 def test_only_the_most_changed_ones_are_shown(runs, synthetic_root, monkeypatch):
     monkeypatch.setattr(gallery, "MOST_CHANGED", 5)
-    assert (
-        command(runs, "runs/a", "runs/b", "--out", "out", "--root", synthetic_root, main=compare.main).returncode == 0
-    )
+    ended = compare_in(runs, "runs/a", "runs/b", "--root", synthetic_root)
+    assert ended.returncode == 0
     page, (index, _) = read(runs / "out")
     assert len(index["id"]) == 5 and "Of 24 scored tiles the 5 that changed most are in this page" in page
 
 
 def test_without_data_the_numbers_are_there(runs):
-    ended = command(runs, "runs/a", "runs/b", "--out", "out", "--root", "nowhere", main=compare.main)
+    ended = compare_in(runs, "runs/a", "runs/b", "--root", "nowhere")
     assert ended.returncode == 0
     page, found = read(runs / "out")
     assert found == [] and "there is no folder nowhere" in page and "Cost and score" in page
@@ -78,7 +80,7 @@ def test_without_data_the_numbers_are_there(runs):
 def test_names_are_escaped(runs, synthetic_root):
     evil = "<script>alert(1)<&$x$"
     (runs / "runs/b").rename(runs / "runs" / evil)
-    ended = command(runs, "runs/a", f"runs/{evil}", "--out", "out", "--root", synthetic_root, main=compare.main)
+    ended = compare_in(runs, "runs/a", f"runs/{evil}", "--root", synthetic_root)
     assert ended.returncode == 0, ended.stderr
     page, _ = read(runs / "out")
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;&amp;$x$" in page
@@ -91,9 +93,7 @@ def test_three_runs_show_no_tiles_and_unknown_times_are_dashes(runs):
     for row in score["folds"]:
         del row["seconds"], row["images_per_second"], row["memory_gb"]
     (third / "score.json").write_text(json.dumps(score))
-    assert command(runs, "runs/a", "runs/b", "runs/c", "--out", "out", main=compare.main).returncode == 0
+    assert compare_in(runs, "runs/a", "runs/b", "runs/c").returncode == 0
     page, found = read(runs / "out")
-    assert (
-        found == [] and page.count("<td>-</td>") == 3 * 2 + 1
-    )  # of c, and of all tiles empty, which have no seed either
+    assert found == [] and page.count("<td>-</td>") == 3 * 2 + 1  # of c and "all empty", which has no seed either
     assert "there is no" not in page

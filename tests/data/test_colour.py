@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiff_writer import SHORT, tiff
 
-from salt.data.image import decode, decode_mask, to_mask
+from salt.data.image import decode, to_mask
 
 BYTES = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
 BYTES[0, 0], BYTES[0, 1] = 0, 255
@@ -55,7 +55,7 @@ def test_png_of_few_bits_is_as_bright_as_shown(bits):
     table = b"".join(bytes([255 - i * (255 // (2**bits - 1))] * 3) for i in range(2**bits))
     assert np.array_equal(decode("a.png", png(rows, bits, 0)), expected)
     assert np.array_equal(decode("a.png", png(rows, bits, 3, (b"PLTE", table))), 255 - expected)
-    with pytest.raises(ValueError, match="is partly transparent"):
+    with pytest.raises(ValueError, match="transparent"):
         decode("a.png", png(rows, bits, 0, (b"tRNS", struct.pack(">H", 1))))
     if bits == 4:
         rows[rows == rows] = 0x22
@@ -67,11 +67,11 @@ def test_transparency_is_said_of_transparency_alone():
     key = struct.pack(">H", 257 * 7)
     for data in (
         png(deep.astype(">u2").view(np.uint8), 16, 0, (b"tRNS", key)),
-        saved(Image.fromarray(np.dstack([BYTES, BYTES]), "LA"), "PNG"),
+        saved(Image.fromarray(np.dstack([BYTES, 255 - BYTES]), "LA"), "PNG"),
         saved(Image.fromarray(np.dstack([BYTES] * 3)), "PNG", transparency=(7, 7, 7)),
         saved(Image.fromarray(BYTES).convert("P"), "PNG", transparency=7),
     ):
-        with pytest.raises(ValueError, match="is partly transparent, expected a grey image"):
+        with pytest.raises(ValueError, match="transparent"):
             decode("a.png", data)
     opaque = np.full_like(BYTES, 255)
     assert np.array_equal(decode("a.png", saved(Image.fromarray(np.dstack([BYTES, opaque]), "LA"), "PNG")), BYTES)
@@ -82,12 +82,12 @@ def test_transparency_is_said_of_transparency_alone():
                 whole = np.dstack([array] * colours + [np.full_like(array, full)])
                 assert np.array_equal(decode("a.tif", tiff(whole, tags=tags)), array)
                 whole[0, 0, -1] = 0
-                with pytest.raises(ValueError, match="is partly transparent, expected a grey image"):
+                with pytest.raises(ValueError, match="transparent"):
                     decode("a.tif", tiff(whole, tags=tags))
     for extra in ({338: (SHORT, [0])}, {}):  # a channel of no said meaning
         for n in (2, 4):
             data = tiff(np.dstack([BYTES] * (n - 1) + [255 - BYTES]), tags=extra)
-            with pytest.raises(ValueError, match=f"its {n} channels differ, expected a grey image"):
+            with pytest.raises(ValueError, match=f"its {n} channels differ"):
                 decode("a.tif", data)
             assert np.array_equal(decode("a.tif", tiff(np.dstack([BYTES] * (n - 1) + [opaque]), tags=extra)), BYTES)
 
@@ -103,45 +103,43 @@ def test_a_grey_palette_is_read_as_shown():
 def test_masks_with_a_palette():
     for name, data in palette_files(DRAWN, VOC):
         assert np.array_equal(to_mask(decode(name, data, mask=True)), DRAWN)
-        with pytest.raises(ValueError, match="has a palette of colours, expected a grey image"):
+        with pytest.raises(ValueError, match="palette of colours"):
             decode(name, data)
-    tile = np.zeros((101, 101), np.uint8)
-    tile[:50] = 1
-    assert np.array_equal(decode_mask(next(palette_files(tile, VOC))[1]), tile)  # Kaggle's layout
     for name, data in palette_files(DRAWN * 2, VOC):
         assert np.unique(decode(name, data, mask=True)).tolist() == [0, 2]
     for name, data in palette_files(DRAWN, [(255, 255, 255), (0, 0, 0)]):  # black on white is white on black
         assert np.array_equal(to_mask(decode(name, data, mask=True)), 1 - DRAWN)
     for name, data in palette_files(DRAWN, [(255, 0, 0), (0, 0, 0)]):
-        with pytest.raises(ValueError, match="has a palette of colours whose first is not black"):
+        with pytest.raises(ValueError, match="not black"):
             decode(name, data, mask=True)
     for name, data in palette_files(BYTES % 3, VOC):
-        with pytest.raises(ValueError, match=re.escape("has 3 values [0, 1, 2], expected 0 and one other")):
+        with pytest.raises(ValueError, match=re.escape("[0, 1, 2]")):
             to_mask(decode(name, data, mask=True))
 
 
 def test_masks_drawn_white_is_zero_are_read_as_shown():
     tags = {262: (SHORT, [0])}
-    for drawn in (DRAWN * 255, DRAWN.astype("u2") * 65535, DRAWN.astype("i2"), DRAWN.astype("f4"), DRAWN * 9.0):
-        found = decode("a.tif", tiff(drawn.astype(drawn.dtype), tags=tags), mask=True)
-        assert np.array_equal(to_mask(found), 1 - DRAWN)
-    for code in ("i1", "i4", "f4"):
-        for level in (0, 1):  # nothing or all of it is salt
-            found = decode("a.tif", tiff(np.full((40, 50), level, code), tags=tags), mask=True)
-            assert found.dtype == code and (to_mask(found) == 1 - level).all()
+    for drawn in (DRAWN * 255, DRAWN.astype("u2") * 65535):
+        assert np.array_equal(to_mask(decode("a.tif", tiff(drawn, tags=tags), mask=True)), 1 - DRAWN)
+    for code in ("i2", "f4"):  # 0 and the other value change places
+        drawn = tiff(DRAWN.astype(code), tags=tags)
+        assert np.array_equal(to_mask(decode("a.tif", drawn, mask=True)), 1 - DRAWN)
+    varied = np.arange(-600, 600).reshape(30, 40)
+    assert np.array_equal(decode("a.tif", tiff(varied.astype("i2"), tags=tags), smallest=1), -1 - varied)
+    assert np.array_equal(decode("a.tif", tiff(varied.astype("f4"), tags=tags), smallest=1), -varied)
     bilevel = tiff(DRAWN, bits=1, tags=tags)
     assert np.array_equal(to_mask(decode("a.tif", bilevel, mask=True)), 1 - DRAWN)
-    with pytest.raises(ValueError, match=re.escape("has 2 values [254, 255], expected 0 and one other")):
+    with pytest.raises(ValueError, match=re.escape("[254, 255]")):
         to_mask(decode("a.tif", tiff(DRAWN, tags=tags), mask=True))
 
 
 @pytest.mark.parametrize(
     ("photometric", "n", "name"),
-    [(5, 4, "CMYK"), (6, 3, "YCBCR"), (8, 3, "CIELAB"), (8, 1, "CIELAB"), (9, 3, "ICCLAB")],
+    [(5, 4, "CMYK"), (8, 3, "CIELAB"), (8, 1, "CIELAB"), (9, 3, "ICCLAB")],
 )
 def test_other_colour_spaces_of_tiff_are_named(photometric, n, name):
     data = tiff(np.dstack([BYTES] * n), tags={262: (SHORT, [photometric])})
-    with pytest.raises(ValueError, match=f"is in the colour space {name}, expected a grey image"):
+    with pytest.raises(ValueError, match=f"its colour space is {name}"):
         decode("a.tif", data)
 
 
@@ -155,14 +153,14 @@ def test_jpeg():
     colours = np.dstack([smooth, smooth, 255 - smooth])
     ycbcr = decode("a.jpg", saved(Image.fromarray(np.dstack([smooth] * 3)), "JPEG", quality=100))
     np.testing.assert_allclose(ycbcr.astype(int), smooth.astype(int), atol=3)
-    with pytest.raises(ValueError, match="its colour channels differ, expected a grey image"):
+    with pytest.raises(ValueError, match="in colour"):
         decode("a.jpg", saved(Image.fromarray(colours), "JPEG"))
     for mode in ("CMYK", "YCCK"):
         data = saved(Image.fromarray(smooth).convert("CMYK"), "JPEG")
         if mode == "YCCK":  # Adobe's marker says how the four channels are coded
             at = data.index(b"Adobe")
             data = data[: at + 11] + b"\2" + data[at + 12 :]
-        with pytest.raises(ValueError, match="is in the colour space CMYK, expected a grey image"):
+        with pytest.raises(ValueError, match="CMYK"):
             decode("a.jpg", data)
 
 
@@ -178,5 +176,5 @@ def test_arrays_with_channels():
         found = decode("a.npy", npy(np.dstack([amplitudes] * n).astype(">f4")))
         assert found.dtype == np.float32 and found.dtype.isnative
         np.testing.assert_array_equal(found, amplitudes.astype("f4"))
-        with pytest.raises(ValueError, match=r"^its .* differ, expected a grey image$"):
+        with pytest.raises(ValueError, match="channels differ"):
             decode("a.npy", npy(np.dstack([amplitudes] * n + [-amplitudes])[..., -max(n, 2) :]))

@@ -10,8 +10,8 @@ from conftest import SIZES, TINY, raw_config, salt, write_folder
 
 from salt.config import check_config
 from salt.data import rle
-from salt.data.load import load_data, settled
-from salt.runs.stacks import load_stack
+from salt.data.load import fill_from_data, load_data
+from salt.runs.stacks import read_probabilities
 
 
 def config(folder, *overrides):
@@ -40,7 +40,7 @@ def test_the_tables_are_read_where_they_are_there(folder):
     pd.DataFrame({"id": ids, "z": range(len(ids))}).to_csv(folder / "depths.csv", index=False)
     data = load_data(config(folder))
     assert data.train.ids == list("fedcba") and data.train.depths.tolist() == [5, 4, 3, 2, 1, 0]
-    assert not data.has_no_depths and settled(config(folder, "input.channels=depth_z"), data)
+    assert not data.has_no_depths and fill_from_data(config(folder, "input.channels=depth_z"), data)
     table.loc[2, "rle_mask"] = "1 2"
     table.to_csv(folder / "train.csv", index=False)
     with pytest.raises(ValueError, match=r"train.csv: 1 masks differ from their rle_mask, e.g. \['d'\]"):
@@ -52,7 +52,7 @@ def test_the_tables_are_read_where_they_are_there(folder):
 
 def test_a_depth_that_is_missing_is_named(folder):
     with pytest.raises(ValueError, match=r"input.channels=depth_z: .*own have no depth"):
-        settled(config(folder, "input.channels=depth_z"), load_data(config(folder)))
+        fill_from_data(config(folder, "input.channels=depth_z"), load_data(config(folder)))
 
 
 @pytest.mark.parametrize(("per", "images"), [("image", [[0, 255], [0, 255]]), ("survey", [[0, 128], [128, 255]])])
@@ -68,7 +68,7 @@ def test_amplitudes_are_scaled_by_image_or_by_survey(tmp_path, per, images):
     wanted = config(tmp_path, f"data.amplitudes.per={per}", "data.amplitudes.percentiles=[0,100]")
     data = load_data(wanted)
     assert [[image[0, 0], image[-1, 0]] for image in data.train.images] == images
-    assert settled(wanted, data).data.amplitudes.range == ([-1000, 1000] if per == "survey" else None)
+    assert fill_from_data(wanted, data).data.amplitudes.range == ([-1000, 1000] if per == "survey" else None)
 
 
 def break_folder(folder, how):
@@ -99,14 +99,14 @@ def break_folder(folder, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no images", "own: the folder images holds no image; add the images and their masks"),
+        ("no images", "own: the folder images holds no image"),
         ("no mask", "own: images without a mask: b; add the masks, or move the images to test"),
         ("no image", "own: masks without an image: b; add the images, or remove the masks"),
         ("mask of another size", "masks/b.png: is 64x199 pixels, expected 64x200, as its image"),
         ("three values", "masks/b.png: has 3 values [0, 1, 2], expected 0 and one other"),
         ("two of one name", "images/b.tif; keep one of them"),
         ("unknown extension", "images/notes.txt; convert to one of .png"),
-        ("damaged", "images/b.png: does not decode as a PNG"),
+        ("damaged", "images/b.png: cannot be read"),
         ("infinite", "images/b.npy: has 12800 infinite pixels"),
         ("small", "images/b.png: is 31x200 pixels, expected 32 or more on both sides"),
     ],
@@ -129,7 +129,7 @@ def test_a_run_on_images_of_several_sizes_to_its_submission(folder):
     assert submission["id"].tolist() == [f"test_{name}" for name in SIZES]
     for name, text in submission.itertuples(index=False):
         rle.decode(text, SIZES[name.removeprefix("test_")])
-    again = salt(folder.parent, *command, "name=own")  # what was settled by the data is not another config
+    again = salt(folder.parent, *command, "name=own")  # what the data decides is not another config
     assert again.returncode == 0 and "fold 0 is finished already" in again.stdout, again.stderr
 
 
@@ -202,10 +202,10 @@ def test_a_run_finds_no_salt_where_amplitudes_are_missing(folder, tmp_path):
     settings = [*TINY[6:], "data=folder", f"data.root={folder}", "data.n_folds=2", "input.size=64", "report=false"]
     ended = salt(tmp_path, *settings, "trainer.epochs=1", "name=a")
     assert not ended.returncode, ended.stderr
-    ids, probabilities = load_stack((tmp_path / "runs/a/oof.npz").read_bytes(), "probabilities")
+    ids, probabilities = read_probabilities(tmp_path / "runs/a/oof.npz")
     seen = dict(zip(ids, probabilities, strict=True))
     assert not seen["b"][:, :77].any() and seen["b"][:, 77:].any() and seen["a"][:, :77].any()
-    ids, shares = load_stack((tmp_path / "runs/a/test.npz").read_bytes(), "probabilities")
+    ids, shares = read_probabilities(tmp_path / "runs/a/test.npz")
     seen = dict(zip(ids, shares, strict=True))
     assert not seen["test_b"][:, :77].any() and seen["test_b"][:, 77:].any() and seen["test_a"][:, :77].any()
 
@@ -219,9 +219,7 @@ def test_the_run_warns_of_masks_with_different_values(folder, caplog):
     assert not caplog.records
     cv2.imwrite(str(folder / "masks" / "b.png"), mask // 255 * 2)
     assert load_data(config(folder)).digest() == data.digest()
-    assert len(caplog.records) == 1 and {"2 (b.png)", "255 (a.png)"} <= set(
-        caplog.records[0].getMessage().partition("salt: ")[2].partition(";")[0].split(", ")
-    )
+    assert len(caplog.records) == 1 and "2 (b.png), 255 (a.png)" in caplog.text
 
 
 def test_the_run_warns_of_a_value_far_from_all_others(folder, caplog):
@@ -237,7 +235,7 @@ def test_a_range_goes_with_the_survey(folder):
     with pytest.raises(ValueError, match=r"data\.amplitudes: .*expected per=survey with it"):
         config(folder, "data.amplitudes.range=[-1,1]")
     survey = config(folder, "data.amplitudes.range=[-1,1]", "data.amplitudes.per=survey")
-    with pytest.raises(ValueError, match=r"a\.png: .*8-bit"):
+    with pytest.raises(ValueError, match=r"a\.png: .*uint8"):
         load_data(survey)
     in_floats(folder)
     assert load_data(survey).limits == (-1, 1)

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from salt.data.folds import coverage_class, make_folds, n_split, read_folds, write_folds
+from salt.data.folds import count_split_sections, coverage_class, make_folds, read_folds, write_folds
 
 
 def test_coverage_class():
@@ -48,7 +48,7 @@ def test_a_given_file_is_used_as_it_is(tmp_path):
     ("text", "message"),
     [
         ("id,fold\na,0\nb,1\nb,0\n", "id b occurs twice"),
-        ("id,fold\na,0\n", r"1 differ, e.g. \['b'\]"),
+        ("id,fold\na,0\n", r"1 differ.*'b'"),
         ("id,fold\na,0\nb,2\n", r"expected the folds 0..1 .* found \['0', '2'\]"),
         ("id,fold\na,0\nb,\n", "expected the folds"),
         ("", "cannot be read as a CSV: No columns"),
@@ -72,12 +72,12 @@ def test_a_section_is_never_split(seed):
     sections = np.repeat(np.arange(120), rng.integers(1, 6, 120))
     coverages = rng.choice([0, 0.05, 0.5, 0.9], len(sections))
     folds = make_folds(coverages, 5, seed, sections)
-    assert n_split(sections, folds) == 0
+    assert count_split_sections(sections, folds) == 0
     assert sorted(np.unique(folds)) == [0, 1, 2, 3, 4]
     for part in (coverages == 0, coverages > 0.4):  # each fold has about its share
         share = np.bincount(folds[part], minlength=5) / part.sum()
         assert (abs(share - 0.2) < 0.06).all()
-    assert n_split(sections, make_folds(coverages, 5, seed)) > 20
+    assert count_split_sections(sections, make_folds(coverages, 5, seed)) > 20
 
 
 def test_fewer_sections_than_folds_are_refused():

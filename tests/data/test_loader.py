@@ -201,13 +201,6 @@ def test_processes_must_share_a_batch_evenly():
         EpochBatches(Draws(np.arange(20)), 8, (0, 0), Group(0, 3))
 
 
-def test_batches_begin_with_the_first_one_of_epoch_0():
-    batches, again = (EpochBatches(Draws(np.arange(20)), 4, (0, 0)) for _ in range(2))
-    again.epoch = again.first = 0
-    assert list(batches) == list(again) and len(list(batches)) == 5
-    assert {epoch for batch in batches for epoch, _, _ in batch} == {0}
-
-
 def test_one_worker_process_is_kept_from_epoch_to_epoch_and_none_is_not():
     images, masks = tiles()
     augment = build("augment", raw_config("augment=none")["augment"])
@@ -219,28 +212,22 @@ def test_one_worker_process_is_kept_from_epoch_to_epoch_and_none_is_not():
         assert loader.persistent_workers == (workers == 1)
 
 
-def test_a_worker_process_has_one_opencv_thread_and_a_group_of_its_own():
+def run_python(code, **how):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, **how)
+
+
+def test_a_worker_process_has_one_opencv_thread_and_its_own_group_and_outlives_signals():
     code = """if True:
-        import cv2, os
-        from salt.data.loader import quiet_worker
+        import cv2, os, signal
+        from salt.data.loader import set_up_worker
         cv2.setNumThreads(3)
-        quiet_worker(0)
+        set_up_worker(0)
         assert cv2.getNumThreads() == 1 and os.getpgid(0) == os.getpid() != os.getsid(0)
-    """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-
-
-def test_a_worker_process_outlives_the_signals_of_its_job():
-    code = """if True:
-        import os, signal
-        from salt.data import loader
-        loader.quiet_worker(0)
         for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM):
             os.kill(os.getpid(), number)
         print("alive")
     """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = run_python(code)
     assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
 
 
@@ -265,7 +252,7 @@ def test_a_worker_process_that_hangs_does_not_keep_the_training_process(held):
             sys.held = batches
         print("done", flush=True)
     """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=100)
+    result = run_python(code, timeout=100)
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
 
 

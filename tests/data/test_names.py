@@ -13,8 +13,8 @@ from salt.config import check_config
 from salt.data.doctor import check_data as check
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
-from salt.data.names import id_of, is_text, shown
-from salt.data.places import sections_of
+from salt.data.names import id_of, is_utf8, printable
+from salt.data.places import read_sections
 
 NAMES = ["línea", "Ångström", "서울", "plain", "a.b"]
 NFC, NFD = ([unicodedata.normalize(form, name) for name in NAMES] for form in ("NFC", "NFD"))
@@ -55,7 +55,7 @@ def test_both_forms_in_train_csv_and_mosaic_csv(folder):
     assert set(check(folder).findings) == {"masks that differ from their rle_mask"}
     table = pd.DataFrame({"id": NFD, "mosaic": list("xxyyz"), "row": 0, "column": 0})
     table.to_csv(folder / "mosaic.csv", index=False)
-    numbers = sections_of(folder / "mosaic.csv", NFC)
+    numbers = read_sections(folder / "mosaic.csv", NFC)
     assert numbers[0] == numbers[1] and numbers[2] == numbers[3] and len(np.unique(numbers)) == 3
 
 
@@ -81,6 +81,6 @@ def test_a_name_that_is_not_utf8_is_refused(folder):
 
 def test_ids_and_what_is_shown_of_them():
     assert [id_of(Path("in", f"{name}.png")) for name in NFD] == NFC
-    assert not is_text(id_of(Path(os.fsdecode(b"l\xednea.png")))) and is_text("línea")
-    assert shown(Path("a/línea.png")) == "a/línea.png" and shown("a\nb") == "a\\nb"
-    assert shown(os.fsdecode(b"l\xed")).encode("ascii") == b"l\\udced"
+    assert not is_utf8(id_of(Path(os.fsdecode(b"l\xednea.png")))) and is_utf8("línea")
+    assert printable(Path("a/línea.png")) == "a/línea.png" and printable("a\nb") == "a\\nb"
+    assert printable(os.fsdecode(b"l\xed")).encode("ascii") == b"l\\udced"

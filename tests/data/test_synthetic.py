@@ -9,7 +9,6 @@ from salt.commands import data as command
 from salt.config import check_config
 from salt.data.load import load_data
 from salt.data.made_up import make_tiles
-from salt.data.places import read_mosaic
 from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 from salt.scoring import metrics
@@ -66,27 +65,3 @@ def test_lines_are_a_folder_of_ones_own_data(tmp_path):
     assert ended.returncode == 1 and "again is not empty; name a new folder" in ended.stderr
     ended = salt(tmp_path, "lines", "small", "--size", "100", "330", main=command.main)
     assert ended.returncode == 1 and "expected 101 or more" in ended.stderr and not (tmp_path / "small").exists()
-
-
-def test_tiles_of_lines_are_data_whose_neighbours_are_known(tmp_path):
-    words = ["tiles", "made", "--n", "2", "--size", "3", "4", "--held-back", "0.25", "--test", "0.5", "--seed", "1"]
-    ended = salt(tmp_path, *words, main=command.main)
-    assert ended.returncode == 0, ended.stderr
-    data = read_dataset(tmp_path / "made")
-    truth = read_mosaic(tmp_path / "made/truth.csv")
-    n = len(truth)
-    assert f"made: {n} tiles" in ended.stdout and 10 < n < 24
-    assert set(truth.index) == {*data.train.ids, *data.test.ids} and len(data.test.ids) == round(n / 2)
-    assert set(truth["mosaic"]) == {"0", "1"} and truth["row"].max() == 2 and truth["column"].max() == 3
-    assert not truth.duplicated().any()
-    images = np.concatenate([data.train.images, data.test.images])
-    assert (images.min(axis=(1, 2)) == 0).all() and (images.max(axis=(1, 2)) == 255).all()  # each stretched
-    assert 0 < data.train.coverage.mean() < 0.8
-    for change, message in (
-        ([], "made is not empty; name a new folder"),
-        (["--test", "1"], "1.0 as test tiles"),
-        (["--n", "1", "--size", "1", "1", "--held-back", "0"], "1 tiles are too few to divide"),
-    ):
-        folder = "made" if not change else "other"
-        ended = salt(tmp_path, "tiles", folder, *change, main=command.main)
-        assert ended.returncode == 1 and message in ended.stderr and not (tmp_path / "other").exists()

@@ -1,12 +1,10 @@
-"""TIFF files of every kind of sample, byte order, layout and compression, written byte by byte or by libtiff."""
+"""TIFF files of every kind of sample, byte order, layout and compression, written byte by byte or by Pillow."""
 
 import io
 import itertools
-import re
 import sys
 
 import cv2
-import imagecodecs
 import numpy as np
 import pytest
 import tiff_writer
@@ -14,7 +12,6 @@ from PIL import Image
 from tiff_writer import SHORT, text, tiff
 
 from salt.data.image import decode
-from salt.data.tiff import decode_tiff
 
 RANDOM = np.random.default_rng(0)
 BYTES = RANDOM.integers(0, 256, (40, 50), dtype=np.uint8)
@@ -24,8 +21,12 @@ LAYOUTS = ({}, {"rows": 16}, {"tile": (16, 32)})
 WHITE_IS_ZERO = {262: (SHORT, [0])}
 
 
+def read(data):
+    return decode("a.tif", data)
+
+
 def samples(code):
-    """An image that uses the whole range of a type of integers, or floats of both signs with a NaN."""
+    """An image with the whole range of a type of integers, or floats of both signs with a NaN."""
     dtype = np.dtype(code)
     if dtype.kind == "f":
         values = (BYTES.astype(dtype) - 100) / 3
@@ -42,27 +43,15 @@ def check(found, expected):
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("code", TYPES)
-def test_every_type_order_photometric_layout_and_compression(code, order):
-    image = samples(code)
-    white = ~image if image.dtype.kind in "ui" else -image  # of unsigned ones the largest less the value
-    for layout, compression, big in itertools.product(LAYOUTS, tiff_writer.COMPRESSIONS, (False, True)):
-        kind = {**layout, "order": order, "compression": compression, "big": big}
-        check(decode_tiff(tiff(image, **kind)), image)
-        check(decode_tiff(tiff(image, **kind, tags=WHITE_IS_ZERO)), white)
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("code", TYPES)
-def test_three_equal_channels_planes_and_predictors(code, order):
+def test_every_type_order_photometric_and_layout(code, order):
     image = samples(code)
     rgb = np.dstack([image] * 3)
-    for layout, planar, compression in itertools.product(LAYOUTS, (False, True), ("none", "deflate", "packbits")):
-        check(decode_tiff(tiff(rgb, **layout, order=order, planar=planar, compression=compression)), image)
-    for layout, compression in itertools.product(LAYOUTS, ("deflate", "lzma")):
-        predictor = 3 if image.dtype.kind == "f" else 2
-        for array in (image, rgb):
-            kind = {**layout, "order": order, "compression": compression, "predictor": predictor}
-            check(decode_tiff(tiff(array, **kind)), image)
+    for layout, compression, big in itertools.product(LAYOUTS, tiff_writer.COMPRESSIONS, (False, True)):
+        kind = {**layout, "order": order, "compression": compression, "big": big}
+        check(read(tiff(image, **kind)), image)
+        check(read(tiff(rgb, **kind, planar=big)), image)
+        if image.dtype.kind == "u":
+            check(read(tiff(image, **kind, tags=WHITE_IS_ZERO)), ~image)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -72,8 +61,8 @@ def test_packed_samples_are_as_bright_as_a_viewer_shows_them(bits, order):
     expected = image if bits == 12 else (image * (255 // (2**bits - 1))).astype(np.uint8)
     for layout, compression in itertools.product(({}, {"rows": 16}), ("none", "deflate")):
         kind = {**layout, "order": order, "compression": compression, "bits": bits}
-        check(decode_tiff(tiff(image, **kind)), expected)
-        check(decode_tiff(tiff(image, **kind, tags=WHITE_IS_ZERO)), (2**bits - 1 if bits == 12 else 255) - expected)
+        check(read(tiff(image, **kind)), expected)
+        check(read(tiff(image, **kind, tags=WHITE_IS_ZERO)), (2**bits - 1 if bits == 12 else 255) - expected)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +74,7 @@ def test_compressions_of_libtiff(mode, compression):
     image = {"1": BYTES > 99, "L": BYTES, "I;16": BYTES.astype(np.uint16) * 257, "F": BYTES / np.float32(3)}[mode]
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "TIFF", compression=compression)
-    check(decode_tiff(stream.getvalue()), image.astype(np.uint8) * 255 if mode == "1" else image)
+    check(read(stream.getvalue()), image.astype(np.uint8) * 255 if mode == "1" else image)
 
 
 def test_jpeg_within_tiff_is_what_pillow_reads():
@@ -93,15 +82,8 @@ def test_jpeg_within_tiff_is_what_pillow_reads():
     for array in (smooth, np.dstack([smooth] * 3)):  # the latter as YCbCr
         stream = io.BytesIO()
         Image.fromarray(array).save(stream, "TIFF", compression="jpeg")
-        found = decode_tiff(stream.getvalue())
+        found = read(stream.getvalue())
         np.testing.assert_allclose(found.astype(int), np.asarray(Image.open(stream).convert("L")).astype(int), atol=1)
-
-
-def test_opencv_reads_the_same():
-    for code in ("u1", "u2", "f4", "f8"):
-        image = np.nan_to_num(samples(code))
-        data = cv2.imencode(".tif", image)[1].tobytes()
-        check(decode_tiff(data), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
 
 
 @pytest.mark.parametrize(
@@ -126,30 +108,27 @@ def test_opencv_reads_the_same():
 def test_pixels_of_the_nodata_value_are_masked(code, tag, stored):
     image = (BYTES // 4 + 9).astype(code)
     image[:, :5] = stored
-    for photometric in ([1], [0]):
-        data = tiff(image, tags={42113: text(tag), 262: (SHORT, photometric)}, order=">", rows=7)
-        found = decode("a.tif", data)
+    for photometric in [[1], [0]] if image.dtype.kind == "u" else [[1]]:
+        found = read(tiff(image, tags={42113: text(tag), 262: (SHORT, photometric)}, order=">", rows=7))
         assert isinstance(found, np.ma.MaskedArray) and found.dtype == image.dtype
         assert np.ma.getmaskarray(found)[:, :5].all() and not np.ma.getmaskarray(found)[:, 5:].any()
-        plain = decode_tiff(tiff(image, tags={262: (SHORT, photometric)}))
-        np.testing.assert_array_equal(found.data, plain)
+        np.testing.assert_array_equal(found.data, image if photometric == [1] else ~image)
 
 
 @pytest.mark.parametrize(
     ("code", "tag"), [("u2", "-9999"), ("u1", "256"), ("u1", "0.5"), ("i2", "nan"), ("f4", "1e300")]
 )
 def test_a_nodata_value_that_the_type_cannot_hold_masks_nothing(code, tag):
-    found = decode_tiff(tiff(BYTES.astype(code), tags={42113: text(tag)}))
+    found = read(tiff(BYTES.astype(code), tags={42113: text(tag)}))
     assert isinstance(found, np.ma.MaskedArray) and not found.mask.any()
 
 
 def test_only_infinite_pixels_that_are_not_missing_are_refused():
     image = BYTES.astype("f4")
     image[0, 0] = np.inf
-    for tags in ({}, {42113: text("1e300")}):
-        with pytest.raises(ValueError, match="has 1 infinite pixels"):
-            decode("a.tif", tiff(image, tags=tags))
-    assert decode("a.tif", tiff(image, tags={42113: text("inf")})).mask.sum() == 1
+    with pytest.raises(ValueError, match="has 1 infinite pixels"):
+        read(tiff(image))
+    assert read(tiff(image, tags={42113: text("inf")})).mask.sum() == 1
 
 
 REDUCED, MASK, PREVIEW_OF_MASK = ({"tags": {254: (4, [i])}} for i in (1, 4, 5))
@@ -158,63 +137,39 @@ REDUCED, MASK, PREVIEW_OF_MASK = ({"tags": {254: (4, [i])}} for i in (1, 4, 5))
 def test_previews_and_masks_are_no_images():
     seen = (BYTES > 128).astype(np.uint16)
     inner = {"bits": 1, "tags": {254: (4, [4]), 262: (SHORT, [4])}}
-    check(decode_tiff(tiff(BYTES, BYTES[::2, ::2], BYTES[::4, ::4], pages=({}, REDUCED, REDUCED))), BYTES)
-    check(decode_tiff(tiff(BYTES[::2, ::2], BYTES, pages=(REDUCED, {}))), BYTES)
-    check(decode_tiff(tiff(BYTES, pages=(REDUCED,))), BYTES)
+    check(read(tiff(BYTES, BYTES[::2, ::2], BYTES[::4, ::4], pages=({}, REDUCED, REDUCED))), BYTES)
+    check(read(tiff(BYTES[::2, ::2], BYTES, pages=(REDUCED, {}))), BYTES)
+    check(read(tiff(BYTES, pages=(REDUCED,))), BYTES)
     pages = ({}, inner, REDUCED, PREVIEW_OF_MASK)
-    found = decode_tiff(tiff(BYTES, seen, BYTES[::2, ::2], BYTES[::2, ::2], pages=pages, tags={274: (SHORT, [3])}))
-    unmarked = decode_tiff(tiff(BYTES, seen, pages=({}, {"bits": 1, "tags": {262: (SHORT, [4])}})))
+    found = read(tiff(BYTES, seen, BYTES[::2, ::2], BYTES[::2, ::2], pages=pages, tags={274: (SHORT, [3])}))
+    unmarked = read(tiff(BYTES, seen, pages=({}, {"bits": 1, "tags": {262: (SHORT, [4])}})))
     assert np.array_equal(unmarked.mask, seen == 0)
     assert np.array_equal(found.mask, seen[::-1, ::-1] == 0) and np.array_equal(found.data, BYTES[::-1, ::-1])
     for n in (2, 3):
         with pytest.raises(ValueError, match=f"has {n} pages, expected one image"):
-            decode_tiff(tiff(*[BYTES] * n))
+            read(tiff(*[BYTES] * n))
 
 
 @pytest.mark.parametrize("description", ["ImageJ=1.53t\nimages=3\nslices=3\n", '{"shape": [3, 40, 50]}'])
 def test_stacks_behind_one_directory_are_refused(description):
     data = tiff(BYTES, tags={270: text(description)})
-    check(decode_tiff(data), BYTES)  # the two others are not in the file
+    check(read(data), BYTES)  # the two others are not in the file
     stack = tiff(np.concatenate([BYTES] * 3), tags={270: text(description), 257: (4, [40])})
     with pytest.raises(ValueError, match="has 3 pages, expected one image"):
-        decode_tiff(stack)
+        read(stack)
 
 
 def test_metadata_of_microscopes_do_not_matter():
     ome = '<?xml version="1.0"?><OME><Image ID="Image:0"><Pixels SizeX="50" SizeY="40" SizeC="1"/></Image></OME>'
     for description in ("ImageJ=1.53t\nmin=0\nmax=255\n", ome, "<OME", '{"shape": [7]}', "{"):
-        check(decode_tiff(tiff(BYTES, tags={270: text(description)})), BYTES)
+        check(read(tiff(BYTES, tags={270: text(description)})), BYTES)
 
 
-def test_a_zstd_strip_and_reversed_bits():
-    pixels = imagecodecs.zstd_encode(BYTES.tobytes())
-    tags = {259: (SHORT, [50000]), 273: (4, [0]), 279: (4, [len(pixels)])}
-    whole = tiff(BYTES, tags=tags)
-    tags[273] = (4, [len(whole)])
-    check(decode_tiff(tiff(BYTES, tags=tags) + pixels), BYTES)
-    reversed_bits = np.array([int(f"{b:08b}"[::-1], 2) for b in range(256)], np.uint8)[BYTES]
-    for layout in LAYOUTS:
-        check(decode_tiff(tiff(reversed_bits, tags={266: (SHORT, [2])}, **layout)), BYTES)
-
-
-def test_what_salt_writes_is_read_again():
-    from salt.inference.files import as_stored, save_image
+def test_what_salt_writes_is_read_again(tmp_path):
+    from salt.inference.files import save_array
 
     probability = RANDOM.random((40, 50), dtype=np.float32)
-    stream = {}
-
-    class Place:
-        def write_bytes(self, data):
-            stream["data"] = data
-
-    save_image(Place(), as_stored(probability, ".tif"), ".tif")
-    check(decode_tiff(stream["data"]), probability)
-    save_image(Place(), BYTES, ".tiff")
-    check(decode_tiff(stream["data"]), BYTES)
-
-
-def test_the_name_of_a_file_decides():
-    for name in ("a.tif", "a.TIFF"):
-        check(decode(name, tiff(BYTES)), BYTES)
-    with pytest.raises(ValueError, match=re.escape("does not decode as a TIFF: not a TIFF file")):
-        decode("a.tif", cv2.imencode(".png", BYTES)[1].tobytes())
+    save_array(tmp_path / "x.tif", probability)
+    check(read((tmp_path / "x.tif").read_bytes()), probability)
+    save_array(tmp_path / "x.tiff", BYTES)
+    check(read((tmp_path / "x.tiff").read_bytes()), BYTES)

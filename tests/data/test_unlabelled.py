@@ -6,7 +6,7 @@ import pytest
 
 from salt.data import rle
 from salt.data.tiles import Tiles
-from salt.data.unlabelled import LabelTable, Unlabelled, joined
+from salt.data.unlabelled import LabelTable, Unlabelled, join_tiles
 from salt.runs.stacks import as_stack
 
 IDS = ["a", "b", "c"]
@@ -36,5 +36,5 @@ def test_a_fold_gets_its_own_confident_labels_on_the_images_they_belong_to(sizes
         np.testing.assert_array_equal(image, tiles.images[IDS.index(name)])
         np.testing.assert_array_equal(mask, masks[fold][name])
         assert depth == IDS.index(name)
-    together = joined(found, found)
+    together = join_tiles(found, found)
     assert together.ids == expected * 2 and len(together.images) == len(together.masks) == 2 * len(expected)

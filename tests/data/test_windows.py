@@ -1,4 +1,4 @@
-"""Windows over images of any size: every pixel counts once, and no seam is seen."""
+"""Windows over images of any size: every pixel counts once, and no seam shows."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from salt.build import Network
 from salt.data.tiles import Tiles, tile_size
-from salt.data.windows import Windows, starts
+from salt.data.windows import Windows, window_starts
 from salt.inference.predict import Predictor
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
@@ -26,7 +26,7 @@ def grey(*sizes):
 
 @given(SIDES, st.integers(1, 150))
 def test_windows_lie_within_a_larger_image_and_overlap_by_half(side, window):
-    begins = starts(side, window)
+    begins = window_starts(side, window)
     if side <= window:
         assert len(begins) == 1 and begins[0] <= 0 and begins[0] + window >= side
     else:
@@ -35,7 +35,7 @@ def test_windows_lie_within_a_larger_image_and_overlap_by_half(side, window):
 
 
 @given(SIDES, SIDES, st.integers(1, 150), st.integers(1, 150))
-def test_what_windows_say_of_a_pixel_is_averaged(height, width, h, w):
+def test_the_values_of_overlapping_windows_are_averaged(height, width, h, w):
     images = grey((height, width))
     windows = Windows(images, np.array([0]), (h, w))
     result = windows.start_result()
@@ -83,7 +83,7 @@ class Local(torch.nn.Module):
 
 
 @pytest.mark.parametrize("tta", [False, True])
-def test_no_seam_is_seen(tiny, tta):
+def test_no_seam_shows(tiny, tta):
     size = (230, 411)
     tiles = Tiles(["line"], grey(size), None, np.zeros(1))
     runtime = choose_runtime(tiny().trainer)
@@ -105,7 +105,7 @@ def test_no_seam_is_seen(tiny, tta):
         ([(101, 101), (100, 101)], (128, 128)),
     ],
 )
-def test_the_network_is_trained_on_the_images_own_size_where_there_is_one(sizes, expected):
+def test_the_network_is_trained_on_the_images_common_size(sizes, expected):
     assert tile_size(sizes, largest=128) == expected
 
 

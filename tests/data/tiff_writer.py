@@ -1,7 +1,6 @@
 """TIFF files written byte by byte, by no library, for the tests that read them."""
 
 import itertools
-import lzma
 import math
 import struct
 import zlib
@@ -13,41 +12,7 @@ CODES = {2: ("H", SHORT), 4: ("I", LONG), 8: ("Q", LONG8)}
 SIZES = {1: 1, 2: 1, SHORT: 2, LONG: 4, LONG8: 8}
 LETTERS = {1: "B", 2: "B", SHORT: "H", LONG: "I", LONG8: "Q"}
 FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3}
-COMPRESSIONS = {"none": 1, "packbits": 32773, "deflate": 8, "old deflate": 32946, "lzma": 34925}
-
-
-def packbits(data):
-    """Apple's run lengths, a row at a time being no matter here."""
-    out, i = b"", 0
-    while i < len(data):
-        n = 1
-        while n < 128 and data[i + n : i + n + 1] == data[i : i + 1]:
-            n += 1
-        if n > 1:
-            out += struct.pack("bB", 1 - n, data[i])
-        else:
-            while n < 128 and i + n < len(data) and data[i + n] != data[i + n - 1]:
-                n += 1
-            out += struct.pack("b", n - 1) + data[i : i + n]
-        i += n
-    return out
-
-
-PACK = {"none": bytes, "packbits": packbits, "deflate": zlib.compress, "old deflate": zlib.compress}
-PACK["lzma"] = lzma.compress
-
-
-def predicted(block, predictor, order):
-    """The bytes of a block (H W C), as differences along rows: of numbers (2) or of the bytes of floats (3)."""
-    if predictor == 2:
-        block = np.concatenate([block[:, :1], np.diff(block, axis=1)], axis=1)
-    if predictor < 3:
-        return block.astype(block.dtype.newbyteorder(order)).tobytes()
-    height, width, channels = block.shape
-    planes = np.frombuffer(block.astype(block.dtype.newbyteorder(">")).tobytes(), np.uint8)
-    planes = planes.reshape(height, width * channels, -1).transpose(0, 2, 1).reshape(height, -1)
-    planes = np.concatenate([planes[:, :channels], planes[:, channels:] - planes[:, :-channels]], axis=1)
-    return planes.tobytes()
+COMPRESSIONS = {"none": 1, "deflate": 8}
 
 
 def packed(block, bits):
@@ -84,15 +49,16 @@ def directory(tags, order, big, at, next_at=0):
     return out + struct.pack(order + place, next_at) + tail
 
 
-def page(array, at, order="<", big=False, rows=None, tile=None, compression="none", predictor=1, bits=None, **options):
+def page(array, at, order="<", big=False, rows=None, tile=None, compression="none", bits=None, **options):
     """The pixels and the directory of one page, and the place of that directory; options: planar, tags (added last)."""
     array = array.reshape(*array.shape[:2], -1)
     height, width, channels = array.shape
     rows = rows or height
     layers = [array[..., i : i + 1] for i in range(channels)] if options.get("planar") else [array]
     blocks = [block for layer in layers for block in cut(layer, rows, tile)]
-    raw = [packed(block, bits) if bits else predicted(block, predictor, order) for block in blocks]
-    coded = [PACK[compression](block) for block in raw]
+    stored = array.dtype.newbyteorder(order)
+    raw = [packed(block, bits) if bits else block.astype(stored).tobytes() for block in blocks]
+    coded = [zlib.compress(block) for block in raw] if compression == "deflate" else raw
     counts = [len(block) for block in coded]
     offsets = [at + sum(counts[:i]) for i in range(len(counts))]
     bits = bits or 8 * array.dtype.itemsize
@@ -100,7 +66,7 @@ def page(array, at, order="<", big=False, rows=None, tile=None, compression="non
     tags = {256: (LONG, [width]), 257: (LONG, [height]), 258: (SHORT, [bits] * channels)}
     tags |= {259: (SHORT, [COMPRESSIONS[compression]]), 262: (SHORT, [2 if channels >= 3 else 1])}
     tags |= {277: (SHORT, [channels]), 339: (SHORT, [FORMATS[array.dtype.kind]] * channels)}
-    tags |= {284: (SHORT, [2 if options.get("planar") else 1])} | ({317: (SHORT, [predictor])} if predictor > 1 else {})
+    tags |= {284: (SHORT, [2 if options.get("planar") else 1])}
     if tile:
         tags |= {322: (LONG, [tile[1]]), 323: (LONG, [tile[0]]), 324: (kind, offsets), 325: (LONG, counts)}
     else:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from salt.build import Network, build_network
 from salt.data.folds import assign_folds
-from salt.data.load import load_data, settled
+from salt.data.load import fill_from_data, load_data
 from salt.job import Job
 from salt.machine.device import choose_runtime
 from salt.runs.rundir import RunDir
@@ -15,7 +15,7 @@ def make_job(config, path=Path("nowhere"), data=None, folds=None, model=None, ru
     data = data or load_data(config)
     runtime = runtime or choose_runtime(config.trainer)
     return Job(
-        config=settled(config, data),
+        config=fill_from_data(config, data),
         data=data,
         folds=assign_folds(config, data.train) if folds is None else folds,
         directory=RunDir(path),

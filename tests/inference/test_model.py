@@ -98,10 +98,10 @@ def test_threads_do_not_disturb_each_other(model, images):
     [
         (np.zeros(5), r"shape \(5,\)"),
         (np.zeros((2, 3, 40, 40)), r"shape \(2, 3, 40, 40\)"),
-        (np.zeros((0, 40)), r"shape \(0, 40\) holds no pixel"),
-        (np.zeros((40, 40, 3)), r"shape \(40, 40, 3\) looks like one image in colours"),
-        (np.zeros((40, 40), complex), "complex128, expected real numbers"),
-        (np.array([["a"]]), "expected real numbers"),
+        (np.zeros((0, 40)), r"shape \(0, 40\)"),
+        (np.zeros((40, 40, 3)), r"shape \(40, 40, 3\) .*colours"),
+        (np.zeros((40, 40), complex), "complex128"),
+        (np.array([["a"]]), "type <U1"),
         (np.full((40, 40), np.inf), "1600 infinite pixels"),
     ],
 )
@@ -127,7 +127,7 @@ def test_what_is_no_run_is_refused(tmp_path):
 def test_a_large_image_is_predicted_in_blocks(model, monkeypatch):
     image = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
     expected = model.predict(image)
-    monkeypatch.setattr(predict_module, "BLOCK", 7)
+    monkeypatch.setattr(predict_module, "WINDOWS_AT_ONCE", 7)
     np.testing.assert_allclose(model.predict(image), expected, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Prediction: every tile once, in any batches and blocks, and a clear message where the memory is too small."""
+"""Prediction: every tile once, in any batches and blocks, and a clear message if the memory is too small."""
 
 import dataclasses
 
@@ -45,14 +45,14 @@ def expected(tiles, positions):
 
 @pytest.mark.parametrize(("batch_size", "block"), [(4, 4096), (5, 4096), (100, 4096), (3, 7), (24, 24), (1, 1)])
 def test_every_tile_once_in_any_batches_and_blocks(tiny, tiles, monkeypatch, batch_size, block):
-    monkeypatch.setattr(predict_module, "BLOCK", block)
+    monkeypatch.setattr(predict_module, "WINDOWS_AT_ONCE", block)
     runtime = choose_runtime(tiny(f"trainer.predict_batch_size={batch_size}").trainer)
     positions = np.random.default_rng(0).permutation(24)[:23]
     model = Brightness()
     for tta in (False, True):
         found = Predictor(Network(model, model), runtime, tta, "").predict(tiles, positions)
         np.testing.assert_allclose(found, expected(tiles, positions)[tta], atol=1e-6)
-    assert set(model.calls) == {batch_size}  # a last batch that is smaller would be compiled anew
+    assert set(model.calls) == {batch_size}  # a smaller last batch would be compiled again
 
 
 @pytest.mark.parametrize(("setting", "size"), [("null", 4), ("7", 7)])
@@ -91,7 +91,7 @@ def test_too_little_memory_names_the_setting(tiny, tiles, error):
 
     model = TooLarge()
     runtime = choose_runtime(tiny().trainer)
-    with pytest.raises(ValueError, match=r"test: out of GPU memory while 4 tiles .* Lower trainer.predict_batch_size"):
+    with pytest.raises(ValueError, match=r"test: out of GPU memory with batches of 4 tiles.*predict_batch_size"):
         Predictor(Network(model, model), runtime, True, "test").predict(tiles, np.arange(3))
 
 
@@ -107,8 +107,8 @@ def test_another_error_of_the_network_stays_as_it_is(tiny, tiles):
         Predictor(Network(Broken(), Broken()), runtime, True, "test").predict(tiles, np.arange(3))
 
 
-def test_probabilities_that_are_no_numbers_are_refused(tiny, tiles):
+def test_probabilities_that_are_nan_are_refused(tiny, tiles):
     runtime, model = choose_runtime(tiny().trainer), Brightness()
     tiles = dataclasses.replace(tiles, depths=np.where(np.arange(24) == 2, np.nan, tiles.depths))
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="NaN"):
         Predictor(Network(model, model), runtime, False, "").predict(tiles, np.arange(3))

@@ -188,7 +188,7 @@ def test_every_mask_is_the_mean_over_weights_above_the_best_threshold(
     root, data = with_constant_tiles
     config = check_config(raw_config(*TINY, f"data.root={root}", *TILES, *CYCLES))
     monkeypatch.setattr(build, "build_model", lambda config: Grey())
-    monkeypatch.setattr(submission, "PREDICTED", 10)  # of 26 tiles
+    monkeypatch.setattr(submission, "TILES_AT_ONCE", 10)  # of 26 tiles
     crossval.run(config, tmp_path)
     for name in ("submission.csv", "score.json", "oof.csv", "oof.npz"):
         (tmp_path / name).unlink()

@@ -1,4 +1,4 @@
-"""Unknown pixels: each loss is that of the known ones, whatever stands elsewhere."""
+"""Unknown pixels: each loss is that of the known ones, whatever the others hold."""
 
 import pytest
 import torch
@@ -55,7 +55,7 @@ def test_known_columns_are_the_loss_of_the_cropped_tiles(loss):
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.float32])
-def test_what_stands_at_unknown_pixels_changes_nothing(loss, kind):
+def test_unknown_pixels_change_nothing(loss, kind):
     (logits, masks), known = example(n=3, size=12), some_known()
     before = result(loss, logits, masks, known.to(kind))
     assert before[0] > 0 and before[1][:2].any()

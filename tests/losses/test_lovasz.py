@@ -66,9 +66,7 @@ def test_lovasz_on_zero_one_errors_is_the_jaccard_loss():
     for labels in itertools.product([0, 1], repeat=4):
         for wrong in itertools.product([0, 1], repeat=4):
             y, w = np.array(labels, bool), np.array(wrong, bool)
-            logits = torch.tensor(np.where(y == w, 0.0, 2.0) - 1.0)  # right by exactly 1 (no error) where y != w ...
-            signs = torch.tensor(2.0 * y - 1)
-            logits = torch.where(torch.tensor(w), torch.zeros(4), signs.float())  # error 1 where wrong, 0 where right
+            logits = torch.tensor(np.where(w, 0.0, 2.0 * y - 1)).float()  # error 1 where wrong, 0 where right
             value = LovaszHinge("relu")(logits.view(1, 1, 2, 2), torch.tensor(y).float().view(1, 1, 2, 2))
             assert value.item() == pytest.approx(jaccard_loss(w, y), abs=1e-6)
 

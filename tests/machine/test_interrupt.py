@@ -33,7 +33,7 @@ def test_a_signal_to_all_processes_is_answered_once_and_loader_workers_do_not_st
             os.kill(process, number)
     found, out, errors = started.end()
     assert (found, errors.count("stopping as soon as")) == (code, 1), errors
-    assert errors.count("the same command goes on") == 1 and "Traceback" not in errors
+    assert errors.count("the same command resumes") == 1 and "Traceback" not in errors
     log = (tmp_path / "runs/a/train.log").read_text()
     assert "saved after step" in log or out.rstrip().endswith("images/s")  # within an epoch, or at its end
     assert (tmp_path / "runs/a/fold_0/last.pt").exists()
@@ -44,7 +44,7 @@ def test_a_second_signal_stops_at_once_but_not_under_torchrun_which_hands_it_on(
     if torchrun:
         monkeypatch.setattr(distributed, "_group", distributed.Group(0, 2))
     steps = []
-    with pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled(), interrupt.deferred():
+    with pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handle_signals(), interrupt.defer_signals():
         signal.raise_signal(signal.SIGTERM)
         steps.append("after the first")
         signal.raise_signal(signal.SIGTERM)
@@ -55,8 +55,8 @@ def test_a_second_signal_stops_at_once_but_not_under_torchrun_which_hands_it_on(
 
 @pytest.mark.parametrize(("signalled", "raised"), [(True, interrupt.Interrupted), (False, RuntimeError)])
 def test_an_error_after_a_signal_is_the_end_of_torch_s_compilers(signalled, raised):
-    with pytest.raises(raised), interrupt.handled(), interrupt.deferred():
+    with pytest.raises(raised), interrupt.handle_signals(), interrupt.defer_signals():
         if signalled:
             signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("SubprocPool closed")
-    assert interrupt.noted() is None
+    assert interrupt.pending() is None

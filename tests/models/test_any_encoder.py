@@ -3,9 +3,9 @@
 import pytest
 import torch
 from conftest import options
-from test_options import BASE, SMALL_UNET, batch, built, overrides_of, shake
+from helpers.networks import BASE, SMALL_UNET, batch, built, overrides_of, shake
 
-from salt.models.encoder import Encoder, input_scale
+from salt.models.encoder import GatedEncoder, input_scale
 
 
 @pytest.mark.parametrize("option", [o for o in options("encoder") if o not in ("any", "none")])
@@ -53,7 +53,7 @@ def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
 def test_a_first_stride_of_1_doubles_every_map(name):
     x = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
-        maps = [Encoder(name, None, stem=stem).eval()(x) for stem in ("default", "stride1")]
+        maps = [GatedEncoder(name, None, stem=stem).eval()(x) for stem in ("default", "stride1")]
     assert [2 * a.shape[-1] for a in maps[0][1:]] == [b.shape[-1] for b in maps[1][1:]] == [64, 32, 16, 8, 4]
 
 

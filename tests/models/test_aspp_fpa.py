@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_center import maps, normed, shake, unit
+from helpers.centers import maps, normed, shake, unit
 
 from salt.models.center import ASPP, FPA, Halve
 

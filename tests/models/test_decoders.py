@@ -220,7 +220,7 @@ def test_tiramisu_on_any_size():
         (lambda: Tiramisu([1], 57, 0.2), "variant=57, expected one of 56, 67, 103"),
         (lambda: Tiramisu([1], 56, 1.0), "dropout=1.0, expected"),
         (lambda: Tiramisu([1], 56, 0.2, bias="one"), "bias='one', expected one of random, zero, none"),
-        (lambda: Tiramisu(CHANNELS, 56, 0.2), "brings its own encoder"),
+        (lambda: Tiramisu(CHANNELS, 56, 0.2), "its own encoder"),
         (lambda: LinkNetDecoder(CHANNELS, 4, gated_stages=[6]), r"attention.decoder=\[6\], expected stages of 1..5"),
     ],
 )

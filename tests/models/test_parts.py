@@ -3,19 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.networks import maps
 from torch.utils.flop_counter import FlopCounterMode
 
 from salt.models.attention import CSE, SCSE, SSE
 from salt.models.center import DBlock
-from salt.models.encoder import Encoder
+from salt.models.encoder import GatedEncoder
 from salt.models.heads import Hypercolumn
 from salt.models.inputs import Channels, Pad, Resize, ResizePad
 from salt.models.supervision import Nonempty
 from salt.models.unet import UNetDecoder
-
-
-def maps(channels=8, size=5, n=2, seed=0):
-    return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("activation", ["relu", "elu"])
@@ -174,9 +171,9 @@ def test_a_gate_in_the_encoder_changes_its_stage_and_all_below(name, stage):
             return x / 2
 
     torch.manual_seed(0)
-    plain = Encoder(name, None).eval()
+    plain = GatedEncoder(name, None).eval()
     torch.manual_seed(0)
-    gated = Encoder(name, None, Halve, [stage]).eval()
+    gated = GatedEncoder(name, None, Halve, [stage]).eval()
     x = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         a, b = plain(x), gated(x)
@@ -187,9 +184,9 @@ def test_a_gate_in_the_encoder_changes_its_stage_and_all_below(name, stage):
 
 def test_a_closed_encoder_is_gated_at_its_output():
     torch.manual_seed(0)
-    plain = Encoder("efficientnet-b0", None).eval()
+    plain = GatedEncoder("efficientnet-b0", None).eval()
     torch.manual_seed(0)
-    gated = Encoder("efficientnet-b0", None, lambda channels: torch.nn.Hardtanh(0, 0.0001), [3]).eval()
+    gated = GatedEncoder("efficientnet-b0", None, lambda channels: torch.nn.Hardtanh(0, 0.0001), [3]).eval()
     x = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         same = [torch.equal(p, q) for p, q in zip(plain(x), gated(x), strict=True)]
@@ -230,9 +227,9 @@ def test_resizing_keeps_the_middle_and_comes_back():
 @pytest.mark.parametrize("name", ["resnet18", "se_resnext50_32x4d"])
 def test_the_stem_keeps_resolution_and_weights(name, stem, strides):
     torch.manual_seed(0)
-    plain = Encoder(name, None).eval()
+    plain = GatedEncoder(name, None).eval()
     torch.manual_seed(0)
-    changed = Encoder(name, None, stem=stem).eval()
+    changed = GatedEncoder(name, None, stem=stem).eval()
     assert [f.shape[-1] for f in changed(torch.rand(1, 1, 128, 128))[1:]] == [128 // s for s in strides]
     for a, b in zip(plain.state_dict().values(), changed.state_dict().values(), strict=True):
         assert torch.equal(a, b)

@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import options, raw_config
-from test_options import BASE, SMALL_UNET, batch, built
-from test_parts import maps
+from helpers.networks import BASE, SMALL_UNET, batch, built, maps
 from torch._subclasses import FakeTensorMode
 
 from salt.build import build

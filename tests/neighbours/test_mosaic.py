@@ -5,20 +5,20 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.lines import cut_lines
 
-from salt.data.synthetic import cut_lines
-from salt.data.tgs import TILE_SIZE, read_dataset
+from salt.data.image import TILE_SIZE
+from salt.data.tgs import read_dataset
 from salt.neighbours import links, mosaic
 from salt.neighbours.borders import Borders, learn
 
 
 def cut(seed, n_lines=6, rows=5, columns=8, held_back=0.1):
-    """Tiles of made-up lines, shuffled, each with a contrast of its own; and where each lies (line, row, column)."""
-    tiles, _, places = cut_lines(np.random.default_rng(seed), n_lines, rows, columns, held_back)
-    return np.stack(tiles), list(places.itertuples(index=False, name=None))
+    return cut_lines(seed, n_lines, rows, columns, held_back)
 
 
 def true_pairs(places):
+    """The neighbours among tiles: first, second, direction."""
     at = {place: i for i, place in enumerate(places)}
     return {
         (i, at[m, r + down, c + across], name)
@@ -26,6 +26,10 @@ def true_pairs(places):
         for name, (down, across) in links.STEPS.items()
         if (m, r + down, c + across) in at
     }
+
+
+def neighbours(table):
+    return true_pairs(table[["mosaic", "row", "column"]].itertuples(index=False, name=None))
 
 
 LAYOUTS = [  # seed, lines, rows, columns, share held back
@@ -43,7 +47,7 @@ def found(request):
 
 def test_links_of_made_up_lines_are_found(found):
     _, places, result = found
-    linked, true = set(mosaic.neighbours(result.places)), true_pairs(places)
+    linked, true = neighbours(result.places), true_pairs(places)
     assert len(linked & true) / len(linked) >= 0.99
     assert len(linked & true) / len(true) >= 0.9
     assert result.false_share <= 0.01
@@ -79,9 +83,9 @@ def quarters(images):
 def test_quarters_of_real_tiles_are_put_together(tgs):
     tiles = read_dataset(tgs).train.images
     images, places = quarters(tiles[np.random.default_rng(0).permutation(len(tiles))[:1500]])
-    true, linked = true_pairs(places), set(mosaic.neighbours(mosaic.find_mosaics(images).places))
+    true, linked = true_pairs(places), neighbours(mosaic.find_mosaics(images).places)
     after, before = {(i, name): j for i, j, name in true}, {(j, name): i for i, j, name in true}
-    # a link to a quarter of another tile may be true, unless it stands where the tile itself goes on
+    # a link to a quarter of another tile may be true, unless it lies where the tile itself continues
     known = {(i, j, name) for i, j, name in linked if (i, name) in after or (j, name) in before}
     assert len(known & true) / len(known) >= 0.99
     assert len(linked & true) / len(true) >= 0.75
@@ -128,20 +132,20 @@ def matches(pairs, n=8):
 
 def test_a_square_needs_all_four():
     right, below = [(0, 1, 4), (2, 3, 3)], [(0, 2, 2), (1, 3, 1)]
-    found = links.squares(matches(right), matches(below))
+    found = links.find_squares(matches(right), matches(below))
     assert found.tiles.tolist() == [[0, 1, 2, 3]] and found.score.tolist() == [10]
     pairs = found.links(1)
     assert set(pairs[["first", "second", "direction"]].itertuples(index=False, name=None)) == {
         (0, 1, "right"), (2, 3, "right"), (0, 2, "below"), (1, 3, "below"),
     }  # fmt: skip
     for k in range(2):
-        assert len(links.squares(matches(right), matches(below[:k] + below[k + 1 :])).tiles) == 0
-        assert len(links.squares(matches(right[:k] + right[k + 1 :]), matches(below)).tiles) == 0
+        assert len(links.find_squares(matches(right), matches(below[:k] + below[k + 1 :])).tiles) == 0
+        assert len(links.find_squares(matches(right[:k] + right[k + 1 :]), matches(below)).tiles) == 0
 
 
 def test_the_best_square_comes_first():
     right, below = [(0, 1, 4), (0, 5, 6), (2, 3, 3)], [(0, 2, 2), (1, 3, 1), (5, 3, 1)]
-    found = links.squares(matches(right), matches(below))
+    found = links.find_squares(matches(right), matches(below))
     assert found.tiles.tolist() == [[0, 5, 2, 3], [0, 1, 2, 3]] and found.score.tolist() == [12, 10]
     assert len(found.links(1)) == 4 and found.links(2)["square"].tolist() == [0, 0, 0, 0, 1, 1]
 
@@ -155,7 +159,7 @@ def test_links_that_contradict_surer_ones_are_refused():
     borders = {name: Borders.of(learn(images), images) for name in links.STEPS}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mosaic, "IMPLAUSIBLE", -np.inf)
-        places, n_refused = mosaic.assemble(table, borders, 5)
+        places, n_refused = mosaic.place_tiles(table, borders, 5)
     assert n_refused == 2  # 2 lies below 1 already, and 0 lies where 4 would
     assert places.loc[[0, 1, 2, 3], ["row", "column"]].to_numpy().tolist() == [[0, 0], [0, 1], [1, 1], [1, 0]]
     assert places["mosaic"].tolist() == [0, 0, 0, 0, 1] and places["confidence"].tolist() == [1.0, 1.0, 0.9, 0.7, 0.0]
@@ -179,7 +183,7 @@ def test_confidence_is_a_share_and_falls_with_the_margin():
 
     margin = rng.exponential(10, n)
     margin[:50] += 200
-    none = links.frame(np.zeros(0, int), np.zeros(0, int), "right")
-    found, n_false = links.links_of_pairs("right", pairs(margin), pairs(rng.exponential(10, n)), none)
+    none = links.make_links(np.zeros(0, int), np.zeros(0, int), "right")
+    found, n_false = links.choose_pairs("right", pairs(margin), pairs(rng.exponential(10, n)), none)
     assert 50 <= len(found) <= 52 and set(range(50)) <= set(found["first"]) and n_false <= 0.003 * 52
     assert found["confidence"].between(0, 1).all() and found["confidence"].is_monotonic_decreasing

@@ -67,7 +67,7 @@ def test_float16_on_a_cpu_is_warned_of(tiny, tmp_path, caplog):
     for precision in ("fp16", "fp32"):
         caplog.clear()
         crossval.run(tiny(f"trainer.precision={precision}", "dry_run=true"), tmp_path)
-        warned = any("trainer.precision=fp16 is about 10 times as slow as fp32 on a CPU" in m for m in caplog.messages)
+        warned = any("trainer.precision=fp16" in message for message in caplog.messages)
         assert warned == (precision == "fp16")
 
 
@@ -76,9 +76,4 @@ def test_a_run_that_a_cpu_takes_hours_for_is_told(tiny, tmp_path, monkeypatch, c
     if limit is not None:
         monkeypatch.setattr(plan, "LONG_ON_CPU", limit)
     crossval.run(tiny("trainer.device=cpu", "dry_run=true"), tmp_path)
-    assert any("experiment=cpu is made for one fold" in message for message in caplog.messages) == warned
-
-
-@pytest.mark.parametrize(("n", "text"), [(0, "0 folds"), (1, "1 fold"), (2, "2 folds")])
-def test_a_number_with_its_noun(n, text):
-    assert plan.counted(n, "fold") == text
+    assert any("experiment=cpu" in message for message in caplog.messages) == warned

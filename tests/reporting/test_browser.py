@@ -8,7 +8,7 @@ import pytest
 
 from salt.comparing.tables import compare
 from salt.data.tgs import read_dataset
-from salt.reporting.page import write_page
+from salt.reporting.page import write_report_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -25,7 +25,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def page_file(finished, synthetic_root):
-    assert write_page(finished / "runs/a", str(synthetic_root)).problems == []
+    assert write_report_page(finished / "runs/a", str(synthetic_root)).problems == []
     return finished / "runs/a/report.html"
 
 
@@ -248,7 +248,7 @@ def test_neighbours_of_a_section_are_beside_a_tile(visit, finished, synthetic_ro
     places = {train[0]: "0,0", train[1]: "0,1", test[0]: "1,0", train[3]: "5,5"}
     (data / "mosaic.csv").write_text("id,mosaic,row,column\n" + "".join(f"{i},s1,{at}\n" for i, at in places.items()))
     run = shutil.copytree(finished / "runs/a", tmp_path / "a")
-    write_page(run, str(data))
+    write_report_page(run, str(data))
     page = visit(f"#tile={train[0]}", file=run / "report.html")
     shown = page.eval_on_selector_all("#neighbours a", "all => all.map(a => a.getAttribute('aria-label'))")
     assert shown == [f"tile {train[0]}", f"tile {train[1]}", f"tile {test[0]}"]

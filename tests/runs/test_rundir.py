@@ -24,7 +24,7 @@ def test_claim_refuses_another_config_and_names_the_keys(tmp_path):
     with pytest.raises(ValueError, match=r"  loss.at: 0.5 -> \(none\)\n  loss.phi: \(none\) -> relu\n") as error:
         run.claim(other, Digests("digest"))
     assert "init=" not in str(error.value)
-    with pytest.raises(ValueError, match=rf"trainer.epochs: 2 -> 3\n.*\(with init={tmp_path} it begins") as error:
+    with pytest.raises(ValueError, match=rf"trainer.epochs: 2 -> 3\n.*\(with init={tmp_path} it starts") as error:
         run.claim(other | {"trainer": {"epochs": 3}, "loss": {"at": 0.5}}, Digests("digest"))
     assert "loss" not in str(error.value)
 
@@ -51,10 +51,10 @@ def test_folds_without_their_config_are_not_adopted(tmp_path):
 
 def test_a_failure_is_kept_until_the_next_start(tmp_path):
     run = RunDir(tmp_path)
-    with pytest.raises(KeyError), run.errors_kept():
+    with pytest.raises(KeyError), run.record_failure():
         raise KeyError("x")
     assert "KeyError: 'x'" in (tmp_path / "error.txt").read_text()
-    with run.errors_kept():
+    with run.record_failure():
         assert not (tmp_path / "error.txt").exists()
 
 
@@ -74,7 +74,7 @@ def test_a_finished_fold_that_names_no_weights_is_refused(tmp_path):
 
 
 def test_of_several_failures_the_first_is_kept(tmp_path):
-    first, second = RunDir(tmp_path).errors_kept(), RunDir(tmp_path).errors_kept()
+    first, second = RunDir(tmp_path).record_failure(), RunDir(tmp_path).record_failure()
     with pytest.raises(ZeroDivisionError), second:
         with pytest.raises(KeyError), first:  # another process, which fails first
             raise KeyError("the cause")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from salt.scoring.errors import KINDS, classify, distance_to_outline
+from salt.scoring.errors import ERROR_KINDS, classify, distance_to_outline
 
 SIDE = 40
 
@@ -48,7 +48,7 @@ CASES = {
 def test_a_tile_has_the_kind_of_its_error(case):
     truth, prediction, kind, missed, invented = CASES[case]
     found = classify(truth, prediction)
-    assert (found.kind, found.missed, found.invented) == (kind, missed, invented) and kind in KINDS
+    assert (found.kind, found.missed, found.invented) == (kind, missed, invented) and kind in ERROR_KINDS
     assert classify(truth * 255, prediction.astype(bool)) == found
     assert classify(truth.T, prediction.T) == found
 

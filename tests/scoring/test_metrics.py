@@ -70,7 +70,7 @@ def test_a_pixel_is_salt_when_strictly_above_the_threshold(values, thresholds):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_table_of_more_tiles_than_a_chunk(kind):
+def test_table_of_each_number_type(kind):
     rng = np.random.default_rng(0)
     masks = (rng.random((150, 9, 7)) < 0.4).astype(np.uint8)
     probabilities = np.clip(0.6 * masks + 0.2 + 0.2 * rng.normal(size=masks.shape), 0, 1).astype(kind)
@@ -102,6 +102,6 @@ def test_iou():
 
 def test_salt_and_empty():
     counts = np.array([5, 0, 0, 0, 0]), np.array([10, 0, 0, 0, 1]), np.array([5, 0, 7, 1, 0])
-    assert metrics.salt_and_empty(*counts) == {"iou": 0.25, "empty": 1 / 3}
-    assert metrics.salt_and_empty(*(c[:1] for c in counts)) == {"iou": 0.5, "empty": None}
-    assert metrics.salt_and_empty(*(c[1:2] for c in counts)) == {"iou": None, "empty": 1.0}
+    assert metrics.mean_metrics(*counts) == {"iou": 0.25, "empty": 1 / 3}
+    assert metrics.mean_metrics(*(c[:1] for c in counts)) == {"iou": 0.5, "empty": None}
+    assert metrics.mean_metrics(*(c[1:2] for c in counts)) == {"iou": None, "empty": 1.0}

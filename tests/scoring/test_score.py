@@ -2,28 +2,27 @@ import numpy as np
 import pytest
 
 from salt.scoring import metrics
-from salt.scoring.score import halves, score_out_of_fold
-from salt.scoring.threshold import best_threshold
+from salt.scoring.score import best_threshold, score_out_of_fold, split_in_halves
 
 
 def example(n=40, seed=0):
     rng = np.random.default_rng(seed)
     masks = (rng.random((n, 8, 8)) < rng.choice([0, 0.4], size=(n, 1, 1))).astype(np.uint8)
     probabilities = np.clip(masks * 0.6 + rng.random((n, 8, 8)) * 0.35, 0, 1)
-    return np.array([f"t{i}" for i in range(n)]), probabilities, masks
+    return probabilities, masks
 
 
 def difficult_example(n=40):
     """Tiles whose best thresholds differ."""
     rng = np.random.default_rng(1)
-    ids, _, masks = example(n)
+    masks = example(n)[1]
     level = rng.uniform(0, 0.5, size=(n, 1, 1))
-    return ids, np.clip(level + masks * 0.25 + rng.random(masks.shape) * 0.3, 0, 1), masks
+    return np.clip(level + masks * 0.25 + rng.random(masks.shape) * 0.3, 0, 1), masks
 
 
 def test_a_perfect_prediction_scores_one():
-    ids, _, masks = example()
-    result = score_out_of_fold(ids, masks.astype(np.float32), masks, np.arange(40) % 5, seed=0)
+    masks = example()[1]
+    result = score_out_of_fold(masks.astype(np.float32), masks, np.arange(40) % 5)
     assert (
         result.summary["map"] == result.summary["map_at_0.5"] == result.summary["iou"] == result.summary["empty"] == 1
     )
@@ -32,9 +31,9 @@ def test_a_perfect_prediction_scores_one():
 
 
 def test_rows_agree_with_the_summary():
-    ids, probabilities, masks = example()
+    probabilities, masks = example()
     folds = np.arange(40) % 5
-    result = score_out_of_fold(ids, probabilities, masks, folds, seed=0)
+    result = score_out_of_fold(probabilities, masks, folds)
     frame = result.table
     assert frame["score"].mean() == result.summary["map"]
     assert frame["coverage"].tolist() == masks.mean(axis=(1, 2)).tolist()
@@ -52,13 +51,13 @@ def score_by_definition(mask, prediction):
 
 
 def test_every_number_of_the_summary_by_its_definition():
-    ids, probabilities, masks = difficult_example()
+    probabilities, masks = difficult_example()
     folds = np.array([0] * 7 + [2] * 15 + [5] * 18)
     masks[:7] = 0  # a fold without salt
     masks[7, :] = masks[8, 0, 0] = 1  # the largest and the smallest body
-    result = score_out_of_fold(ids, probabilities, masks, folds, seed=0)
+    result = score_out_of_fold(probabilities, masks, folds)
     frame, summary, truth = result.table, result.summary, masks.astype(bool)
-    assert frame["id"].tolist() == ids.tolist() and frame["fold"].tolist() == folds.tolist()
+    assert frame["fold"].tolist() == folds.tolist()
 
     def scores(thresholds):
         predictions = probabilities > np.reshape(thresholds, (-1, 1, 1))
@@ -92,10 +91,10 @@ def test_every_number_of_the_summary_by_its_definition():
 
 def test_a_single_fold_is_cross_fitted_on_random_halves():
     n = 120
-    ids, probabilities, masks = difficult_example(n)
+    probabilities, masks = difficult_example(n)
     groups = []
     for seed in range(8):
-        result = score_out_of_fold(ids, probabilities, masks, np.full(n, 3), seed)
+        result = score_out_of_fold(probabilities, masks, np.full(n, 3), seed=seed)
         assert [row["fold"] for row in result.summary["folds"]] == [3]
         assert result.summary["n"] == n
         chosen = result.table["threshold"].to_numpy()
@@ -111,7 +110,7 @@ def test_a_single_fold_is_cross_fitted_on_random_halves():
 
 def test_a_section_lies_in_one_half():
     sections = np.random.default_rng(0).integers(0, 30, 200)
-    half = halves(200, sections, seed=0)
+    half = split_in_halves(200, sections, seed=0)
     assert set(half) == {0, 1} and all(len(set(half[sections == s])) == 1 for s in range(30))
-    assert np.bincount(halves(200, None, seed=0)).tolist() == [100, 100]
-    assert set(halves(9, np.zeros(9, dtype=np.int64), seed=0)) == {0, 1}  # one section has to be divided
+    assert np.bincount(split_in_halves(200, None, seed=0)).tolist() == [100, 100]
+    assert set(split_in_halves(9, np.zeros(9, dtype=np.int64), seed=0)) == {0, 1}  # one section has to be divided

@@ -3,7 +3,7 @@ import pytest
 
 from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import HALF, THRESHOLDS
-from salt.scoring.threshold import around_best, best_threshold, choose_thresholds, cross_fit
+from salt.scoring.score import accept_thresholds, around_best, best_threshold, cross_fit
 
 
 def test_best_threshold_breaks_ties_towards_half():
@@ -29,16 +29,11 @@ def test_two_groups_choose_for_each_other():
     assert cross_fit(table, np.array([7, 7, 9, 9])).tolist() == [20, 20, 3, 3]
 
 
-def test_cross_fit_needs_two_groups():
-    with pytest.raises(ValueError, match="two or more groups"):
-        cross_fit(np.zeros((3, 31)), np.zeros(3))
-
-
 def test_what_gains_for_certain_is_used():
     table, folds = np.random.default_rng(0).random((400, len(THRESHOLDS))).round(1), np.arange(400) % 5
     table[:, 20] = np.clip(table[:, 20] + 0.3, 0, 1)
     fitted = cross_fit(table, folds)
-    used, threshold, gain = choose_thresholds(table, fitted, folds, None)
+    used, threshold, gain = accept_thresholds(table, fitted, folds, None)
     differences = table[np.arange(400), fitted] - table[:, HALF]
     assert gain["gain"] == pytest.approx(differences.mean()) and gain["used"] and gain["interval"][0] > 0
     assert gain["interval"] == pytest.approx(bootstrap(differences[None], folds)[0])
@@ -48,14 +43,14 @@ def test_what_gains_for_certain_is_used():
 def test_what_may_be_chance_is_not_used():
     table, folds = np.full((200, len(THRESHOLDS)), 0.6), np.arange(200) % 5
     table[2:4, 20] = 0.8  # two tiles in two folds gain by another threshold
-    used, threshold, gain = choose_thresholds(table, cross_fit(table, folds), folds, None)
+    used, threshold, gain = accept_thresholds(table, cross_fit(table, folds), folds, None)
     assert gain["gain"] > 0 and gain["interval"][0] == 0 and not gain["used"]
     assert (used == HALF).all() and threshold == 0.5
 
 
 def test_where_nothing_is_to_gain_nothing_is_chosen():
     table, folds = np.ones((40, len(THRESHOLDS))), np.arange(40) % 2
-    gain = choose_thresholds(table, np.full(40, HALF), folds, None)[2]
+    gain = accept_thresholds(table, np.full(40, HALF), folds, None)[2]
     assert gain == {"gain": 0, "interval": [0, 0], "used": False}
 
 

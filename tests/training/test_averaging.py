@@ -94,10 +94,6 @@ def test_recomputed_statistics_are_the_mean_over_batches_and_momenta_stay():
     assert len(model.outputs) == 3 and not any(output.requires_grad for output in model.outputs)
 
 
-def test_statistics_of_a_mean_of_weights_are_stale():
-    assert [kind.stale_norms for kind in (Last, EMA, SWA)] == [False, False, True]
-
-
 @pytest.mark.parametrize("option", options("averaging"))
 def test_every_setting_changes_something_and_bad_ones_are_refused(option):
     node = raw_config(f"averaging={option}")["averaging"]
@@ -107,7 +103,7 @@ def test_every_setting_changes_something_and_bad_ones_are_refused(option):
 
     for key, value in flat(node).items():
         if key != "_target_":
-            assert any(result(**{key: v}) != result() for v in perturbed(value, str) if 0 <= v < 1)
+            assert any(result(**{key: v}) != result() for v in perturbed(value) if 0 <= v < 1)
             for wrong in (1.5, -0.1):
                 with pytest.raises(ValueError, match=f"averaging: .*{key}={wrong}, expected"):
                     result(**{key: wrong})

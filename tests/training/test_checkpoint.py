@@ -77,7 +77,7 @@ def test_a_damaged_checkpoint_never_becomes_the_spare(config, stopped, undisturb
         patch.setattr(files_module.os, "replace", killed)
         train(config, stopped)
     assert (stopped / "fold_0" / "damaged.pt").read_bytes() == spoiled and not (stopped / "fold_0" / "last.pt").exists()
-    checkpoint.read(stopped / "fold_0" / "previous.pt")
+    checkpoint.read_checkpoint(stopped / "fold_0" / "previous.pt")
     train(config, stopped)
     assert files(stopped) == files(undisturbed)
 
@@ -107,7 +107,7 @@ def test_every_flipped_bit_of_the_tensors_is_found(stopped):
         flipped = content[:at] + bytes([content[at] ^ (1 << (at % 8))]) + content[at + 1 :]
         (stopped / "fold_0" / "last.pt").write_bytes(flipped)
         with pytest.raises(checkpoint.Damaged, match="checksum"):
-            checkpoint.read(stopped / "fold_0" / "last.pt")
+            checkpoint.read_checkpoint(stopped / "fold_0" / "last.pt")
 
 
 @pytest.mark.slow
@@ -118,7 +118,7 @@ def test_flipped_bits_of_the_directory_are_damage_or_harmless(stopped):
     for at in torch.randint(begin, len(content), (300,), generator=generator).tolist():
         file.write_bytes(content[:at] + bytes([content[at] ^ (1 << (at % 8))]) + content[at + 1 :])
         try:
-            assert checkpoint.read(file)["epoch"] == 3
+            assert checkpoint.read_checkpoint(file)["epoch"] == 3
         except checkpoint.Damaged as error:
             assert "last.pt is damaged" in str(error)
 
@@ -269,7 +269,7 @@ def layouts(model):
 
 def test_an_interrupt_without_training_is_obeyed_at_once():
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(interrupt.Interrupted) as stop, interrupt.handled():
+    with pytest.raises(interrupt.Interrupted) as stop, interrupt.handle_signals():
         signal.raise_signal(signal.SIGINT)
     assert stop.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is before

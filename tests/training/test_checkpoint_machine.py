@@ -68,7 +68,10 @@ def test_a_gpu_that_fails_while_a_checkpoint_is_saved(config, stopped, monkeypat
 
     before = kept(stopped)
     monkeypatch.setattr(place, name, fails)
-    with pytest.raises(OSError, match=r"last\.pt is not written: CUDA error: uncorrectable ECC"), interrupt.handled():
+    with (
+        pytest.raises(OSError, match=r"last\.pt is not written: CUDA error: uncorrectable ECC"),
+        interrupt.handle_signals(),
+    ):
         train(config, stopped)
     assert kept(stopped) == before
 

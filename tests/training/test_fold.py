@@ -219,7 +219,11 @@ def test_a_run_that_a_signal_stops_goes_on_after_the_same_step(tiny, tmp_path, m
             signal.raise_signal(signal.SIGTERM)
         return step(fold, state, batch)
 
-    with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled():
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(interrupt.Interrupted, match="SIGTERM"),
+        interrupt.handle_signals(),
+    ):
         patch.setattr(fold_module, "train_step", stopped)
         train(config, tmp_path / "b")
     content = torch.load(tmp_path / "b" / "fold_0" / "last.pt", weights_only=True)
@@ -251,7 +255,11 @@ def test_a_signal_in_the_last_step_of_an_epoch_is_saved_before_the_validation(
         return validate(fold, state)
 
     validate = fold_module.validate
-    with monkeypatch.context() as patch, pytest.raises(interrupt.Interrupted, match="SIGTERM"), interrupt.handled():
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(interrupt.Interrupted, match="SIGTERM"),
+        interrupt.handle_signals(),
+    ):
         patch.setattr(fold_module, moment, stopped)
         patch.setattr(fold_module, "validate", broken)
         train(config, tmp_path / "b")

@@ -12,7 +12,7 @@ from salt import build
 from salt.runs.rundir import differences
 from salt.runs.stacks import as_stack
 from salt.training import checkpoint, loggers
-from salt.training.loggers import Harmless, NoLogger, spread, tiles_picture
+from salt.training.loggers import NoLogger, SafeLogger, spread, tiles_picture
 
 
 def train(folder, root, *words):
@@ -67,7 +67,7 @@ def test_wandb_offline_has_the_numbers(synthetic_root, tmp_path, monkeypatch):
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     ended = train(tmp_path, synthetic_root, "logger=wandb", "logger.n_images=2")
-    assert ended.returncode == 0 and "failed, the run goes on" not in ended.stdout, ended.stdout
+    assert ended.returncode == 0 and "failed, the run" not in ended.stdout, ended.stdout
     (run,) = (tmp_path / "runs/a/fold_0/wandb").glob("offline-run-*")
     (file,) = run.glob("run-*.wandb")
     content = file.read_bytes()
@@ -113,7 +113,7 @@ def test_a_logger_that_fails_does_not_stop_the_run(synthetic_root, tmp_path, mon
     monkeypatch.setattr(loggers.TensorBoard, method, fail)
     ended = train(tmp_path, synthetic_root, "logger=tensorboard")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("TensorBoard failed, the run goes on without it: RuntimeError: no space\n") == 1
+    assert ended.stdout.count("TensorBoard failed, the run continues without it: RuntimeError: no space\n") == 1
     assert (tmp_path / "runs/a/fold_0/model.safetensors").read_bytes() == undisturbed
 
 
@@ -127,7 +127,7 @@ def test_after_a_failure_nothing_more_is_called(caplog):
             calls.append(numbers)
             raise OSError("full")
 
-    logger = Harmless(Broken())
+    logger = SafeLogger(Broken())
     assert logger.n_images == 5
     with caplog.at_level(logging.WARNING):
         logger.call("epoch", {"epoch": 1})

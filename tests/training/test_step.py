@@ -12,7 +12,7 @@ from salt.data.loader import Batch
 from salt.machine import distributed
 from salt.machine.device import choose_runtime
 from salt.training.setup import build_scaler, make_fold, make_state
-from salt.training.state import Statistics
+from salt.training.state import NormBackup
 from salt.training.step import MAX_SKIPPED, read_outcome, train_step
 
 
@@ -158,7 +158,7 @@ def test_an_epoch_without_a_step_ends_the_run_unless_float16_still_searches_its_
     for _ in range(2):
         read_outcome(state, index, Outcome(), ["a", "b"])
     if ends:
-        with pytest.raises(ValueError, match=r"3 steps of one epoch gave no finite loss and gradient.*tiles .*: a, b"):
+        with pytest.raises(ValueError, match=r"3 steps .*not finite.*tiles .*: a, b"):
             read_outcome(state, index, Outcome(), ["a", "b"])
         return
     state.steps_per_epoch = 1000
@@ -181,18 +181,18 @@ def test_float16_alone_scales_the_loss(tiny, precision, scales):
 
 
 def test_statistics_of_a_network_without_any():
-    statistics = Statistics(torch.nn.Conv2d(1, 1, 1))
-    statistics.keep()
-    statistics.restore(torch.tensor(True))
+    backup = NormBackup(torch.nn.Conv2d(1, 1, 1))
+    backup.store()
+    backup.restore(torch.tensor(True))
 
 
 def test_statistics_come_back_only_where_asked():
     norm = torch.nn.BatchNorm2d(3)
-    statistics = Statistics(norm)
+    backup = NormBackup(norm)
     for restore in (False, True):
         before = copy.deepcopy(norm.state_dict())
-        statistics.keep()
+        backup.store()
         norm(torch.full((2, 3, 4, 4), float("nan")) if restore else torch.rand(2, 3, 4, 4))
-        statistics.restore(torch.tensor(restore))
+        backup.restore(torch.tensor(restore))
         assert torch.equal(norm.running_mean, before["running_mean"]) is restore
         assert torch.isfinite(norm.running_var).all()

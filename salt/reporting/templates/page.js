@@ -1,16 +1,16 @@
 "use strict";
-// The gallery of tiles. The index (a list for each column) is small; pictures stand in chunks that are read when seen.
+// The gallery of tiles. The index (a list for each column) is small; pictures are in chunks, parsed when they are shown.
 (() => {
   const CHUNK = 100, BATCH = 60;
   const $ = (id) => document.getElementById(id);
-  const sets = {}, names = {}, all = {};  // of each set of tiles: its columns, the names of its runs where there are two, how many there are
+  const sets = {}, names = {}, all = {};  // of each set of tiles: columns, names of the runs if there are two, number of tiles
   for (const element of document.querySelectorAll(".tiles-index")) {
     sets[element.dataset.set] = JSON.parse(element.textContent);
     names[element.dataset.set] = JSON.parse(element.dataset.runs || "[]");
     all[element.dataset.set] = Number(element.dataset.all);
   }
   const form = $("filters");
-  if (!form) {  // without tiles an address of theirs leads to the reason
+  if (!form) {  // without tiles, the address of one leads to the reason
     if (location.hash.includes("=")) $("tiles")?.scrollIntoView();
     return;
   }
@@ -106,8 +106,8 @@
   function card(i) {
     const columns = sets[state.set], id = columns.id[i], tile = pictures(state.set, i);
     const value = columns[state.sort] ? show(columns[state.sort][i]) : "";
-    const said = Object.keys(columns).filter((c) => !HIDDEN.has(c) && c !== "id").map((c) => `${LABELS[c] || c} ${show(columns[c][i])}`);
-    const link = make("a", { href: hashOf({ tile: id }), "aria-label": `tile ${id}: ${said.join(", ")}` },
+    const words = Object.keys(columns).filter((c) => !HIDDEN.has(c) && c !== "id").map((c) => `${LABELS[c] || c} ${show(columns[c][i])}`);
+    const link = make("a", { href: hashOf({ tile: id }), "aria-label": `tile ${id}: ${words.join(", ")}` },
       make("span", { class: "two" }, ...pairOf(tile)),
       make("span", { class: "caption" }, make("span", {}, id), make("span", { class: "value" }, state.sort === "id" ? "" : value)));
     link.dataset.i = i;
@@ -154,7 +154,7 @@
     }
   }
 
-  // What the address says: filters, order, and the tile that is open. Links within the page are such addresses.
+  // Follow the address: filters, order, and the open tile. Links within the page are such addresses.
   function follow(scroll) {
     const words = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
     const known = new Set([...FILTERS, "set", "sort", "order", "tile"]);
@@ -182,7 +182,7 @@
     $("tiles").scrollIntoView();
   }
 
-  // What an address asks for that is not there.
+  // Say that the page lacks what its address asks for.
   function absent(text) {
     $("absent").hidden = !text;
     $("absent").textContent = text;
@@ -202,7 +202,7 @@
     if (!$("viewer").open) $("viewer").showModal();
   }
 
-  // The tiles around this one in its section, where a mosaic is known.
+  // The tiles around this one in its section, if the mosaic is known.
   function neighbours(columns, i) {
     const box = $("neighbours"), mosaic = columns.mosaic ? columns.mosaic[i] : null;
     box.hidden = mosaic === null;

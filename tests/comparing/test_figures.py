@@ -1,4 +1,4 @@
-"""The figures of the pages: what is named in them."""
+"""The figures of a comparison: what they name."""
 
 import re
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from salt.comparing.forest import cost_and_score, draw_forest, unbeaten
+from salt.comparing.figures import cost_and_score, draw_forest, unbeaten
 
 
 def results(*rows):
@@ -51,6 +51,6 @@ def test_the_marks_of_differences_tell_verdicts_apart():
     rows = [("base", ""), ("seeds", "yes"), ("one seed", "tiles only"), ("none", "no")]
     table = pd.DataFrame(rows, columns=["run", "resolved"]).assign(difference=0.1, low=0.05, high=0.2)
     axes = Figure().add_subplot()
-    draw_forest(axes, table, "black", "blue")
+    draw_forest(axes, table)
     assert [line.get_fillstyle() for line in axes.lines if line.get_marker() == "o"] == ["full", "left", "none"]
     assert "half: only that of tiles" in axes.get_xlabel()

@@ -1,0 +1,129 @@
+"""What this process is: a single run, a worker of torchrun, or a point of a sweep; and how its errors end it."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+
+from salt.cli.sweep import Sweep
+from salt.machine import distributed, interrupt
+from salt.overrides import typed_words
+from salt.runs.files import locked
+
+
+def options_first() -> list[str]:
+    """Return the typed settings; move options (--cfg job, -m) before them, since Hydra takes options in one block."""
+    words: list[str] = get_args_parser().parse_intermixed_args().overrides
+    options = sys.argv[1:]
+    for word in words:
+        options.remove(word)
+    sys.argv[1:] = [*options, *words]
+    return words
+
+
+def is_point() -> bool:
+    """Return whether this run is a point of a sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def is_beside_others() -> bool:
+    """Return whether other processes of this machine work on other points of the same sweep."""
+    return is_point() and "n_jobs" in HydraConfig.get().launcher
+
+
+def join_others() -> None:
+    """Join the processes of torchrun, and stop when the process that started this one ends."""
+    if not is_point():
+        distributed.take_part()
+    if distributed.world_size() > 1 or (is_point() and Sweep.running is None):
+        interrupt.follow_parent()
+
+
+def limit_threads() -> None:
+    """Limit a job of submitit to the cores that it asks for, or one if it asks for none, as Slurm does."""
+    launcher = HydraConfig.get().launcher
+    if is_point() and "cpus_per_task" in launcher:
+        os.environ.setdefault("OMP_NUM_THREADS", str(launcher.cpus_per_task or 1))
+
+
+def name_of_point() -> str:
+    """Return a prefix for this point's log lines, its own settings; empty if no others run beside it."""
+    if not is_beside_others():
+        return ""
+    hydra = HydraConfig.get()
+    shared = set(hydra.job.config.override_dirname.exclude_keys)
+    if hydra.callbacks["sweep"].in_parts:
+        shared.discard("folds")
+    words = [word for word in typed_words(hydra) if word.partition("=")[0] not in shared]
+    return f"{' '.join(words)}: " if words else ""
+
+
+def device_of_point() -> AbstractContextManager[str | None]:
+    """Reserve a GPU for a point that others run beside; None for other runs, or without a GPU."""
+    hydra = HydraConfig.get()
+    return free_device(Path(hydra.sweep.dir), int(hydra.job.num)) if is_beside_others() else nullcontext()
+
+
+@contextmanager
+def free_device(folder: Path, job: int) -> Iterator[str | None]:
+    """Within this context, hold GPU number `job` (modulo their number) or the next free one; yield None without one.
+
+    Processes of the same `folder` share GPUs only if there are more of them than GPUs.
+    """
+    from salt.machine.device import n_gpus
+
+    n_devices = n_gpus()
+    with ExitStack() as held:
+        for i in range(n_devices):
+            device = f"cuda:{(job + i) % n_devices}"
+            with suppress(ValueError):  # in use
+                held.enter_context(locked(folder, device))
+                break
+        yield device if n_devices else None
+
+
+@contextmanager
+def end_with_message(path: Path) -> Iterator[None]:
+    """Within this context, turn what a user can cause into one message; a sweep continues with its next point."""
+    try:
+        with interrupt.handle_signals():
+            yield
+    except interrupt.Interrupted as stop:
+        print(f"{f'{path}: ' if is_point() else ''}{stop}; the same command resumes", file=sys.stderr)
+        if interrupt.is_orphan():  # joblib would keep this process and its GPU memory for no work
+            os._exit(stop.exit_code)
+        interrupt.hand_on(stop.signum)
+        sys.exit(stop.exit_code)
+    except (ValueError, OSError) as error:
+        if is_point():
+            print(f"{path}: {error}", file=sys.stderr)
+            keep_traceback(Path(HydraConfig.get().runtime.output_dir))  # in a dry run: a temporary folder
+        forget_variables(error)
+        raise CompactHydraException(str(error)) from error
+    except Exception as error:
+        if is_point():
+            traceback.print_exc()
+            forget_variables(error)
+        raise
+
+
+def keep_traceback(folder: Path) -> None:
+    """Write error.txt, the only trace of a point that is refused before its run begins."""
+    if not (folder / "config.yaml").exists():
+        with suppress(OSError):  # the disk itself may be what failed
+            text = traceback.format_exc()
+            (folder / "error.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def forget_variables(error: BaseException | None) -> None:
+    """Free the variables of the failed calls: Hydra keeps the error, and the sweep's next points need the memory."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
