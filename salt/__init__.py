@@ -1,10 +1,13 @@
 """Salt: config-driven training for salt segmentation in seismic tiles."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from salt.api import Run, fit
     from salt.inference.model import Model
+
+__all__ = ["Run", "__version__", "fit", "load"]
 
 __version__ = "0.1.0"
 
@@ -16,7 +19,7 @@ def load(
     precision: str | None = None,
     compile: bool = False,
 ) -> "Model":
-    """Load a run or a blend to predict images: `model.predict`, `model.mask`, `model.threshold`.
+    """Load a run, a blend or a bundle to predict images: `model.predict`, `model.mask`, `model.threshold`.
 
     `device` is auto, cpu, cuda or cuda:N. `batch_size` is the number of windows predicted at once, `precision` auto,
     fp32, bf16 or fp16; None takes the run's own setting. `compile` compiles the networks first.
@@ -32,3 +35,12 @@ def load(
     from salt.inference.model import load_networks
 
     return load_networks(ensemble, settings)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `fit` and `Run` when they are first used."""
+    if name in ("Run", "fit"):
+        from salt import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

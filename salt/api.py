@@ -20,7 +20,7 @@ TEXT = ("id", "rle_mask")  # columns of text in every table: an id may look like
 def fit(settings: Sequence[str] = ()) -> "Run":
     """Train, score and write a run as `salt-train SETTINGS` does, and return it; the same call resumes or skips it.
 
-    Interrupting saves a checkpoint and raises KeyboardInterrupt. A dry run prints its plan; what it returns has no results.
+    Interrupting saves a checkpoint and raises KeyboardInterrupt. A dry run prints its plan and has no results.
 
     Raises:
         ValueError: a setting is wrong, or the run cannot start; the message is that of the command.
@@ -80,11 +80,11 @@ class Run:
         Raises:
             ValueError: a run is not finished, or scored other tiles or folds.
         """
-        from salt.comparing.comparison import compare_rows, read_rows
+        from salt.comparing.comparison import Comparison, read_entries
 
         paths = [other._folder if isinstance(other, Run) else Run(other)._folder for other in others]
-        rows = read_rows([self._folder, *paths], across_folds)
-        return compare_rows(rows, rows[0])
+        entries = read_entries([self._folder, *paths], across_folds)
+        return Comparison(entries, entries[0], "this run", []).results
 
     def load(self, **settings: Any) -> "Model":
         """Return the networks, to predict images; the arguments are those of `salt.load`."""
@@ -112,4 +112,6 @@ class Run:
         file = self._folder / name
         if not file.is_file():
             raise ValueError(f"{self.path} has no {name}")
-        return pd.read_csv(file, dtype=dict.fromkeys(TEXT, "str") | types, keep_default_na=False, na_values={"iou": [""]})
+        return pd.read_csv(
+            file, dtype=dict.fromkeys(TEXT, "str") | types, keep_default_na=False, na_values={"iou": [""]}
+        )

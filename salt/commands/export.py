@@ -3,16 +3,20 @@
 from pathlib import Path
 
 from salt.commands.common import make_parser, messages
+from salt.runs.bundle import write_bundle
 from salt.runs.rundir import RunDir
 
 FORMAT_NAMES = ("onnx", "torchscript", "exported-program")  # of salt.inference.formats, which imports torch
+BUNDLE = "bundle"
 
 
 def main() -> None:
     """Write the file, or one for each fold."""
     with messages("salt-export"):
         parser = make_parser("salt-export", "Write a run's networks as a file that runs without Salt.", "run")
-        parser.add_argument("--to", choices=FORMAT_NAMES, required=True, help="format of the file")
+        parser.add_argument(
+            "--to", choices=(*FORMAT_NAMES, BUNDLE), required=True, help="format; bundle: a zip for Salt"
+        )
         parser.add_argument(
             "--out", type=Path, metavar="FILE", help="a new file (default: RUN/model with the format's ending)"
         )
@@ -29,7 +33,32 @@ def main() -> None:
             help="size of the images: the run's tiles (default), or any multiple of 32 from 64 on",
         )
         arguments = parser.parse_args()
+        if arguments.to == BUNDLE:
+            share(arguments.run, arguments.out)
+            return
         export_all(arguments.run, arguments.to, arguments.out, arguments.folds == "each", arguments.size == "any")
+
+
+def share(path: Path, out: Path | None) -> None:
+    """Write a run as a bundle, which `salt.load`, `salt-predict`, `salt-blend` and `init` take.
+
+    Raises:
+        ValueError: the run is not finished, or the file exists or has another ending.
+    """
+    file = out if out is not None else path / f"{path.resolve().name}.zip"
+    check_new(file, ".zip")
+    write_bundle(RunDir(path), file)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; its README.md is the card, please check it before you share it")
+
+
+def check_new(file: Path, suffix: str) -> None:
+    """Raise ValueError if a file cannot be written under this name."""
+    if file.suffix != suffix:
+        raise ValueError(f"--out {file}: expected a name that ends in {suffix}")
+    if not file.parent.is_dir():
+        raise ValueError(f"--out {file}: there is no folder {file.parent}")
+    if file.exists():
+        raise ValueError(f"{file} exists already; nothing was written")
 
 
 def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bool) -> None:
@@ -45,15 +74,10 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
     score = run.read_score(run.read_config().data.n_folds)
     suffix = EXPORT_FORMATS[kind].suffix
     file = out if out is not None else run.path / f"model{suffix}"
-    if file.suffix != suffix:
-        raise ValueError(f"--out {file}: expected a name that ends in {suffix}")
-    if not file.parent.is_dir():
-        raise ValueError(f"--out {file}: there is no folder {file.parent}")
     folds = [row["fold"] for row in score["folds"]]
     parts = {file.with_stem(f"{file.stem}_fold_{fold}"): [fold] for fold in folds} if each else {file: folds}
     for name in parts:
-        if name.exists():
-            raise ValueError(f"{name} exists already; nothing was written")
+        check_new(name, suffix)
     try:
         for name, some in parts.items():
             facts = export(run, kind, name, some, any_size)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from salt.commands.common import PREDICTION, finite_number, make_parser, messages, settings_from
 from salt.data.names import id_of, printable

@@ -20,6 +20,8 @@ def main() -> None:
         arguments = parser.parse_args()
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
         settings = settings_from(arguments)
+        if arguments.run.is_file():
+            raise ValueError(f"{arguments.run} is a bundle; unzip it, and name the folder as RUN")
         ensemble = read_ensemble(arguments.run)
         if arguments.upload:
             check_upload(ensemble)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from joblib import cpu_count
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from salt.data import image
 from salt.data.picture import Pixels

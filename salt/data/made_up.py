@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from salt.data.image import TILE_SIZE
 from salt.runs.stacks import Size

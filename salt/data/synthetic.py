@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from salt.data import rle
 from salt.data.amplitudes import Scaling

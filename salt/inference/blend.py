@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from salt.runs.ensemble import Member
 from salt.runs.files import read_json
@@ -106,7 +106,7 @@ def entries_of(out: Path, members: Sequence[Member], weights: NDArray[np.float64
     """Return the entries of blend.json in `out`; paths are relative, so that all can be moved together."""
     return [
         {
-            "run": os.path.relpath(member.directory.path, out),
+            "run": os.path.relpath(member.bundle or member.directory.path, out),
             "weight": float(weight),
             "weights_sha256": member.weights_sha256,
         }

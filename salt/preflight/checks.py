@@ -17,6 +17,7 @@ from salt.machine import distributed
 from salt.machine.device import choose_runtime
 from salt.preflight.parts import try_parts
 from salt.preflight.plan import log_plan
+from salt.runs.bundle import open_run
 from salt.runs.files import sha256
 from salt.runs.rundir import Digests, RunDir
 from salt.runs.weights import describe_mismatch, read_weights
@@ -91,7 +92,7 @@ def check_first_weights(job: Job, begin: list[int]) -> None:
         )
     wrong = f"init={config.init}: its folds are not those of this run"
     try:
-        theirs = read_folds(Path(config.init, "folds.csv"), job.data.train.ids, config.data.n_folds)
+        theirs = read_folds(open_run(Path(config.init)) / "folds.csv", job.data.train.ids, config.data.n_folds)
     except ValueError as error:
         raise ValueError(f"{wrong}: {error}") from None
     if not np.array_equal(theirs, job.folds):

@@ -22,8 +22,8 @@ def check_start(config: RunConfig, path: Path) -> None:
         check_file("data.mosaic", Path(data.mosaic), "; expected a table of salt-data mosaic, or null")
     directory.check(config.model_dump(mode="json", by_alias=True))
     if directory.folds_to_begin(config.fold_list):
-        if config.init is not None:
-            check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, or null")
+        if config.init is not None and not Path(config.init).is_file():  # a bundle is one file
+            check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, a bundle, or null")
         elif encoder.name and encoder.weights not in (None, "imagenet"):
             check_file(
                 "encoder.weights", Path(encoder.weights), "; expected imagenet, null, or a .safetensors or .pth file"

@@ -40,7 +40,7 @@ def write_bundle(run: RunDir, file: Path) -> None:
     settings = without_paths(read_yaml(run.path / "config.yaml"))
     refuse_foreign(settings, run.path / "config.yaml")
     members = [run.path / name for name in RUN_FILES if name != "config.yaml"]
-    for fold in (run.fold(row["fold"]) for row in score["folds"]):
+    for fold in (run.fold_path(row["fold"]) for row in score["folds"]):
         members += [*(fold / name for name in FOLD_FILES), *weight_files(fold)]
     absent = [member for member in members if not member.is_file()]
     if absent:
@@ -115,7 +115,7 @@ def checked_members(file: Path, archive: zipfile.ZipFile) -> Iterator[zipfile.Zi
     for member in archive.infolist():
         name = member.orig_filename
         if not NAMES.fullmatch(name):
-            raise ValueError(f"{file}: a bundle holds no {name!r}; Salt loads nothing but safetensors, tables and settings")
+            raise ValueError(f"{file}: a bundle holds no {name!r}, only safetensors, tables and settings")
         if name in seen:
             raise ValueError(f"{file}: {name} occurs twice")
         if member.file_size > LARGE and member.file_size > BOMB * member.compress_size:
@@ -133,8 +133,8 @@ def refuse_foreign(settings: Any, file: Path) -> None:
     foreign = sorted(set(targets(settings)) - salt_targets())
     if foreign:
         raise ValueError(
-            f"{file} uses {foreign[0]}, which is no option of Salt; a bundle cannot hold classes of your own. Share the "
-            "run directory and the file of the class instead"
+            f"{file} uses {foreign[0]}, which is no option of Salt; a bundle holds no code. Share the run "
+            "directory and the file of the class instead"
         )
 
 

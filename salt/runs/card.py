@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import salt
 from salt.config import RunConfig
 
 
@@ -20,7 +19,7 @@ def make_card(config: RunConfig, score: dict[str, Any], environment: dict[str, A
     )
     return f"""# {config.name}
 
-{len(score["folds"])} networks that mark salt in seismic images, trained with Salt {environment.get("salt", salt.__version__)}.
+{len(score["folds"])} networks that mark salt in seismic images. Trained with Salt {environment["salt"]}.
 
     salt-predict FILE.zip IMAGES --out predictions
 
@@ -41,12 +40,12 @@ def make_card(config: RunConfig, score: dict[str, Any], environment: dict[str, A
 
 **Intended use.** Mark salt in images like those of the training data. A geoscientist should check each result.
 
-**Limits.** The score holds for tiles of the same survey. Expect less on other surveys, frequencies or processing. The interval does not
-cover how training varies from seed to seed.
+**Limits.** The score holds for tiles of the same survey. Expect less on other surveys, frequencies or processing. The
+interval does not cover how training varies from seed to seed.
 
-**Licences.** Salt is MIT-licensed; its licence does not cover these weights. Whoever shares this file decides on their licence. The
-training data's and the encoder weights' own terms may restrict it: the TGS data is subject to the rules of its Kaggle competition, ImageNet
-to terms for research.
+**Licences.** Salt is MIT-licensed; that does not cover these weights, whose licence the person who shares them chooses.
+The terms of the training data and of the encoder's first weights may restrict it. TGS data: the rules of the Kaggle
+competition. ImageNet: research only.
 """
 
 

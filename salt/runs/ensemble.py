@@ -1,4 +1,4 @@
-"""What a user may give as RUN: a finished run, or a blend of several."""
+"""What a user may give as RUN: a finished run, its bundle, or a blend of several."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +7,7 @@ from typing import Any
 
 from salt.config import RunConfig
 from salt.paths import on_disk
+from salt.runs.bundle import open_run
 from salt.runs.files import read_json, sha256
 from salt.runs.rundir import BLEND, SCORE_KEYS, RunDir, weight_files
 
@@ -19,6 +20,7 @@ class Member:
     config: RunConfig
     score: dict[str, Any]
     weight: float = 1.0
+    bundle: Path | None = None  # the file that it was unpacked from
 
     @property
     def files(self) -> list[Path]:
@@ -72,14 +74,15 @@ def blended(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 def first_run(path: Path) -> RunDir:
     """Return the run in a folder, or the first run of a blend, whose settings of the data all have."""
-    return RunDir(next((run for run, _ in blended(path)), path))
+    return RunDir(open_run(next((run for run, _ in blended(path)), path)))
 
 
 def read_member(path: Path, weight: float = 1.0) -> Member:
     """Return a finished run; raise ValueError if it is none, or its score is of other folds than the finished ones."""
-    directory = RunDir(path)
+    directory = RunDir(open_run(path))
     config = directory.read_config()
-    return Member(directory, config, directory.read_score(config.data.n_folds), weight)
+    score = directory.read_score(config.data.n_folds)
+    return Member(directory, config, score, weight, path if path.is_file() else None)
 
 
 def read_ensemble(path: Path) -> Ensemble:
@@ -87,7 +90,7 @@ def read_ensemble(path: Path) -> Ensemble:
     entries = blended(path)
     if not entries:
         member = read_member(path)
-        return Ensemble(path, member.score, [member])
+        return Ensemble(member.directory.path, member.score, [member])
     members = [read_member(run, entry["weight"]) for run, entry in entries]
     for member, (run, entry) in zip(members, entries, strict=True):
         if member.weights_sha256 != entry["weights_sha256"]:

@@ -18,6 +18,7 @@ from salt.job import Job
 from salt.machine import distributed
 from salt.machine.device import Runtime, explain_full_gpu
 from salt.models.segmenter import Segmenter
+from salt.runs.bundle import open_run
 from salt.runs.files import sha256
 from salt.runs.rundir import RunDir, has_checkpoint, how_to_remake, snapshot_file, weight_files
 from salt.runs.weights import load_weights
@@ -69,7 +70,7 @@ def first_weights(config: RunConfig, number: int) -> Path | None:
     """Return the file of the same finished fold in the run that `init` names, or None if there is no `init`."""
     if config.init is None:
         return None
-    source = RunDir(Path(config.init))
+    source = RunDir(open_run(Path(config.init)))
     n_folds = source.read_config().data.n_folds
     if n_folds != config.data.n_folds:
         raise ValueError(f"init={config.init} has {n_folds} folds, expected {config.data.n_folds}, as this run")
