@@ -213,11 +213,16 @@ class Trainer(Section):
 class RunConfig(Section):
     """One run."""
 
-    name: Name = Field(description="name of the run; its directory is runs/NAME")
+    name: Name = Field(
+        description="name of the run; its directory is runs/NAME, with the variable SALT_RUNS set $SALT_RUNS/NAME"
+    )
     seed: int = Field(ge=0, description="seed of weights, order and augmentation; the folds have data.fold_seed")
     folds: Stages = Field(description="folds to train: all, or a list such as [0,2]")
     init: PathText | None = Field(description="run directory: fold k starts from its fold k; null: from the encoder's")
     dry_run: bool = Field(description="check everything, print the plan and the time it needs, and stop")
+    restart: bool | Literal["finished"] = Field(
+        description="true: delete a run of this name first, if none of its folds is finished; finished: delete any"
+    )
     accept: list[Acceptable] = Field(description="settings that may change when the run resumes, such as trainer.clip")
     report: bool = Field(description="write report.html at the end")
     data: Data = Field(description="where the tiles come from, and the folds")

@@ -16,6 +16,8 @@ from salt.cli.sweep import check_folder
 from salt.machine import interrupt
 from salt.overrides import CONFIGS, REFUSED, check_overrides, check_quotes, explain, hydra_raises, parse
 
+ONE_RUN = "a sweep is many runs, and salt.fit trains one; use salt-train, or a loop over salt.fit"
+
 
 def train(words: list[str]) -> Path:
     """Train the run that the words of a command line describe, and return its directory.
@@ -29,9 +31,11 @@ def train(words: list[str]) -> Path:
     try:
         check_quotes(words)
         with hydra_raises(), initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose("train", overrides=words, return_hydra_config=True)
-            check_overrides(parse(words))
-            return run_composed(cfg)
+            overrides = parse(words)
+            check_overrides(overrides)
+            if any(override.is_sweep_override() for override in overrides):
+                raise ValueError(ONE_RUN)
+            return run_composed(compose("train", overrides=words, return_hydra_config=True))
     except REFUSED as error:
         raise ValueError(explain(error)) from None
     finally:
@@ -41,7 +45,7 @@ def train(words: list[str]) -> Path:
 def run_composed(cfg: DictConfig) -> Path:
     """Run a composed config, and return the run's directory."""
     if cfg.hydra.mode == RunMode.MULTIRUN:
-        raise ValueError("a sweep is many runs, and salt.fit trains one; use salt-train, or a loop over salt.fit")
+        raise ValueError(ONE_RUN)
     with open_dict(cfg):
         cfg.hydra.runtime.output_dir = cfg.hydra.run.dir
         cfg.hydra.job.num = 0

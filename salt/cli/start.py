@@ -18,7 +18,7 @@ from salt.overrides import CONFIGS, as_word, typed_words
 from salt.runs.environment import Start, set_variables, thread_variables
 from salt.runs.options import flatten
 
-ONCE = ("folds", "dry_run", "accept")  # per-call settings, which do not belong to the run
+ONCE = ("folds", "dry_run", "restart", "accept")  # per-call settings, which do not belong to the run
 PLACES: dict[str, tuple[str, ...]] = {  # settings that name a file or folder, and values of theirs that do not
     **dict.fromkeys(("data.root", "data.cache", "data.mosaic", "data.unlabelled", "data.pseudo", "init"), ()),
     "data.folds": ("random", "mosaic"),

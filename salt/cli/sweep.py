@@ -72,6 +72,8 @@ class Sweep(Callback):
             swept = {o.key_or_group for o in varied}
             exclude = [*config.hydra.job.config.override_dirname.exclude_keys, *(o.key_or_group for o in task)]
             exclude = [key for key in exclude if key not in swept or key == "folds"]  # all folds belong to one run
+            if "folds" in swept and config.restart:
+                raise ValueError("restart would delete the folds of the other processes; start them again without it")
             check_points(config, overrides)
             Sweep.running, Sweep.place = self, None
             self.n_points = prod(len(list(o.sweep_string_iterator())) for o in varied)

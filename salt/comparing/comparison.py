@@ -14,7 +14,7 @@ import pandas as pd
 
 from salt.comparing.seeds import Side, seed_margin, widen
 from salt.runs.files import folder_name
-from salt.runs.results import Run, read_run
+from salt.runs.results import FinishedRun, read_run
 from salt.scoring.bootstrap import are_enough, bootstrap
 from salt.scoring.metrics import Floats, Ints
 from salt.words import plural
@@ -29,7 +29,7 @@ class Entry:
     """The runs of one setting with different seeds, and their scores (S N: seeds, tiles in the order of ids)."""
 
     label: str
-    runs: list[Run]
+    runs: list[FinishedRun]
     scores: Floats
 
     @property
@@ -121,7 +121,7 @@ def read_entries(paths: list[Path], across_folds: bool = False) -> list[Entry]:
     ]
 
 
-def check_same_tiles(a: Run, b: Run, across_folds: bool = False) -> None:
+def check_same_tiles(a: FinishedRun, b: FinishedRun, across_folds: bool = False) -> None:
     """Check that two runs scored the same tiles, in the same folds unless `across_folds`.
 
     Raises:
@@ -148,9 +148,9 @@ def examples(ids: pd.Index) -> str:
     return f"{plural(len(ids), 'tile')} ({', '.join(map(str, ids[:N_EXAMPLES]))}{' ...' * (len(ids) > N_EXAMPLES)})"
 
 
-def group_seeds(runs: list[Run]) -> list[list[Run]]:
+def group_seeds(runs: list[FinishedRun]) -> list[list[FinishedRun]]:
     """Group runs that differ in the seed alone; a repeated seed starts another group."""
-    groups: dict[tuple[str, bytes, int], list[Run]] = {}
+    groups: dict[tuple[str, bytes, int], list[FinishedRun]] = {}
     seen: Counter[tuple[str, bytes, Any]] = Counter()
     for run in runs:
         folds = run.tiles["fold"].to_numpy().tobytes()  # data.folds=mosaic may mean different folds

@@ -15,7 +15,7 @@ from salt.reporting.gallery import Gallery, changes_gallery
 from salt.reporting.page import gallery_columns, render
 from salt.runs.ensemble import first_run
 from salt.runs.files import read_json, write_text
-from salt.runs.results import Run
+from salt.runs.results import FinishedRun
 from salt.scoring.bootstrap import LEVEL
 from salt.words import plural
 
@@ -64,7 +64,7 @@ def cost_of(entry: Entry, problems: list[str]) -> dict[str, Any]:
     return {"run": entry.label, **pd.DataFrame(folds).reindex(columns=[*how]).astype(float).agg(how)}
 
 
-def compare_tiles(first: Run, second: Run, root: str | None) -> Gallery:
+def compare_tiles(first: FinishedRun, second: FinishedRun, root: str | None) -> Gallery:
     """Return the tiles on which two runs differ most.
 
     Raises:

@@ -1,10 +1,12 @@
 """The refusals that need no torch, which takes seconds to import."""
 
+import shutil
 from pathlib import Path
 
 from salt.config import RunConfig
 from salt.data.source import source_of
-from salt.runs.files import check_file
+from salt.machine import distributed
+from salt.runs.files import check_file, check_free
 from salt.runs.rundir import RunDir
 
 
@@ -20,6 +22,8 @@ def check_start(config: RunConfig, path: Path) -> None:
         check_file("data.folds", Path(data.folds), "; expected random, mosaic, or a file with the columns id,fold")
     if data.mosaic is not None:
         check_file("data.mosaic", Path(data.mosaic), "; expected a table of salt-data mosaic, or null")
+    if config.restart:
+        delete_run(directory, config)
     directory.check(config.model_dump(mode="json", by_alias=True))
     if directory.folds_to_begin(config.fold_list):
         if config.init is not None and not Path(config.init).is_file():  # a bundle is one file
@@ -31,3 +35,26 @@ def check_start(config: RunConfig, path: Path) -> None:
         if data.pseudo is not None:
             check_file("data.pseudo", Path(data.pseudo), "; expected a file of salt-pseudo, or null")
     directory.check_free(config.fold_list)
+
+
+def delete_run(directory: RunDir, config: RunConfig) -> None:
+    """Print what a run directory holds, and delete it; with restart=true only if no fold is finished.
+
+    Raises:
+        ValueError: a fold is finished or in use, or this call must not delete anything.
+    """
+    path = directory.path
+    if not directory.is_begun():  # nothing to delete, or no run
+        return
+    if config.dry_run or distributed.world_size() > 1:
+        raise ValueError("restart deletes a run: expected neither dry_run=true nor torchrun with it")
+    folds = sorted(path.glob("fold_*"))
+    for fold in folds:
+        check_free(fold, "fold")
+    finished = [fold.name for fold in folds if (fold / "done").exists()]
+    if finished and config.restart != "finished":
+        raise ValueError(f"{path} has finished folds ({', '.join(finished)}); restart=finished deletes them too")
+    for entry in sorted(path.iterdir()):
+        size = sum(file.stat().st_size for file in [entry, *entry.rglob("*")] if file.is_file())
+        print(f"deleting {entry} ({size / 1e6:.1f} MB)")
+    shutil.rmtree(path)

@@ -26,7 +26,7 @@ from salt.runs.stacks import Stack, read_probabilities, sizes_of
 from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import is_salt
 
-OF_ONE_CALL = {"folds", "dry_run", "accept", "report"}  # settings that do not describe the run as a whole
+OF_ONE_CALL = {"folds", "dry_run", "restart", "accept", "report"}  # settings that do not describe the run as a whole
 NO_DEFAULT = "(not in the default run)"
 T = TypeVar("T")
 

@@ -90,10 +90,7 @@ def unpack(file: Path, size: int, changed: int) -> Path:
     try:
         with zipfile.ZipFile(file) as archive:
             for member in checked_members(file, archive):
-                target = folder / member.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(member) as source, target.open("wb") as copy:
-                    shutil.copyfileobj(source, copy)  # zipfile reads no more than declared, and compares checksums
+                archive.extract(member, folder)  # zipfile reads no more than declared, and compares checksums
     except BROKEN as error:
         if isinstance(error, ValueError) and str(error).startswith(f"{file}"):
             raise
@@ -153,4 +150,4 @@ def targets(node: Any) -> Iterator[str]:
 @cache
 def salt_targets() -> set[str]:
     """Return the classes of all options that come with Salt."""
-    return {name for file in CONFIGS.rglob("*.yaml") for name in targets(yaml.safe_load(file.read_text("utf-8")))}
+    return {name for file in CONFIGS.rglob("*.yaml") for name in targets(yaml.safe_load(file.read_text(encoding="utf-8")))}

@@ -22,7 +22,7 @@ N_REASON = 160  # characters
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run: its settings without seed and name, and the out-of-fold scores of its tiles.
 
     `tiles` has the index id and the columns fold, coverage and score, and section if the run knows it.
@@ -50,7 +50,7 @@ def find_points(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if any((path / trace).is_file() for trace in TRACES))
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> FinishedRun:
     """Return a finished run; raise ValueError if it is none, or one of its files is damaged."""
     below = [point.name for point in find_points(path)]
     first = first_run(path).path
@@ -69,7 +69,7 @@ def read_run(path: Path) -> Run:
     settings["blend"] = [entry for _, entry in blended(path)]
     partial = bool(read_json(path / "score.json", "map").get("partial"))
     ordered = json.dumps(settings, sort_keys=True, default=str)
-    return Run(path, ordered, config.get("seed"), read_oof_table(path / "oof.csv"), partial, digests)
+    return FinishedRun(path, ordered, config.get("seed"), read_oof_table(path / "oof.csv"), partial, digests)
 
 
 def read_oof_table(file: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from salt.runs.options import describe_changes, flatten
 
 # May differ when a run resumes: they change where and how it works, not what it computes.
 FREE_KEYS = (
-    *("name", "folds", "dry_run", "accept", "report"),
+    *("name", "folds", "dry_run", "restart", "accept", "report"),
     *("data.root", "data.cache", "data.mosaic", "data.unlabelled", "data.pseudo"),
     *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
 )
