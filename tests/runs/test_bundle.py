@@ -4,13 +4,15 @@ import shutil
 import struct
 import zipfile
 
+import cv2
 import numpy as np
 import pytest
 import yaml
+from conftest import TINY
 from conftest import salt as command
 
 import salt
-from salt.commands import blend, export
+from salt.commands import blend, export, predict, submit
 from salt.runs.bundle import open_run, without_paths
 
 
@@ -55,6 +57,13 @@ def test_it_blends_and_starts_another_run(finished, synthetic_root, bundle, tmp_
     image = np.full((101, 101), 80, np.uint8)
     image[:, 50:] = 200
     assert salt.load(tmp_path / "ab").predict(image).shape == image.shape
+    words = [*TINY, f"data.root={synthetic_root}", f"init={bundle}", "folds=[0]", "name=c"]
+    assert command(tmp_path, *words).returncode == 0
+    cv2.imwrite(str(tmp_path / "line.png"), image)
+    ended = command(tmp_path, bundle, "line.png", "--out", "predicted", main=predict.main)
+    assert ended.returncode == 0 and (tmp_path / "predicted" / "line_mask.png").exists()
+    ended = command(tmp_path, bundle, main=submit.main)
+    assert ended.returncode == 1 and "bundle" in ended.stderr
 
 
 def test_paths_are_hidden_in_lists_too():
