@@ -102,7 +102,7 @@ def outlive_readers() -> None:
 
 
 def on_closed_pipe(action: Any) -> Any:
-    """Set what SIGPIPE does in the main thread; return what it did before."""
+    """Set the handler of SIGPIPE in the main thread, and return the one before."""
     if threading.current_thread() is threading.main_thread():
         return signal.signal(signal.SIGPIPE, action)
     return None

@@ -150,4 +150,6 @@ def targets(node: Any) -> Iterator[str]:
 @cache
 def salt_targets() -> set[str]:
     """Return the classes of all options that come with Salt."""
-    return {name for file in CONFIGS.rglob("*.yaml") for name in targets(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    return {
+        name for file in CONFIGS.rglob("*.yaml") for name in targets(yaml.safe_load(file.read_text(encoding="utf-8")))
+    }

@@ -1,4 +1,4 @@
-"""Training: repeats bit for bit, goes on as if never stopped, and never keeps a broken state."""
+"""Training: repeats bit for bit, resumes as if never stopped, and never keeps a broken state."""
 
 import csv
 import signal
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.jobs import make_job
+from helpers.stop import stop_after_saving
 from safetensors.torch import load_file
 
 from salt.data.folds import assign_folds
@@ -26,17 +27,6 @@ def train(config, path, data=None):
 
 def files(path):
     return {name: (path / "fold_0" / name).read_bytes() for name in ("model.safetensors", "oof.npz", "metrics.csv")}
-
-
-def stop_after_saving(patch, epoch):
-    save = checkpoint.save
-
-    def stop(state, path):
-        save(state, path)
-        if state.epoch == epoch:
-            raise KeyboardInterrupt
-
-    patch.setattr(checkpoint, "save", stop)
 
 
 @pytest.fixture
