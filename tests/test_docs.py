@@ -45,7 +45,7 @@ def test_using_a_trained_run(folder, synthetic_root, monkeypatch):
         name, *words = shlex.split(command)
         ended = salt(folder, *words, *(["--root", synthetic_root] if name == "salt-blend" else []), main=MAINS[name])
         assert ended.returncode == 0, ended.stderr
-    assert len(commands("predict.md")) == 3
+    assert len(commands("predict.md")) == 4
     values = {"image": image, "tiles": np.zeros((2, 1, 101, 101), dtype=np.uint8)}
     result = doctest.testfile(str(DOCS / "predict.md"), module_relative=False, globs=values)
     assert result.attempted >= 11 and not result.failed
