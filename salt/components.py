@@ -62,7 +62,9 @@ def check_settings(group: str, node: dict[str, Any], path: str = "") -> None:
                 TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
             except ValidationError as error:
                 text = error.errors()[0]["msg"]
-                raise ValueError(f"{group}: {path}{key}={value!r}: {text[0].lower()}{text[1:]}") from None
+                raise ValueError(
+                    f"{group}: {path}{key}={value!r}, expected {text.removeprefix('Input should be ')}"
+                ) from None
 
 
 def is_plain(hint: Any) -> bool:

@@ -91,7 +91,7 @@ def test_the_check_knows_it(own):
     ("words", "message"),
     [
         (["data.root=nowhere.npz"], "data.root: there is no nowhere.npz; expected an .npz file with"),
-        (["data.skip=one"], "data: skip='one': input should be"),
+        (["data.skip=one"], "data: skip='one', expected a valid"),
         (["data._target_=cube.Cub"], "data: there is no cube.Cub: cube has no Cub; did you mean cube.Cube?"),
         (
             ["data._target_=builtins.dict"],

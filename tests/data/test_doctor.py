@@ -184,4 +184,4 @@ def test_the_command_ends_with_its_exit_code(folder, tmp_path):
     ended = salt(tmp_path, "check", folder, main=command.main)
     assert ended.returncode == 1 and "images without a mask" in ended.stdout and not ended.stderr.startswith("Trace")
     nothing = salt(tmp_path, "check", tmp_path / "nowhere", main=command.main)
-    assert nothing.returncode == 1 and "salt-data: there is no folder" in nothing.stderr
+    assert nothing.returncode == 1 and "salt-data: there is no " in nothing.stderr

@@ -156,7 +156,7 @@ def test_a_step_without_a_finite_loss_changes_no_weight(tiny, tmp_path, monkeypa
 def test_too_many_steps_without_a_finite_loss_stop_and_name_the_batch(tiny, tmp_path, monkeypatch):
     config = tiny("trainer.epochs=3", "folds=[0]")
     monkeypatch.setattr(fold_module.build, "build_loss", lambda config: Broken((4, 5, 6)))
-    with pytest.raises(ValueError, match=r"3 steps of one epoch .* loss nan, .* in epoch 2; tiles of the batch: ") as e:
+    with pytest.raises(ValueError, match=r"3 steps .* loss nan, .* in epoch 2; tiles of the batch: ") as e:
         train(config, tmp_path)
     assert len(str(e.value).split("batch: ")[1].split(". ")[0].split(", ")) == 4
     state = torch.load(tmp_path / "fold_0" / "last.pt", weights_only=True)

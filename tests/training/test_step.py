@@ -164,7 +164,7 @@ def test_an_epoch_without_a_step_ends_the_run_unless_float16_still_searches_its_
     state.steps_per_epoch = 1000
     for _ in range(MAX_SKIPPED - 2):
         read_outcome(state, index, Outcome(), ["a", "b"])
-    with pytest.raises(ValueError, match=rf"{MAX_SKIPPED + 1} steps of one epoch"):
+    with pytest.raises(ValueError, match=rf"{MAX_SKIPPED + 1} steps of this epoch"):
         read_outcome(state, index, Outcome(), ["a", "b"])
 
 
