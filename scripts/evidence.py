@@ -229,8 +229,8 @@ def main() -> None:
         threads = [threading.Thread(target=lanes.work) for _ in range(arguments.lanes)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(1)  # Python handles signals here, also one that another thread received
     elif arguments.do == "list":
         done = read_measured()
         todo = missing(read_rows(), done, this_machine())

@@ -22,10 +22,9 @@ def check_start(config: RunConfig, path: Path) -> None:
         check_file("data.folds", Path(data.folds), "; expected random, mosaic, or a file with the columns id,fold")
     if data.mosaic is not None:
         check_file("data.mosaic", Path(data.mosaic), "; expected a table of salt-data mosaic, or null")
-    if config.restart:
-        delete_run(directory, config)
-    directory.check(config.model_dump(mode="json", by_alias=True))
-    if directory.folds_to_begin(config.fold_list):
+    if not config.restart:
+        directory.check(config.model_dump(mode="json", by_alias=True))
+    if config.restart or directory.folds_to_begin(config.fold_list):
         if config.init is not None and not Path(config.init).is_file():  # a bundle is one file
             check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, a bundle, or null")
         elif encoder.name and encoder.weights not in (None, "imagenet"):
@@ -34,6 +33,9 @@ def check_start(config: RunConfig, path: Path) -> None:
             )
         if data.pseudo is not None:
             check_file("data.pseudo", Path(data.pseudo), "; expected a file of salt-pseudo, or null")
+    if config.restart:
+        delete_run(directory, config)  # after all other checks, so that a typo costs no run
+        directory.check(config.model_dump(mode="json", by_alias=True))
     directory.check_free(config.fold_list)
 
 
@@ -48,6 +50,9 @@ def delete_run(directory: RunDir, config: RunConfig) -> None:
         return
     if config.dry_run or distributed.world_size() > 1:
         raise ValueError("restart deletes a run: expected neither dry_run=true nor torchrun with it")
+    for key, given in (("init", config.init), ("data.pseudo", config.data.pseudo)):
+        if given is not None and Path(given).resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{key}={given} lies in {path}, which restart would delete; choose another name=...")
     folds = sorted(path.glob("fold_*"))
     for fold in folds:
         check_free(fold, "fold")

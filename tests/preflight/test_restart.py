@@ -37,6 +37,9 @@ def test_an_unfinished_run_is_deleted(run, tmp_path):
         (["restart=finished", "dry_run=true"], "dry_run"),
         (["-m", "restart=finished", "folds=[0],[1]"], "restart"),
         (["restart=all"], "restart"),
+        (["restart=finished", "init=runs/a"], "init"),
+        (["restart=finished", "init=nowhere"], "init"),
+        (["restart=finished", "data.mosaic=nowhere.csv"], "data.mosaic"),
     ],
 )
 def test_nothing_is_deleted_by_mistake(run, tmp_path, words, message):
