@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WHEEL_VENV ?= build/wheel
+FILE ?= dist/*.whl
 RUN ?= runs/baseline
 ARGS ?=
 TESTS ?=
@@ -11,7 +12,7 @@ MESSAGE ?=
 OPTION ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test slow faults gpu check wheel wheels docs costs evidence bench data train sweep submit report clean
+.PHONY: help setup demo ablation test slow faults gpu check dist wheel try wheels site docs costs evidence bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -42,22 +43,38 @@ faults: setup  ## the long form of the fault suite: kill, signals, full disks, d
 gpu: setup  ## the tests that need a GPU; without one each is skipped and says so
 	$(BIN)/python -m pytest -m gpu -rs
 
-check: setup  ## lint, types, spelling, who may import whom, and whether the generated pages are up to date
+check: setup  ## lint, types, spelling, GitHub's files, who may import whom, and whether the generated pages are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bf]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/python scripts/pages.py --check
 	$(BIN)/python -m pytest tests/test_architecture.py
 
-wheel:  ## build the wheel and try it with its own dependencies in a clean venv, from another directory
-	rm -rf dist $(WHEEL_VENV)
+dist:  ## build wheel and sdist into dist/ and check their contents
+	rm -rf dist build/dist
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/python -m pip install --quiet --constraint constraints.txt build twine
+	build/dist/bin/python -m build --outdir dist
+	build/dist/bin/twine check --strict dist/*
+	build/dist/bin/python scripts/dist.py
+	rm -rf build/dist
+
+try:  ## install FILE, a wheel or an sdist, with its own dependencies in a clean venv, and try it from another directory
+	rm -rf $(WHEEL_VENV)
 	$(PYTHON) -m venv $(WHEEL_VENV)
-	$(WHEEL_VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
-	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	$(WHEEL_VENV)/bin/python -m pip install --quiet --constraint constraints.txt $(FILE)
 	mkdir -p build/elsewhere
 	cd build/elsewhere && $(abspath $(WHEEL_VENV))/bin/salt-train data=synthetic dry_run=true
 	rm -rf build/wheel build/elsewhere
+
+wheel: dist  ## build and check wheel and sdist, and try the wheel in a clean venv
+	$(MAKE) try
 
 wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one without internet, in dist/wheels
 	rm -rf dist/wheels
@@ -67,6 +84,14 @@ wheels: setup  ## wheels of Salt and of what Kaggle's notebooks lack, for one wi
 
 evidence: setup  ## write docs/evidence.md from the finished folds in docs/evidence
 	$(BIN)/python scripts/evidence.py page
+
+$(BIN)/.site: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	touch $@
+
+site: $(BIN)/.site  ## build the documentation into build/site; a warning or a broken link is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -d build/doctrees docs build/site
+	@echo build/site/index.html
 
 docs: setup  ## write docs/settings.md, docs/mechanisms.md and the README's options from configs/ and salt/config.py (1 s)
 	$(BIN)/python scripts/pages.py

@@ -44,19 +44,20 @@ class Run:
 
     @property
     def config(self) -> "RunConfig":
-        """The settings: `run.config.trainer.epochs`."""
+        """The settings, such as `run.config.trainer.epochs`."""
         from salt.runs.ensemble import first_run
 
         return first_run(self._folder).read_config()
 
     @property
     def map(self) -> float:
-        """The out-of-fold score of the run."""
-        return float(self._score()["map"])
+        """The out-of-fold score of the run; NaN if data.n_folds=1 held no tile out."""
+        score = self._score()["map"]
+        return float("nan") if score is None else float(score)
 
     @property
     def score(self) -> pd.DataFrame:
-        """The scores of each fold and of all tiles: a row for each fold and a row `all`, with map, iou, n and more."""
+        """The scores, with map, iou, n and more, in a row for each fold, and in a row `all` for all tiles."""
         score = self._score()
         rows = {str(row["fold"]): row for row in score["folds"]} | {"all": score}
         frame = pd.DataFrame.from_dict(rows, orient="index")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from salt.components import build as build
 from salt.components import get_target as get_target
-from salt.config import Component, RunConfig, Stages
+from salt.config import RunConfig, Stages
 from salt.data.augment import Augment
 from salt.losses.known import taking_known
 from salt.machine import distributed
@@ -18,6 +18,7 @@ from salt.models.depthwise import speed_up_depthwise
 from salt.models.encoder import GatedEncoder, NoEncoder, input_scale
 from salt.models.inputs import Channels
 from salt.models.segmenter import Output, Segmenter
+from salt.sections import Component
 
 Forward = Callable[[Tensor, Tensor], Output]  # images (N 1 H W) and survey depths (N)
 
@@ -37,31 +38,16 @@ def build_model(config: RunConfig) -> Segmenter:
     channels = Channels(config.input.channels, mean, std)
     gate = build_gate(config)
     encoder = build_encoder(config, gate, channels.n_channels)
-    decoder = build(
-        "decoder",
-        config.decoder.node(),
-        encoder_channels=encoder.channels,
-        gate=gate,
-        gated_stages=stages(config.attention.decoder),
-    )
+    gates = {"gate": gate, "gated_stages": stages(config.attention.decoder)}
+    decoder = build("decoder", config.decoder.node(), encoder_channels=encoder.channels, **gates)
     deepest = None if isinstance(encoder, NoEncoder) else encoder.channels[-1]
     context = get_target("deep-supervision", config.deep_supervision.target).n_context
     head = build("hypercolumn", config.hypercolumn.node(), channels=decoder.channels, context=context)
-    return Segmenter(
-        channels=channels,
-        window=build("input", config.input.node("channels", "mean", "std"), tile=config.data.tile),
-        encoder=encoder,
-        center=build_center(config, deepest),
-        decoder=decoder,
-        head=head,
-        supervision=build(
-            "deep-supervision",
-            config.deep_supervision.node(),
-            deepest=deepest,
-            channels=decoder.channels,
-            width=head.width,
-        ),
-    )
+    window = build("input", config.input.node("channels", "mean", "std"), tile=config.data.tile)
+    center = build_center(config, deepest)
+    sizes = {"deepest": deepest, "channels": decoder.channels, "width": head.width}
+    supervision = build("deep-supervision", config.deep_supervision.node(), **sizes)
+    return Segmenter(channels, window, encoder, center, decoder, head, supervision)
 
 
 def build_gate(config: RunConfig) -> Callable[[int], nn.Module]:
@@ -123,14 +109,10 @@ class Network:
 
 
 def build_network(config: RunConfig, runtime: Runtime) -> Network:
-    """Build the network with random weights; torch compiles at the first call.
-
-    Raises:
-        ValueError: the device's memory is too small for its weights.
-    """
+    """Build the network with random weights; raise ValueError if the device's memory is too small for them."""
     model = build_model(without_weights(config))
     if distributed.world_size() > 1 and runtime.device.type == "cuda":
-        model = with_common_norms(model)
+        model = convert_sync_batchnorm(model)  # torch's own would drop the activations within timm's norms
     if runtime.device.type == "cpu":
         speed_up_depthwise(model)
     with explain_full_gpu():
@@ -144,11 +126,3 @@ def compiled(model: Segmenter, compile: bool) -> Network:
     """Return the network with its model as prediction calls it: compiled or as it is."""
     # training has one batch size and prediction another: no code for all sizes
     return Network(model, torch.compile(model, dynamic=False) if compile else model)
-
-
-def with_common_norms(model: Segmenter) -> Segmenter:
-    """Return the model with batch norms over the batches of all processes (SyncBatchNorm).
-
-    timm's function keeps the activations within timm's own norms; torch's would drop them.
-    """
-    return convert_sync_batchnorm(model)

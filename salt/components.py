@@ -10,17 +10,13 @@ from hydra.utils import get_object, instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from salt.paths import search_current_folder
-from salt.problems import did_you_mean
+from salt.words import did_you_mean
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL + 1)  # get_object logs the error that it raises
 
 
 def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
-    """Build the object of one node, with the arguments that are known only at run time.
-
-    Raises:
-        ValueError: it cannot be built; the message names the group, the class and the cause.
-    """
+    """Build the object of a node, with arguments known at run time; raise ValueError with group, class and cause."""
     check_settings(group, node)
     try:
         return instantiate(node, **runtime, _convert_="all")
@@ -37,13 +33,7 @@ def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
 
 
 def check_settings(group: str, node: dict[str, Any], path: str = "") -> None:
-    """Check the plain settings of a node, and of the nodes in it, against the types that its class declares.
-
-    Python itself would take the word `no` for true.
-
-    Raises:
-        ValueError: a setting has another type, or the choice `none` has settings at all.
-    """
+    """Check a node, and the nodes in it, against the types that its class declares: Python takes `no` for true."""
     target = get_target(group, node["_target_"])
     settings = {k: v for k, v in node.items() if not k.startswith("_")}
     if node["_target_"] == "torch.nn.Identity" and settings:
@@ -62,9 +52,8 @@ def check_settings(group: str, node: dict[str, Any], path: str = "") -> None:
                 TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
             except ValidationError as error:
                 text = error.errors()[0]["msg"]
-                raise ValueError(
-                    f"{group}: {path}{key}={value!r}, expected {text.removeprefix('Input should be ')}"
-                ) from None
+                expected = text.removeprefix("Input should be ")
+                raise ValueError(f"{group}: {path}{key}={value!r}, expected {expected}") from None
 
 
 def is_plain(hint: Any) -> bool:
@@ -74,11 +63,7 @@ def is_plain(hint: Any) -> bool:
 
 
 def get_target(group: str, target: str) -> Any:
-    """Return the class or function of this name; the current folder may hold a user's own.
-
-    Raises:
-        ValueError: there is none, or its module cannot be imported.
-    """
+    """Return the class or function of this name, maybe from the current folder; raise ValueError if there is none."""
     search_current_folder()
     try:
         return get_object(target)

@@ -5,18 +5,11 @@ import os
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from salt.paths import as_text, on_disk
-from salt.problems import problem_in_words
+from salt.sections import Component, Section
+from salt.words import problem_in_words
 
 
 def check_ascending(pair: list[float]) -> list[float]:
@@ -40,6 +33,7 @@ def check_name(name: str) -> str:
     return name
 
 
+FOLD_KINDS = ("random", "mosaic", "lines")  # that data.folds names
 Stages = Literal["all"] | list[int]
 Name = Annotated[str, AfterValidator(check_name)]
 Device = Annotated[str, AfterValidator(check_device)]
@@ -51,24 +45,6 @@ Pair = Annotated[list[float], Field(min_length=2, max_length=2), AfterValidator(
 
 # Checkpoints do not hold these, so a new value takes effect at the next step.
 Acceptable = Literal["trainer.batch_size", "trainer.clip", "trainer.compile", "trainer.channels_last"]
-
-
-class Section(BaseModel):
-    """Settings that the code knows by name; refuse any other."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Component(BaseModel):
-    """A choice: the class or function named by `_target_`, with its own hyper-parameters beside it."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, populate_by_name=True)
-
-    target: str = Field(alias="_target_", description="class or function to build; the keys beside it are its own")
-
-    def node(self, *without: str) -> dict[str, Any]:
-        """Return the plain node to build from, without keys that the class itself does not take."""
-        return {k: v for k, v in self.model_dump(by_alias=True).items() if k not in without}
 
 
 class Amplitudes(Section):
@@ -89,7 +65,6 @@ class Amplitudes(Section):
 
     @property
     def pair(self) -> tuple[float, float]:
-        """Return the percentiles."""
         return self.percentiles[0], self.percentiles[1]
 
     @property
@@ -98,14 +73,44 @@ class Amplitudes(Section):
         return None if self.range is None else (self.range[0], self.range[1])
 
 
+class Labels(Section):
+    """What the values of a mask mean; 0 is no salt."""
+
+    salt: float | None = Field(
+        None, allow_inf_nan=False, description="value of salt in masks, such as 255; null: the only one that is not 0"
+    )
+    unknown: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="value of pixels that nobody interpreted, such as 128; NaN always marks them. They count neither "
+        "in training nor in scores",
+    )
+
+    @model_validator(mode="after")
+    def check_values(self) -> "Labels":
+        """Refuse a value with two meanings."""
+        if self.salt == 0 or self.unknown == 0:
+            raise ValueError("0 is no salt, expected other values")
+        if self.salt is not None and self.salt == self.unknown:
+            raise ValueError("salt and unknown have one value, expected two")
+        return self
+
+
+TWO_VALUES = Labels()  # 0, and one other for salt
+
+
 class Data(Component):
     """Where the tiles come from and how they are divided into folds; the source's own settings lie beside these."""
 
     root: PathText = Field(description="folder or file of the data")
-    n_folds: int = Field(ge=2, description="number of folds")
+    n_folds: int = Field(ge=1, description="number of folds; 1: all images train, and nothing is scored")
     fold_seed: int = Field(ge=0, description="seed of the folds, which `seed` leaves as they are")
     folds: PathText | None = Field(
-        description="random, mosaic (sections stay whole) or a CSV id,fold; null: the data's own folds.csv, else random"
+        description="random, mosaic (sections stay whole), lines (blocks of neighbouring lines, data=segy) or a CSV "
+        "id,fold; null: the data's own folds.csv, else lines if there are any, else random"
+    )
+    gap: int = Field(  # with a default: runs of earlier versions lack it
+        0, ge=0, description="data=segy: line numbers between training and held-out lines that take no part in training"
     )
     mosaic: PathText | None = Field(description="CSV of salt-data mosaic; null: the data's own mosaic.csv, if any")
     unlabelled: PathText | None = Field(description="other data of this kind whose test images are used; null: root")
@@ -114,10 +119,16 @@ class Data(Component):
         description="height and width in pixels, 32 or more, that the network is trained on; null: the images' own "
         "size if all have one that fits, else crops of input.size"
     )
+    passes: int = Field(  # with a default: runs of earlier versions lack it
+        1, ge=1, description="times that the random crops of an epoch cover the images' known area"
+    )
     amplitudes: Amplitudes = Field(description="how 16-bit and float images become grey values")
     nodata: float | None = Field(
         allow_inf_nan=False,
         description="amplitude of missing pixels, such as -9999; NaN and pixels that a TIFF masks are always missing",
+    )
+    labels: Labels = Field(  # with a default: runs of earlier versions lack it
+        TWO_VALUES, description="what the values of a mask mean"
     )
     constant_tiles: Literal["empty", "model"] = Field(
         description="images of one grey value: predict no salt, or leave them to the network"
@@ -169,9 +180,7 @@ class Optimizer(Component):
 
     lr: float = Field(gt=0, allow_inf_nan=False, description="learning rate")
     encoder_lr_scale: float = Field(
-        gt=0,
-        allow_inf_nan=False,
-        description="times lr for the encoder; below 1 keeps more of its ImageNet weights",
+        gt=0, allow_inf_nan=False, description="times lr for the encoder; below 1 keeps more of its ImageNet weights"
     )
 
 
@@ -208,6 +217,9 @@ class Trainer(Section):
         ge=0, description="age of a checkpoint, in seconds, after which an epoch ends with a new one; 0: every epoch"
     )
     tta: bool = Field(description="test-time augmentation: average with the prediction of the mirrored tile")
+    engine: Literal["torch", "openvino"] = Field(  # with a default: runs of earlier versions lack it
+        "torch", description="what predicts held-out and test tiles; openvino (CPU, extra openvino) is faster"
+    )
 
 
 class RunConfig(Section):
@@ -218,7 +230,9 @@ class RunConfig(Section):
     )
     seed: int = Field(ge=0, description="seed of weights, order and augmentation; the folds have data.fold_seed")
     folds: Stages = Field(description="folds to train: all, or a list such as [0,2]")
-    init: PathText | None = Field(description="run directory: fold k starts from its fold k; null: from the encoder's")
+    init: PathText | None = Field(
+        description="run that fold k starts from, mostly from its fold k; null: the encoder's weights"
+    )
     dry_run: bool = Field(description="check everything, print the plan and the time it needs, and stop")
     restart: bool | Literal["finished"] = Field(
         description="true: delete a run of this name first, if none of its folds is finished; finished: delete any"
@@ -244,16 +258,11 @@ class RunConfig(Section):
 
     @property
     def fold_list(self) -> list[int]:
-        """Return the folds to train."""
         return list(range(self.data.n_folds)) if self.folds == "all" else list(self.folds)
 
 
 def check_config(raw: dict[str, Any]) -> RunConfig:
-    """Return a typed, frozen config from plain containers.
-
-    Raises:
-        ValueError: settings are wrong; the message has a line for each, with its key, what is expected and what found.
-    """
+    """Return a typed, frozen config; raise ValueError with a line for each wrong setting."""
     problems: list[str] = []
     config = None
     try:

@@ -1,12 +1,15 @@
 """A run that has passed its checks, as everything after them takes it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from salt.build import Network
 from salt.config import RunConfig
+from salt.data import likeness
+from salt.data.likeness import Likeness
 from salt.data.tiles import Dataset
 from salt.machine.device import Runtime
 from salt.runs.environment import BY_CODE, Start
@@ -38,6 +41,11 @@ class Job:
     network: Network  # one for all folds and for the submission; each loads its weights into it
     launch: Launch = ALONE
     digests: Digests = NOT_COMPARED
+
+    @cached_property
+    def looks(self) -> Likeness:
+        """What the training tiles look like, and which they are."""
+        return likeness.describe(self.data.train, self.data.interval)
 
     def held_out(self, fold: int) -> NDArray[np.int64]:
         """Return the positions of the tiles that a fold is scored on."""

@@ -1,15 +1,15 @@
-"""The settings typed on the command line, checked before Hydra composes them; and Hydra's refusals in plain words."""
+"""Settings as typed, checked before Hydra composes them; Hydra's refusals and changed settings in words."""
 
 import itertools
 import json
 import os
-import re
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,12 +19,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from salt.problems import did_you_mean
+from salt.words import did_you_mean
 
 PACKAGED = Path(__file__).parent / "configs"  # in the wheel; in a checkout configs/ lies beside salt/
 CONFIGS = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
 EXTRAS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}  # of Salt, with Hydra's launchers
 REFUSED = (ValueError, HydraException, OmegaConfBaseException, YAMLError)  # what a user can cause in the settings
+LONGEST = 80  # characters of a value
+NONE = "(none)"  # of a setting that is missing
 
 
 def parse(words: Iterable[str]) -> list[Override]:
@@ -33,10 +35,7 @@ def parse(words: Iterable[str]) -> list[Override]:
 
 
 def point_names(words: Iterable[str]) -> list[str]:
-    """Return the names of a sweep's points in its order: the first setting varies slowest.
-
-    Empty if no setting varies, or if one has no values of its own, such as a glob.
-    """
+    """Return the names of a sweep's points, the first setting slowest; none if a setting has no values of its own."""
     values = []
     try:
         for override in OverridesParser.create().parse_overrides([str(word) for word in words]):
@@ -73,11 +72,7 @@ def as_word(key: str, value: Any) -> str:
 
 
 def check_quotes(words: list[str]) -> None:
-    """Check that Hydra's grammar can read each word.
-
-    Raises:
-        ValueError: one is no setting, or its value needs quotes, which the message shows.
-    """
+    """Raise ValueError if a word is no setting, or its value needs quotes, which the message shows."""
     parser = OverridesParser.create()
     for word in words:
         if "=" not in word and not word.startswith("~"):
@@ -98,12 +93,7 @@ def check_quotes(words: list[str]) -> None:
 
 
 def check_overrides(overrides: list[Override]) -> None:
-    """Refuse settings of which Hydra would silently drop a part.
-
-    Raises:
-        ValueError: a group has a list, of which only the last option would count; or a sweep varies a setting that is
-            also fixed.
-    """
+    """Raise ValueError if Hydra would drop a part: a list for a group, or a fixed setting that a sweep varies."""
     groups = GlobalHydra.instance().config_loader().list_groups("")
     varied: dict[str, Override] = {}
     for override in overrides:
@@ -119,9 +109,8 @@ def check_overrides(overrides: list[Override]) -> None:
         if override.is_sweep_override():
             varied[key] = override
         elif key in varied:
-            raise ValueError(
-                f"{line} would leave one point of a sweep that varies {varied[key].input_line}; leave one of them out"
-            )
+            sweep = f"one point of a sweep that varies {varied[key].input_line}"
+            raise ValueError(f"{line} would leave {sweep}; leave one of them out")
 
 
 @contextmanager
@@ -155,12 +144,6 @@ def explain(error: Exception) -> str:
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         return f"{text}: {error.__cause__}".removeprefix(": ").splitlines()[0]
     return text
-
-
-def refused_key(error: Exception) -> str | None:
-    """Return the key that Hydra does not know, or None for another error."""
-    unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
-    return unknown[1] if unknown else None
 
 
 def unknown_key(key: str, settings: dict[str, Any], chosen: dict[str, str]) -> str:
@@ -218,3 +201,70 @@ def missing_values(keys: set[str], choices: dict[str, Any]) -> str:
         f"{group}={choices[group]} needs {key}=..." if group in choices else f"{key} has no value, set {key}=..."
         for key, group in groups.items()
     )
+
+
+def flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested dict as {dotted key: value}."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def describe_changes(old: dict[str, Any], new: dict[str, Any], keys: list[str]) -> list[str]:
+    """Return lines "key: old -> new" for keys of flat settings; "group: option -> option" if that says it all."""
+    lines = []
+    for section in dict.fromkeys(section_of(key) for key in keys):
+        before, after = option_of(section, old), option_of(section, new)
+        if before and after and before != after:
+            lines.append(f"{section.replace('_', '-')}: {before} -> {after}")
+        else:
+            pairs = [(key, old.get(key, NONE), new.get(key, NONE)) for key in keys if section_of(key) == section]
+            lines += [f"{key}: {a} -> {b}" for pair in pairs for key, a, b in value_changes(*pair)]
+    return lines
+
+
+def section_of(key: str) -> str:
+    """Return the first part of a dotted key."""
+    return key.partition(".")[0]
+
+
+def option_of(section: str, flat: dict[str, Any]) -> str | None:
+    """Return the option whose YAML has exactly these settings, or None."""
+    settings = {key: value for key, value in flat.items() if section_of(key) == section}
+    for file in sorted((CONFIGS / section.replace("_", "-")).glob("*.yaml")):
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if flatten({section: content.get(section, content)}) == settings:
+            return file.stem
+    return None
+
+
+def value_changes(key: str, old: Any, new: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield key, old and new value; for lists of as many classes, those of each setting that differs."""
+    if not (has_classes(old) and has_classes(new) and len(old) == len(new)):
+        yield key, short_value(old), short_value(new)
+    else:
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            flat = [flatten({f"{key}.{i}": part}) for part in (a, b)]
+            for place in {**flat[0], **flat[1]}:
+                values = [part.get(place, NONE) for part in flat]
+                if values[0] != values[1]:
+                    yield from value_changes(place, *values)
+
+
+def has_classes(value: Any) -> bool:
+    """Return whether a value is a list of settings."""
+    return isinstance(value, list) and any(isinstance(part, dict) for part in value)
+
+
+def short_value(value: Any) -> str:
+    """Return a value as it is typed, cut if it is long; of the settings of a class its name."""
+    if isinstance(value, dict):
+        return value.get("_target_", "?").rpartition(".")[2]
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = f"[{', '.join(map(short_value, value))}]" if isinstance(value, list) else str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -1,8 +1,9 @@
-"""Paths as text: one text for each name on the disk, although Python reads names in the locale's encoding."""
+"""Paths and file names as text: one spelling for each name, whatever the locale or the system that wrote it."""
 
 import os
 import re
 import sys
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,10 +26,7 @@ def read_as_utf_8(part: str) -> str:
 
 
 def on_disk(text: str, folder: str = "") -> str:
-    """Return a typed path, or one from `as_text`, as Python opens it below a folder.
-
-    If both readings are possible, the one that exists wins.
-    """
+    """Return a path, typed or from `as_text`, as Python opens it below a folder; of two readings the existing one."""
     try:
         written = os.fsdecode(text.encode("utf-8"))
     except UnicodeError:  # typed, and no UTF-8
@@ -51,3 +49,28 @@ def search_current_folder() -> None:
     with suppress(OSError):  # it may have been deleted
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
+
+
+def id_of(path: Path) -> str:
+    """Return the name of a file without its extension, with composed accents; see `is_utf8` for other names."""
+    return composed(as_text(path.stem))
+
+
+def composed(name: str) -> str:
+    """Return a name with composed accents (Unicode's NFC), which macOS decomposes."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a name can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(name: Path | str) -> str:
+    """Return a name on one line, in characters that every stream takes."""
+    text = str(name)
+    return text if as_text(text).isprintable() else repr(text)[1:-1]

@@ -11,17 +11,17 @@ from omegaconf import DictConfig
 
 import salt
 from salt.cli import recipes
-from salt.cli.log import log_choices, log_to
-from salt.cli.points import typed_config
 from salt.cli.process import (
     device_of_point,
     end_with_message,
     join_others,
     limit_threads,
+    log_choices,
+    log_to,
     name_of_point,
     options_first,
 )
-from salt.cli.sweep import Sweep, run_directory
+from salt.cli.sweep import Sweep, run_directory, typed_config
 from salt.machine.pipes import current_folder, make_steady, outlive_readers, steady_output
 from salt.overrides import CONFIGS, REFUSED, check_quotes, explain, hydra_raises
 

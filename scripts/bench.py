@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from bench_page import page
 from bench_parts import inference, loading, lovasz, run_lengths, score
+from bench_prediction import prediction
 from bench_runs import command_line, growth, memory
 from bench_setup import NETWORK, Bench, Row, composed
 from bench_training import autocast, compiled, gpu, training
@@ -30,6 +31,7 @@ ROWS: dict[str, Callable[[Bench], dict[str, Row]]] = {
     "score": score,
     "run_lengths": run_lengths,
     "inference": inference,
+    "prediction": prediction,
     "loading": loading,
     "memory": memory,
     "growth": growth,

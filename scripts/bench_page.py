@@ -26,6 +26,9 @@ Look at the ratios: on a shared machine, times vary by a tenth and more. Salt an
 | --- | --- |
 | plain script | `scripts/plain.py`: smp.Unet with scSE, smp's Lovász loss, Adam; same tiles, augmentation, batch size |
 | model alone | forward, loss, backward and optimizer on one batch in memory; for prediction only forward |
+| plain loop | one network after the other, windows that overlap by half, all threads on each batch |
+| engine alone | the networks on windows that were cut before; the results are dropped |
+| MONAI | `monai.inferers.sliding_window_inference` with the same networks and overlap, Gaussian weights |
 | usual kernel | NumPy, one image at a time, as in the competition's notebooks; the results must be equal |
 
 - Salt chooses the number format by the CPU. If the CPU computes bfloat16 natively, most of the gain comes from that.
@@ -90,6 +93,12 @@ LINES = {
     "decode": ("run lengths of {masks} masks, decoding", duration, "usual kernel"),
     "decode_seconds": ("the same, absolute", duration, ""),
     "inference": ("prediction with mirrored tiles", rate, "model alone"),
+    "line_torch": ("a line of 600x1500 pixels, five networks (EfficientNet-Lite0), with torch", duration, "plain loop"),
+    "line_torch_engine": ("the same", duration, "engine alone"),
+    "line_openvino": ("the same with OpenVINO", duration, "plain loop"),
+    "line_openvino_engine": ("the same with OpenVINO", duration, "engine alone"),
+    "line_fast": ("the same with OpenVINO and `--fast`", duration, "plain loop"),
+    "line_monai": ("the same with the fastest engine", duration, "MONAI's sliding_window_inference"),
     "loading": ("reading, checking and decoding {tiles} tiles with masks", duration, ""),
     "memory": ("largest memory of a training process, from start to submission", size, ""),
     "help": ("`salt-train --help`", duration, ""),

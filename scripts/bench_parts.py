@@ -16,7 +16,9 @@ from torch import nn
 from salt.data import rle
 from salt.data.tgs import read_dataset
 from salt.data.windows import Windows
-from salt.inference.predict import Predictor, inputs, to_float
+from salt.inference.choose import load_engine
+from salt.inference.engine import to_float
+from salt.inference.predict import Predictor
 from salt.runs.weights import save_weights
 from salt.scoring import metrics
 
@@ -89,15 +91,17 @@ def inference(bench: Bench) -> dict[str, Row]:
     size = runtime.predict_batch_size
     n_batches = -(-len(tiles.ids) // size) * 2
     windows = Windows(tiles.images, np.resize(np.arange(len(tiles.ids)), size), model.tile)
-    images, depths = inputs(tiles, windows, 0, size, runtime)
-    batch = to_float(images, runtime)
+    images, at = windows.cut(0, size)
+    batch = to_float(torch.from_numpy(images)[:, None].to(runtime.device))
+    depths = torch.from_numpy(tiles.depths[at]).float().to(runtime.device)
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
         save_weights(model, file)
 
         def fold() -> None:
-            Predictor(ours.fold.job.network, runtime, True, "test", file).predict(tiles, np.arange(len(tiles.ids)))
+            engine = load_engine(ours.fold.job.config, [file], runtime)
+            Predictor(engine, "test").predict(tiles, np.arange(len(tiles.ids)))
 
         def forward() -> None:
             model.eval()

@@ -19,14 +19,14 @@ from salt.config import RunConfig, check_config
 from salt.data.loader import Draws, EpochBatches, TrainTiles, train_loader
 from salt.data.tiles import Dataset
 from salt.data.windows import Windows
-from salt.inference.predict import inputs, to_float
+from salt.inference.engine import to_float
 from salt.job import Job
 from salt.machine.device import choose_runtime
 from salt.runs.rundir import RunDir
 from salt.train import CONFIGS
 from salt.training.fold import train_epoch
 from salt.training.setup import make_fold, make_state
-from salt.training.state import Epoch, Fold, FoldState
+from salt.training.step import Epoch, Fold, FoldState
 
 Row = dict[str, Any]
 # the same network as smp.Unet("resnet34", decoder_attention_type="scse")
@@ -101,8 +101,9 @@ def prepare(bench: Bench, *overrides: str) -> Training:
     state, fold = make_state(job, 0, len(batches)), make_fold(job, 0)
     windows = Windows(bench.data.train.images, positions, config.data.size)
     masks = torch.from_numpy(masks_of(bench)[: bench.batch_size])[:, None].float().to(runtime.device)
-    images, depths = inputs(bench.data.train, windows, 0, bench.batch_size, runtime)
-    batch = (to_float(images, runtime), depths, masks)
+    images, at = windows.cut(0, bench.batch_size)
+    depths = torch.from_numpy(bench.data.train.depths[at]).float().to(runtime.device)
+    batch = (to_float(torch.from_numpy(images)[:, None].to(runtime.device)), depths, masks)
     loader = train_loader(dataset, batches, runtime.workers, pin_memory=runtime.device.type == "cuda")
     return Training(fold, state, loader, batch, len(positions), bench.steps)
 

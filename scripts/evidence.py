@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from evidence_folds import (
     EVIDENCE,
     RECORDED,
@@ -36,14 +37,20 @@ from evidence_folds import (
     write_fold,
 )
 
+from salt.data.tgs import read_dataset
+from salt.runs.environment import cpu_name
+from salt.runs.stacks import read_probabilities
+from salt.scoring.metrics import count_pixels, score_counts
+
 
 def queue(rows: dict[str, Row]) -> Iterator[Unit]:
     """Yield all trainings, the most urgent first: the article's rows with seed 0, then with seed 1, then the screening.
 
-    The base's fold comes before the first row that needs it.
+    Fold by fold, so that whatever is finished compares all rows on the same tiles. The base's fold comes first.
     """
     for part, seed in (("article", 0), ("article", 1), ("screening", 0), ("screening", 1)):
-        yield from (unit for row in rows.values() if row.part in (part, "base") for unit in row.units(seed))
+        units = [unit for row in rows.values() if row.part in (part, "base") for unit in row.units(seed)]
+        yield from sorted(units, key=lambda unit: unit.fold)  # stable: rows keep their order
     yield from (unit for seed in rows["base"].seeds for unit in rows["base"].units(seed))
 
 
@@ -158,14 +165,10 @@ def environment(place: Path) -> dict[str, str]:
 
 def collect(place: Path, data: Path, unit: Unit, command: list[str], seconds: tuple[float, float]) -> None:
     """Write the file of a finished fold."""
-    from salt.data.tgs import read_dataset
-    from salt.runs.stacks import load_stack
-    from salt.scoring.metrics import count_pixels, score_counts
-
     run = place / "runs" / unit.name
     train = read_dataset(data).train
     assert train.masks is not None
-    ids, probabilities = load_stack((run / f"fold_{unit.fold}" / "oof.npz").read_bytes(), "probabilities")
+    ids, probabilities = read_probabilities(run / f"fold_{unit.fold}" / "oof.npz")
     positions = pd.Index(train.ids).get_indexer(pd.Index(ids))
     train.empty_unseen(probabilities, positions, "empty")
     intersection, truth, predicted = count_pixels(probabilities, train.masks[positions], np.array([0.5]))
@@ -191,10 +194,6 @@ def collect(place: Path, data: Path, unit: Unit, command: list[str], seconds: tu
 
 def this_machine() -> tuple[str, str]:
     """Return the name of the processor and what it computes with."""
-    import torch
-
-    from salt.runs.environment import cpu_name
-
     return cpu_name(), torch.backends.cpu.get_cpu_capability()
 
 

@@ -10,7 +10,7 @@ from evidence_folds import CONDITIONS, EVIDENCE, REPOSITORY, Measured, Row, Unit
 from matplotlib.figure import Figure
 from scipy import stats
 
-from salt.comparing.seeds import Side, seed_margin, widen
+from salt.comparing.comparison import Side, seed_margin, widen
 from salt.scoring.bootstrap import LEVEL, bootstrap
 
 INTEREST = 0.005  # smallest difference of interest

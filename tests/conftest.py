@@ -9,7 +9,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -25,6 +25,13 @@ from omegaconf import OmegaConf
 from salt.config import RunConfig, check_config
 from salt.data.synthetic import Synthetic
 from salt.train import CONFIGS, main
+
+with suppress(
+    ImportError
+):  # openvino imports absl, whose handler closes its stream, pytest's, when Hydra sets up logging
+    import absl.logging
+
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 settings.register_profile("shared machine", deadline=None)

@@ -1,8 +1,10 @@
 """`salt.fit` and `salt.Run`, used as in a notebook."""
 
 import hashlib
+import signal
 import subprocess
 import sys
+import time
 
 import pandas as pd
 import pytest
@@ -50,6 +52,28 @@ def test_the_same_call_trains_nothing_again(run, folder, monkeypatch):
     weights = run.path / "fold_0" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     assert salt.fit([*TINY, "name=a"]).map == run.map and weights.stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_call_saves_and_the_same_call_resumes_to_the_same_bytes(run, folder):
+    settings = [*TINY, "name=stopped", "trainer.epochs=4"]
+    call = f"""
+import salt
+try:
+    salt.fit({settings})
+except KeyboardInterrupt:
+    print("interrupted")
+salt.fit({settings})
+"""
+    checkpoint = folder / "runs" / "stopped" / "fold_0" / "last.pt"
+    process = subprocess.Popen([sys.executable, "-c", call], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not checkpoint.is_file() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and "interrupted" in out.decode().split("\n"), err.decode()
+    assert command(folder, *settings, "name=whole").returncode == 0
+    assert digest(folder / "runs" / "stopped") == digest(folder / "runs" / "whole")
 
 
 def test_compare_is_paired_with_this_run(run, folder, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from salt.build import build_gate, build_loss, build_model, build_network, with_common_norms
+from salt.build import build_gate, build_loss, build_model, build_network, convert_sync_batchnorm
 from salt.machine import device
 from salt.machine.device import choose_runtime
 from salt.training.setup import build_optimizer
@@ -46,7 +46,7 @@ def test_norms_that_processes_share_compute_what_the_model_s_own_do(tiny, name):
         expected = model(images, depths).logits
         n_norms = sum(isinstance(part, nn.BatchNorm2d) for part in model.modules())
         assert any(isinstance(part, BatchNormAct2d) for part in model.modules()) == ("lite0" in name)
-        common = with_common_norms(model)
+        common = convert_sync_batchnorm(model)
         assert sum(isinstance(part, nn.SyncBatchNorm) for part in common.modules()) == n_norms > 0
         assert torch.equal(common(images, depths).logits, expected)
 

@@ -13,7 +13,6 @@ from salt import crossval
 from salt.data.folds import assign_folds, keep_folds, write_folds
 from salt.data.load import load_data
 from salt.data.tiles import Dataset
-from salt.inference import model
 from salt.job import Launch
 from salt.machine import device as runtime_module
 from salt.machine import distributed
@@ -183,16 +182,16 @@ def test_a_submission_keeps_step_with_the_score_of_a_run_in_parts(tiny, tmp_path
 def test_a_fold_that_another_process_finishes_meanwhile_is_not_in_the_submission(tiny, tmp_path, monkeypatch):
     options = "data.n_folds=2", "trainer.epochs=1"
     crossval.run(tiny(*options), tmp_path)
-    done, predict_mean = tmp_path / "fold_1/done", model.predict_mean
+    done, load_engine = tmp_path / "fold_1/done", crossval.load_engine
     names, used = done.read_text(), []
     done.unlink()
 
-    def predict_while_another_fold_ends(predictors, *rest):
+    def load_while_another_fold_ends(config, files, *rest):
         done.write_text(names)
-        used.extend(f"{predictor.file.parent.name}/{predictor.file.name}" for predictor in predictors)
-        return predict_mean(predictors, *rest)
+        used.extend(f"{file.parent.name}/{file.name}" for file in files)
+        return load_engine(config, files, *rest)
 
-    monkeypatch.setattr(model, "predict_mean", predict_while_another_fold_ends)
+    monkeypatch.setattr(crossval, "load_engine", load_while_another_fold_ends)
     crossval.run(tiny(*options, "folds=[0]"), tmp_path)
     record = json.loads((tmp_path / "submission.json").read_text())
     assert used == list(record["weights_sha256"]) == ["fold_0/model.safetensors"]

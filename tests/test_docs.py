@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import salt
+from helpers.volumes import volume
 
 from salt.commands import blend, data, export, predict
 from salt.train import main
@@ -33,6 +34,7 @@ def folder(finished):
     amplitudes = np.random.default_rng(0).normal(size=(150, 260)).astype(np.float32)
     np.save(lines / "east.npy", amplitudes)
     cv2.imwrite(str(lines / "west.tif"), amplitudes)
+    (finished / "survey.sgy").write_bytes(volume((1198, 1200, 1250, 1300, 1303), range(4), 20).content())
     return finished
 
 
@@ -45,9 +47,10 @@ def test_using_a_trained_run(folder, synthetic_root, monkeypatch):
         name, *words = shlex.split(command)
         ended = salt(folder, *words, *(["--root", synthetic_root] if name == "salt-blend" else []), main=MAINS[name])
         assert ended.returncode == 0, ended.stderr
-    assert len(commands("predict.md")) == 4
+    assert len(commands("predict.md")) == 7
     values = {"image": image, "tiles": np.zeros((2, 1, 101, 101), dtype=np.uint8)}
+    values["volume"] = np.random.default_rng(0).normal(size=(3, 30, 40))
     result = doctest.testfile(str(DOCS / "predict.md"), module_relative=False, globs=values)
-    assert result.attempted >= 11 and not result.failed
+    assert result.attempted >= 17 and not result.failed
     names = {path.name for path in (folder / "predictions").iterdir()}
     assert {"east_probability.npy", "east_mask.npy", "east_overlay.png", "west_mask.tif", "masks.csv"} <= names

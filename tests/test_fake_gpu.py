@@ -12,21 +12,18 @@ from helpers.jobs import make_job
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from tqdm import tqdm
 
 from salt import build
-from salt.build import Network
 from salt.config import Trainer, check_config
 from salt.data.loader import Batch
 from salt.data.tiles import Dataset, Tiles
-from salt.inference.predict import Predictor
+from salt.inference.engine import TorchEngine
 from salt.losses.combine import set_progress
 from salt.machine import device as runtime_module
 from salt.machine.device import Runtime, choose_runtime, missing_compiler
 from salt.training import setup
 from salt.training.setup import build_scaler
-from salt.training.state import FoldState
-from salt.training.step import train_step
+from salt.training.step import FoldState, train_step
 
 GROUPS = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision", "loss")
 PARTS = [[f"{group}={option}"] for group in GROUPS for option in options(group) if option not in ("any", "none")]
@@ -205,10 +202,9 @@ def test_prediction_waits_for_nothing(mixed_precision):
         images, depths = torch.empty(6, 1, 101, 101, device="cuda").byte(), torch.empty(6, device="cuda")
         for dtype in PRECISIONS:
             runtime = Runtime(torch.device("cuda:0"), dtype, 0, 4)
-            with NothingWaits():
-                predictor = Predictor(Network(model, model), runtime, tta=True, title="")
-                result = predictor.predict_block(images, depths, 4, tqdm(disable=True))
-            assert result.shape == (6, 101, 101) and result.is_cuda and result.dtype == torch.float32
+            with NothingWaits(), runtime.autocast():
+                result = TorchEngine([model], model.tile, runtime, mirror=True).probabilities(images, depths)
+            assert result.shape == (1, 6, 101, 101) and result.is_cuda and result.dtype == torch.float32
 
 
 # with AdamW: torch has no fake form of the fused SGD

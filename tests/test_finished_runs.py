@@ -13,6 +13,7 @@ from salt.commands import compare, report, submit
 from salt.data.synthetic import Synthetic
 from salt.inference import submission
 from salt.machine import device
+from salt.models.segmenter import Segmenter
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_submission_may_be_predicted_in_smaller_batches(copy, synthetic_root, 
     cpu = ["--root", synthetic_root, "--device", "cpu"]  # auto would multiply the size on a GPU
     for extra in ([], ["--batch-size", "3"]):
         assert salt(tmp_path, "runs/a", *cpu, *extra, main=submit.main).returncode == 0
-    assert [model.networks[0][0].runtime.predict_batch_size for model in models] == [4, 3]
+    assert [model.predictors[0].engine.runtime.predict_batch_size for model in models] == [4, 3]
     result = salt(tmp_path, "runs/a", "--root", synthetic_root, "--batch-size", "0", main=submit.main)
     assert result.returncode == 1 and "batch_size" in result.stderr
 
@@ -55,15 +56,15 @@ def test_a_submission_may_be_predicted_in_smaller_batches(copy, synthetic_root, 
 def test_a_submission_needs_no_compiler_and_takes_another_number_format(copy, synthetic_root, tmp_path, monkeypatch):
     (copy / "config.yaml").write_text((copy / "config.yaml").read_text().replace("compile: false", "compile: true"))
     assert "compile: true" in (copy / "config.yaml").read_text()
-    networks = []
-    monkeypatch.setattr(submission, "make_submission", lambda model, tiles: networks.append(model.networks[0][0]))
+    engines = []
+    monkeypatch.setattr(submission, "make_submission", lambda model, tiles: engines.append(model.predictors[0].engine))
     monkeypatch.setattr(device, "missing_compiler", lambda device: "a compiler")
     cpu = ["--root", synthetic_root, "--device", "cpu"]
     for extra in ([], ["--precision", "bf16"]):
         result = salt(tmp_path, "runs/a", *cpu, *extra, main=submit.main)
         assert result.returncode == 0, result.stderr
-    assert [one.runtime.dtype for one in networks] == [torch.float32, torch.bfloat16]
-    assert all(one.network.forward is one.network.model for one in networks)
+    assert [engine.runtime.dtype for engine in engines] == [torch.float32, torch.bfloat16]
+    assert all(isinstance(network, Segmenter) for engine in engines for network in engine.networks)  # not compiled
     result = salt(tmp_path, "runs/a", *cpu, "--precision", "half", main=submit.main)
     assert result.returncode == 1 and "precision" in result.stderr and "bf16" in result.stderr
 

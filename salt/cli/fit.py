@@ -9,10 +9,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from salt.cli import recipes
-from salt.cli.log import log_choices, log_to
-from salt.cli.points import typed_config
+from salt.cli.process import log_choices, log_to
 from salt.cli.start import describe_start
-from salt.cli.sweep import check_folder
+from salt.cli.sweep import check_folder, typed_config
 from salt.machine import interrupt
 from salt.overrides import CONFIGS, REFUSED, check_overrides, check_quotes, explain, hydra_raises, parse
 
@@ -20,11 +19,7 @@ ONE_RUN = "a sweep is many runs, and salt.fit trains one; use salt-train, or a l
 
 
 def train(words: list[str]) -> Path:
-    """Train the run that the words of a command line describe, and return its directory.
-
-    Raises:
-        ValueError: a setting is wrong, or the run cannot start or fails.
-    """
+    """Train the run that the words of a command line describe, and return its directory, or raise ValueError."""
     recipes.use_loader()
     outer = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
     GlobalHydra.instance().clear()

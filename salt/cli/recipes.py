@@ -8,6 +8,7 @@ This happens in Hydra's loader, which composes runs, points of a sweep (also in 
 """
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +20,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from salt.overrides import as_word, refused_key, unknown_key
-from salt.runs.options import flatten
+from salt.overrides import as_word, flatten, unknown_key
 
 
 class Loader(ConfigLoaderImpl):
@@ -29,18 +29,14 @@ class Loader(ConfigLoaderImpl):
     composition: "Composition | None" = None  # while a config is composed
 
     def load_configuration(self, *arguments: Any, **named: Any) -> DictConfig:
-        """Compose a config.
-
-        Raises:
-            ConfigCompositionException: Hydra refuses it; for an unknown key the message names the known ones.
-        """
+        """Compose a config; for an unknown key, the ConfigCompositionException names the known ones."""
         try:
             return super().load_configuration(*arguments, **named)
         except ConfigCompositionException as error:
-            key = refused_key(error)
-            if key is None or self.composition is None:
+            unknown = re.match(r"Could not override '([^']+)'\.\nTo append", str(error))
+            if unknown is None or self.composition is None:
                 raise
-            message = unknown_key(key, self.composition.settings, self.composition.chosen)
+            message = unknown_key(unknown[1], self.composition.settings, self.composition.chosen)
             raise ConfigCompositionException(message) from error
         finally:
             self.composition = None  # launchers send the loader to other processes
@@ -69,10 +65,7 @@ def use_loader() -> None:
 
 
 class Composition:
-    """The files of one config, added in their order.
-
-    `settings` holds those so far, `chosen` the option of each group, `changes` what recipes lost and kept.
-    """
+    """The files of one config: `settings` so far, the option `chosen` of each group, `changes` of recipes."""
 
     def __init__(self, files: list[ResultDefault], repo: IConfigRepository):
         self.repo = repo
@@ -104,11 +97,8 @@ class Composition:
         if not isinstance(settings, dict) or meant in (None, option) or name not in self.settings:
             return []  # the last: what comes before the options is common to them
         unfit = dict(unknown_settings(settings, self.settings[name], name))
-        kept = {
-            key: value
-            for key, value in flatten({name: settings}).items()
-            if not any(f"{key}.".startswith(f"{left_out}.") for left_out in unfit)
-        }
+        left_out = tuple(f"{key}." for key in unfit)
+        kept = {key: value for key, value in flatten({name: settings}).items() if not f"{key}.".startswith(left_out)}
         parts = [f"without {', '.join(map(as_typed, unfit, unfit.values()))}"] if unfit else []
         parts += [f"with its {', '.join(map(as_typed, kept, kept.values()))}"] if kept and is_named else []
         if parts:
@@ -148,10 +138,7 @@ def section_of_group(group: str) -> str:
 
 
 def unknown_settings(settings: dict[str, Any], known: Any, section: str) -> Iterator[tuple[str, Any]]:
-    """Yield the settings, by dotted key, that are not in `known` or of another kind there, and those that name a class.
-
-    A class belongs to the replaced option: its settings would not fit, and it would hide the chosen one.
-    """
+    """Yield settings, by dotted key, that are not in `known` or differ in kind, and classes of the replaced option."""
     for key, value in settings.items():
         is_known = isinstance(known, dict) and key in known and isinstance(value, dict) == isinstance(known[key], dict)
         if not is_known or key == "_target_" or names_class(value):

@@ -14,11 +14,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from salt.machine.distributed import world_size
-from salt.overrides import CONFIGS, as_word, typed_words
+from salt.overrides import CONFIGS, as_word, flatten, typed_words
 from salt.runs.environment import Start, set_variables, thread_variables
-from salt.runs.options import flatten
+from salt.runs.rundir import PER_CALL
 
-ONCE = ("folds", "dry_run", "restart", "accept")  # per-call settings, which do not belong to the run
 PLACES: dict[str, tuple[str, ...]] = {  # settings that name a file or folder, and values of theirs that do not
     **dict.fromkeys(("data.root", "data.cache", "data.mosaic", "data.unlabelled", "data.pseudo", "init"), ()),
     "data.folds": ("random", "mosaic"),
@@ -30,11 +29,7 @@ MAX_RUN_NAME = 200  # characters, for a run that was a point; file systems take 
 
 
 def describe_start(cfg: DictConfig) -> Start:
-    """Return how this run was started, with a command that depends on neither this shell nor a sweep.
-
-    It adds to the typed words what they took from elsewhere: absolute paths, values of variables, the number of threads
-    and processes, the folders of the user's classes. A point of a sweep becomes a run beside the sweep's folder.
-    """
+    """Return how this run was started, with a command that needs neither this shell, its folder nor a sweep."""
     hydra, n = HydraConfig.get(), world_size()
     folder = Path(hydra.runtime.cwd)
     plain: list[Any] = [OmegaConf.to_container(cfg, resolve=resolve) for resolve in (True, False)]
@@ -44,13 +39,11 @@ def describe_start(cfg: DictConfig) -> Start:
     program = ["torchrun", "--standalone", f"--nproc-per-node={n}", "-m", "salt.train"] if n > 1 else ["salt-train"]
     variables = thread_variables() | set_variables() | python_path(values, folder)
     words = [*program, *config_flags(hydra), *settle(typed_words(hydra), settled | outside_sweep(cfg, hydra))]
+    hidden = {name: without_path(value, ()) for name, value in variables.items()}
     return Start(
         launcher="torchrun" if n > 1 else str(hydra.runtime.choices["hydra/launcher"]),
         command=in_shell(variables, words),
-        shared=in_shell(
-            {name: without_path(value, ()) for name, value in variables.items()},
-            [without_path(word, settled) for word in words],
-        ),
+        shared=in_shell(hidden, [without_path(word, settled) for word in words]),
         folder=str(folder),
     )
 
@@ -85,7 +78,7 @@ def settle(words: Sequence[str], settled: Mapping[str, Any]) -> Iterator[str]:
         if key in settled:
             if key in left:
                 yield as_word(typed, left.pop(key))
-        elif key not in ONCE:
+        elif key not in PER_CALL or key == "report":
             yield word
     yield from (as_word(key, value) for key, value in left.items())
 

@@ -1,6 +1,7 @@
-"""Sweeps: short names for their points, and a table that compares them at the end."""
+"""Sweeps: short names for their points, a check of each before the first starts, and a table at the end."""
 
 import atexit
+import logging
 import os
 import shutil
 import signal
@@ -11,33 +12,38 @@ from math import prod
 from pathlib import Path
 from tempfile import mkdtemp
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from salt.cli.points import check_points
 from salt.machine import distributed, interrupt
 from salt.machine.pipes import outlive_readers
-from salt.overrides import REFUSED, check_overrides, explain, in_quotes, parse, point_names, typed_words
+from salt.overrides import REFUSED, check_overrides, explain, in_quotes, missing_values, parse, point_names, typed_words
 from salt.runs.files import folder_name, read_yaml
+
+if TYPE_CHECKING:
+    from salt.config import RunConfig
+
+log = logging.getLogger(__name__)
 
 MOST_ON_CPU = 4  # processes; each needs up to 4 GB
 IN_THIS_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 INTERRUPTED = [128 + number for number in interrupt.SIGNALS]  # exit codes
+BAR_AFTER = 3.0  # seconds of checking
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)  # for configs/train.yaml
 
 
 class Sweep(Callback):
-    """Hydra's hook around a run or a sweep (`salt-train -m ...` or `ablation=...`).
-
-    `baseline` names the point to compare with. A point's directory is named by the settings that vary in the sweep. If
-    a shared setting changes later, the points' own config refuses it and names the key.
-    """
+    """Hydra's hook around a run or a sweep (`-m`, `ablation=...`); `baseline` names the point to compare with."""
 
     running: "Sweep | None" = None  # in this process
     place: Path | None = None  # of the run or the sweep, if Hydra was given another folder
@@ -60,10 +66,8 @@ class Sweep(Callback):
         """Check the words and every point; leave the shared settings out of the points' names."""
         with end_command():
             if distributed.read_group(os.environ).world_size > 1:
-                raise ValueError(
-                    "a sweep cannot run under torchrun, since each process would run all of it; start the points one "
-                    f"by one, or {distributed.REMEDY}"
-                )
+                why = "a sweep cannot run under torchrun, since each process would run all of it"
+                raise ValueError(f"{why}; start the points one by one, or {distributed.REMEDY}")
             task = parse(typed_words(config.hydra))
             params = config.hydra.sweeper.get("params") or {}
             overrides = [*parse(f"{key}={value}" for key, value in params.items()), *task]
@@ -92,7 +96,8 @@ class Sweep(Callback):
         """Make the sweep's folder; a dry run gets a temporary one, and needs no other processes."""
         folder = Path(config.hydra.sweep.dir)
         if config.dry_run:
-            Sweep.place, folder = folder.absolute(), temporary_folder()
+            Sweep.place, folder = folder.absolute(), Path(mkdtemp())  # for what Hydra writes
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
             config.hydra.launcher = {"_target_": IN_THIS_PROCESS}
         else:
             outlive_readers()
@@ -127,11 +132,7 @@ class Sweep(Callback):
 
 
 class Failed(JobReturn):
-    """The result of a run or a point that failed.
-
-    Hydra's class would print a line before the error, and raise the first point's error at the end of a sweep. Each
-    point has already printed its own error.
-    """
+    """A failed run or point; Hydra's class would print a line, and raise the first point's error at a sweep's end."""
 
     @property  # type: ignore[misc]  # nothing sets it any more
     def return_value(self) -> None:
@@ -144,11 +145,7 @@ class Failed(JobReturn):
 
 
 def check_folder(path: Path, with_points: bool) -> None:
-    """Check that a run, or a sweep with a folder for each point, starts in no folder of another one.
-
-    Raises:
-        ValueError: it would.
-    """
+    """Raise ValueError if a run, or a sweep with a folder for each point, would start in the folder of another one."""
     from salt.runs.results import find_points  # takes a moment to import
     from salt.runs.rundir import RunDir
 
@@ -197,13 +194,6 @@ def leave_points(signum: int, _: FrameType | None) -> None:
     os.kill(os.getpid(), signum)
 
 
-def temporary_folder() -> Path:
-    """Make a folder for what Hydra writes in a dry run, until this process ends."""
-    folder = mkdtemp()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
-
-
 def run_directory() -> Path:
     """Return the directory of the current run, which may not exist yet."""
     hydra = HydraConfig.get()
@@ -219,3 +209,45 @@ def end_command() -> Iterator[None]:
         yield
     except (*REFUSED, OSError) as error:
         sys.exit(explain(error))
+
+
+def typed_config(cfg: DictConfig) -> "RunConfig":
+    """Return the composed config as typed, frozen settings; raise ValueError if one is missing or wrong."""
+    from salt.config import check_config  # imports pydantic, which --help does not need
+
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    try:
+        missing = OmegaConf.missing_keys(cfg)
+        raw: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(explain(error)) from None
+    if missing:
+        raise ValueError(missing_values(missing, HydraConfig.get().runtime.choices))
+    return check_config(raw)
+
+
+def check_points(config: DictConfig, overrides: list[Override]) -> None:
+    """Check each point of the sweep, composed as Hydra will; raise ValueError that names each one that cannot run."""
+    from tqdm import tqdm  # --help does not need it
+
+    loader = GlobalHydra.instance().config_loader()
+    keys = [override.get_key_element() for override in overrides if override.is_sweep_override()]
+    (points,) = BasicSweeper.split_arguments(overrides, None)
+    problems: dict[str, str] = {}
+    for words in tqdm(points, "checking the points", unit="point", disable=None, leave=False, delay=BAR_AFTER):
+        try:
+            point = loader.load_sweep_config(config, list(words))
+            HydraConfig.instance().set_config(point)
+            settings = typed_config(point)
+            from salt.preflight.checks import check_parts  # imports torch
+
+            check_parts(settings)
+        except REFUSED as error:
+            problems[" ".join(word for word in words if word.partition("=")[0] in keys)] = explain(error)
+        except Exception as error:  # a bug, perhaps in the user's class: the point itself shows its traceback
+            log.debug("%s: %s", words, error)
+    if len(problems) == len(points) and len(set(problems.values())) == 1:
+        raise ValueError(next(iter(problems.values())))
+    if problems:
+        lines = "\n".join(f"  {point}: {text}".replace("\n", "\n  ") for point, text in problems.items())
+        raise ValueError(f"{len(problems)} of the {len(points)} points cannot run, none was started:\n{lines}")

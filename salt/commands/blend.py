@@ -20,9 +20,8 @@ OF_OLD_WEIGHTS = ("score.json", "submission.json", "submission.csv", "test.npz",
 def main() -> None:
     """Write a blend of runs."""
     with messages("salt-blend"):
-        parser = make_parser(
-            "salt-blend", "Average finished runs. Their weights are chosen on out-of-fold predictions.", "--root"
-        )
+        description = "Average finished runs. Their weights are chosen on out-of-fold predictions."
+        parser = make_parser("salt-blend", description, "--root")
         parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs of the same data and folds")
         parser.add_argument("--out", type=Path, metavar="FOLDER", required=True, help="folder of the blend")
         arguments = parser.parse_args()
@@ -31,16 +30,13 @@ def main() -> None:
 
 
 def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
-    """Write the runs' weights and the out-of-fold result of their mean into `out`; return both in words.
-
-    Raises:
-        ValueError: the runs do not fit together, or `out` holds something else.
-    """
+    """Write the runs' weights and the out-of-fold result of their mean; raise ValueError if they do not fit."""
     from salt.data.folds import read_folds
     from salt.data.load import load_data_of_run
     from salt.inference import blend
 
-    if out.is_file() or (out.is_dir() and not (out / BLEND).exists() and has_visible_files(out)):
+    others = [path for path in out.glob("*") if not path.name.startswith(".")]  # a killed command may leave a lock
+    if out.is_file() or (others and not (out / BLEND).exists()):
         raise ValueError(f"--out {out}: this folder holds something else; name a new one")
     members = [read_member(path) for path in paths]
     ids, stacks = blend.read_out_of_fold(members)
@@ -52,7 +48,8 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
     folds = read_folds(first.directory.path / "folds.csv", data.ids, first.config.data.n_folds)[index]
     tiles = read_oof_table(first.directory.path / "oof.csv").loc[ids]
     sections = tiles["section"].to_numpy() if "section" in tiles else None
-    weights, probabilities, result = blend.blend(stacks, data.masks[index], folds, sections)
+    known = data.known_at(index)
+    weights, probabilities, result = blend.blend(stacks, data.masks[index], folds, sections, known)
 
     score = result.summary | {key: first.score[key] for key in ("partial", "missing_folds")}
     out.mkdir(parents=True, exist_ok=True)
@@ -62,11 +59,6 @@ def blend_runs(paths: list[Path], out: Path, root: str | None) -> str:
         write_json(out / BLEND, {"runs": blend.entries_of(out, members, weights)})
         write_results(out, np.array(ids), probabilities, result.table, score)
     return describe_blend(out, members, weights, score["map"])
-
-
-def has_visible_files(folder: Path) -> bool:
-    """Return whether a folder holds more than hidden files, such as a lock that a killed command left."""
-    return any(not path.name.startswith(".") for path in folder.iterdir())
 
 
 def describe_blend(out: Path, members: Sequence[Member], weights: NDArray[np.float64], score: float) -> str:

@@ -3,7 +3,7 @@
 import math
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +17,15 @@ SHARED: dict[str, dict[str, Any]] = {
     "run": {"type": Path, "metavar": "RUN", "help": "run directory, such as runs/baseline"},
     "--root": {"help": "data folder (default: the run's data.root)"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
-    "--batch-size": {
-        "type": int,
-        "metavar": "N",
-        "help": "tiles or windows at once (default: as in training)",
-    },
+    "--batch-size": {"type": int, "metavar": "N", "help": "tiles or windows at once (default: as in training)"},
     "--precision": {"help": "auto, fp32, bf16 or fp16 (default: as in training)"},
+    "--overlap": {"type": float, "metavar": "SHARE", "help": "of neighbouring windows (default: 0.25)"},
+    "--mirror": {"action": BooleanOptionalAction, "help": "predict the mirrored image too (default: as in training)"},
+    "--engine": {"help": "torch, openvino, or auto: openvino if installed and equal (default: as the run was scored)"},
     "--compile": {"action": "store_true", "help": "compile the network first; pays for many images on a GPU"},
 }
-PREDICTION = ("--device", "--batch-size", "--precision", "--compile")  # `settings_from` reads them
+# `settings_from` reads them
+PREDICTION = ("--device", "--batch-size", "--precision", "--mirror", "--engine", "--compile")
 
 
 def make_parser(name: str, description: str, *shared: str) -> ArgumentParser:
@@ -38,24 +38,26 @@ def make_parser(name: str, description: str, *shared: str) -> ArgumentParser:
 
 
 def settings_from(arguments: Namespace) -> PredictionSettings:
-    """Return the typed settings of a prediction.
-
-    Raises:
-        ValueError: a value is not one of those expected.
-    """
-    return check_prediction(**{name: getattr(arguments, name) for name in PredictionSettings.model_fields})
+    """Return the typed settings of a prediction; raise ValueError for a wrong one."""
+    return check_prediction(**{name: getattr(arguments, name, None) for name in PredictionSettings.model_fields})
 
 
 def finite_number(text: str) -> float:
-    """Return an argument as a number.
-
-    Raises:
-        ValueError: it is no number, infinite or NaN.
-    """
+    """Return an argument as a number; raise ValueError if it is none, infinite or NaN."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError
     return number
+
+
+def check_new(option: str, file: Path, suffix: str) -> None:
+    """Raise ValueError if the file that an option names exists, or cannot be written under this name."""
+    if file.suffix != suffix:
+        raise ValueError(f"{option} {file}: expected a name that ends in {suffix}")
+    if not file.parent.is_dir():
+        raise ValueError(f"{option} {file}: there is no folder {file.parent}")
+    if file.exists():
+        raise ValueError(f"{option} {file}: this file exists already; nothing was written")
 
 
 @contextmanager

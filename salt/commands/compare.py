@@ -9,11 +9,8 @@ from salt.comparing.tables import compare
 def main() -> None:
     """Print a table of runs, and write it with its picture."""
     with messages("salt-compare"):
-        parser = make_parser(
-            "salt-compare",
-            "Compare finished runs. Writes compare.html, compare.md, compare.csv and compare.png.",
-            "--root",
-        )
+        description = "Compare finished runs. Writes compare.html, compare.md, compare.csv and compare.png."
+        parser = make_parser("salt-compare", description, "--root")
         parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run directories, or a sweep's folder")
         parser.add_argument("--baseline", metavar="NAME", help="run to compare with (default: the sweep's, or first)")
         parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: the sweep's folder, or this one")

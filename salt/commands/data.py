@@ -1,17 +1,19 @@
-"""The command `salt-data`: check a data set, find its sections, download Kaggle's archive, or make up seismic lines."""
+"""The command `salt-data`: check a data set, find its sections, download Kaggle's archive, or make up data."""
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from salt.commands.common import finite_number, make_parser, messages
+from salt.config import Labels
 from salt.data import kaggle
 from salt.data.doctor import check_data, checkup_report
 from salt.data.synthetic import write_lines
+from salt.sections import checked
 
 
 def make_data_parser() -> ArgumentParser:
-    """Return the parser of the four commands."""
+    """Return the parser of the five commands."""
     parser = make_parser("salt-data", "Check, map, download or make up data.")
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="read every table, image and mask, and list all problems")
@@ -22,6 +24,8 @@ def make_data_parser() -> ArgumentParser:
         command.add_argument("--config-dir", type=Path, metavar="DIR", help=own)
     nodata = "amplitude of missing pixels, such as --nodata=-9999"
     checking.add_argument("--nodata", type=finite_number, metavar="VALUE", help=nodata)
+    checking.add_argument("--salt", type=finite_number, metavar="VALUE", help="value of salt in masks, if several")
+    checking.add_argument("--unknown", type=finite_number, metavar="VALUE", help="value of pixels nobody interpreted")
     placing.add_argument("--out", type=Path, metavar="FILE", help="default: DATA/mosaic.csv, or beside the zip")
     fetching = commands.add_parser("download", help="download Kaggle's archive with the command kaggle")
     fetching.add_argument("folder", type=Path, nargs="?", default=Path("data/tgs"), help="default: data/tgs")
@@ -31,7 +35,37 @@ def make_data_parser() -> ArgumentParser:
     making.add_argument("--bodies", type=int, default=6, help="salt bodies in each line (default: 6)")
     making.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
     making.add_argument("--seed", type=int, default=0, help="default: 0")
+    add_volume(commands.add_parser("volume", help="make up a 3-D survey with salt, as SEG-Y, and a few labelled lines"))
     return parser
+
+
+def add_volume(parser: ArgumentParser) -> None:
+    """Add the arguments of `salt-data volume`."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
+    size = ("INLINES", "CROSSLINES", "SAMPLES")
+    parser.add_argument("--size", type=int, nargs=3, default=[300, 300, 400], metavar=size, help="default: 300 300 400")
+    parser.add_argument("--lines", type=int, default=8, help="interpreted inlines (default: 8)")
+    parser.add_argument("--format", choices=("ieee", "ibm"), default="ieee", help="of the amplitudes (default: ieee)")
+    parser.add_argument("--first-inline", type=int, default=1000, metavar="NUMBER", help="default: 1000")
+    parser.add_argument("--first-crossline", type=int, default=2000, metavar="NUMBER", help="default: 2000")
+    parser.add_argument("--regular", action="store_true", help="a full grid, without the irregular edge and holes")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def make_volume(arguments: Namespace) -> str:
+    """Write a survey unless it is there, and say how to train on it."""
+    from salt.data.volume_files import VolumeSettings, write_volume  # imports scipy and OpenCV
+
+    first = (arguments.first_inline, arguments.first_crossline)
+    size = (arguments.size[0], arguments.size[1], arguments.size[2])
+    settings = VolumeSettings(size, arguments.seed, arguments.format, arguments.lines, first, arguments.regular)
+    written = write_volume(arguments.folder, settings)
+    found = f"{arguments.folder}: {'the survey is written' if written else 'this survey is there already'}"
+    if not arguments.lines:
+        return found
+    labels = ", ".join(str(first[0] + inline) for inline in settings.interpreted())
+    settings_needed = f"experiment=survey data.root={arguments.folder} data.labels.unknown=128"
+    return f"{found}; interpreted inlines: {labels}\nTo train on them: salt-train {settings_needed}"
 
 
 def main() -> None:
@@ -40,7 +74,8 @@ def main() -> None:
         arguments = make_data_parser().parse_args()
         match arguments.command:
             case "check":
-                found = check_data(arguments.data, arguments.nodata, arguments.config_dir)
+                labels = checked(Labels, salt=arguments.salt, unknown=arguments.unknown)
+                found = check_data(arguments.data, arguments.nodata, labels, arguments.config_dir)
                 print(checkup_report(found))
                 if found.n_errors:
                     sys.exit(1)
@@ -54,6 +89,8 @@ def main() -> None:
             case "lines":
                 write_lines(arguments.folder, arguments.n, tuple(arguments.size), arguments.bodies, arguments.seed)
                 print(f"{arguments.folder}: train on it with salt-train data=folder data.root={arguments.folder}")
+            case "volume":
+                print(make_volume(arguments))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import check_new, make_parser, messages
 from salt.runs.bundle import write_bundle
 from salt.runs.rundir import RunDir
 
-FORMAT_NAMES = ("onnx", "torchscript", "exported-program")  # of salt.inference.formats, which imports torch
+FORMAT_NAMES = ("onnx", "torchscript", "exported-program", "openvino")  # of salt.inference.formats, which imports torch
 BUNDLE = "bundle"
 
 
@@ -14,24 +14,14 @@ def main() -> None:
     """Write the file, or one for each fold."""
     with messages("salt-export"):
         parser = make_parser("salt-export", "Write a run's networks as a file that runs without Salt.", "run")
-        parser.add_argument(
-            "--to", choices=(*FORMAT_NAMES, BUNDLE), required=True, help="format; bundle: a zip for Salt"
-        )
-        parser.add_argument(
-            "--out", type=Path, metavar="FILE", help="a new file (default: RUN/model with the format's ending)"
-        )
-        parser.add_argument(
-            "--folds",
-            choices=("mean", "each"),
-            default="mean",
-            help="mean: one file with the folds' mean probability (default); each: FILE_fold_0 and so on",
-        )
-        parser.add_argument(
-            "--size",
-            choices=("tile", "any"),
-            default="tile",
-            help="size of the images: the run's tiles (default), or any multiple of 32 from 64 on",
-        )
+        formats = (*FORMAT_NAMES, BUNDLE)
+        parser.add_argument("--to", choices=formats, required=True, help="format; bundle: a zip for Salt")
+        new = "a new file (default: RUN/model with the format's ending)"
+        parser.add_argument("--out", type=Path, metavar="FILE", help=new)
+        folds = "mean: one file with the folds' mean probability (default); each: FILE_fold_0 and so on"
+        parser.add_argument("--folds", choices=("mean", "each"), default="mean", help=folds)
+        size = "size of the images: the run's tiles (default), or any multiple of 32 from 64 on"
+        parser.add_argument("--size", choices=("tile", "any"), default="tile", help=size)
         arguments = parser.parse_args()
         if arguments.to == BUNDLE:
             share(arguments.run, arguments.out)
@@ -40,33 +30,15 @@ def main() -> None:
 
 
 def share(path: Path, out: Path | None) -> None:
-    """Write a run as a bundle, which `salt.load`, `salt-predict`, `salt-blend` and `init` take.
-
-    Raises:
-        ValueError: the run is not finished, or the file exists or has another ending.
-    """
+    """Write a finished run as a bundle, which `salt.load`, `salt-predict`, `salt-blend` and `init` take."""
     file = out if out is not None else path / f"{path.resolve().name}.zip"
-    check_new(file, ".zip")
+    check_new("--out", file, ".zip")
     write_bundle(RunDir(path), file)
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; its README.md is the card, please check it before you share it")
 
 
-def check_new(file: Path, suffix: str) -> None:
-    """Raise ValueError if a file cannot be written under this name."""
-    if file.suffix != suffix:
-        raise ValueError(f"--out {file}: expected a name that ends in {suffix}")
-    if not file.parent.is_dir():
-        raise ValueError(f"--out {file}: there is no folder {file.parent}")
-    if file.exists():
-        raise ValueError(f"{file} exists already; nothing was written")
-
-
 def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bool) -> None:
-    """Write one file of all finished folds, or one of each.
-
-    Raises:
-        ValueError: the run is not finished, a file exists or has another ending, or the export fails.
-    """
+    """Write one file of all finished folds, or one of each; raise ValueError if an export fails, and leave no file."""
     from salt.inference.export import export
     from salt.inference.formats import EXPORT_FORMATS
 
@@ -76,8 +48,9 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
     file = out if out is not None else run.path / f"model{suffix}"
     folds = [row["fold"] for row in score["folds"]]
     parts = {file.with_stem(f"{file.stem}_fold_{fold}"): [fold] for fold in folds} if each else {file: folds}
-    for name in parts:
-        check_new(name, suffix)
+    written = [one for name in parts for one in EXPORT_FORMATS[kind].files(name)]
+    for one in written:
+        check_new("--out", one, one.suffix if one not in parts else suffix)
     try:
         for name, some in parts.items():
             facts = export(run, kind, name, some, any_size)
@@ -86,8 +59,8 @@ def export_all(path: Path, kind: str, out: Path | None, each: bool, any_size: bo
                 f"probability from torch {facts['largest_difference']:.1e}; threshold {facts['threshold']:g}"
             )
     except BaseException:  # all or none: the same command refuses files that exist
-        for name in parts:
-            name.unlink(missing_ok=True)
+        for one in written:
+            one.unlink(missing_ok=True)
         raise
 
 

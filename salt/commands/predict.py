@@ -3,7 +3,9 @@
 import filecmp
 import os
 import sys
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,15 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from salt.commands.common import PREDICTION, finite_number, make_parser, messages, settings_from
-from salt.data.names import id_of, printable
+from salt.commands.predict_survey import add_survey_flags, find_surveys, predict_surveys, survey_options
+from salt.inference.claims import claim_results, facts_of, record_results
 from salt.inference.settings import PredictionSettings
-from salt.paths import on_disk
+from salt.paths import id_of, on_disk, printable
 from salt.runs.ensemble import Ensemble, read_ensemble
 from salt.runs.files import first_line, locked, read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from salt.inference.stream import Stream
 
 TABLE, RECORD, SOURCES = "masks.csv", "run.json", "sources.json"  # in the folder of the predictions
 
@@ -23,8 +29,8 @@ TABLE, RECORD, SOURCES = "masks.csv", "run.json", "sources.json"  # in the folde
 def main() -> None:
     """Predict every file; exit with code 1 if one fails, after all others are done."""
     with messages("salt-predict"):
-        description = "Predict images and SEG-Y lines of any size. Writes probability, mask and overlay of each."
-        parser = make_parser("salt-predict", description, "run", *PREDICTION)
+        description = "Predict images, SEG-Y lines and 3-D surveys of any size."
+        parser = make_parser("salt-predict", description, "run", *PREDICTION, "--overlap")
         parser.add_argument(
             "files", type=Path, nargs="+", metavar="FILE", help="PNG, TIFF, JPEG, NPY, SEG-Y, or folders"
         )
@@ -32,6 +38,10 @@ def main() -> None:
         nodata = "amplitude of missing pixels (default: the run's data.nodata)"
         parser.add_argument("--nodata", type=finite_number, metavar="VALUE", help=nodata)
         parser.add_argument("--depth", type=finite_number, help="survey depth in feet, if the network sees it")
+        parser.add_argument("--spread", action="store_true", help="write the deviation over the networks too")
+        parser.add_argument("--fast", action="store_const", dest="mirror", const=False, help="same as --no-mirror")
+        add_survey_flags(parser)
+        parser.set_defaults(engine="auto")
         arguments = parser.parse_args()
         settings, out = settings_from(arguments), arguments.out
         files = find_files(arguments.files)
@@ -39,13 +49,14 @@ def main() -> None:
             raise ValueError(f"--out {out} holds the files to predict; choose another folder for the results")
         if out.exists() and not out.is_dir():
             raise ValueError(f"--out {out} is a file, expected a folder")
+        options = survey_options(arguments)
         ensemble = read_ensemble(arguments.run)
         check_depth(ensemble, arguments.depth)
+        surveys = find_surveys(files, options)
+        lines = [path for path in files if path not in surveys]
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out, "predict"):
-            claim_folder(out, ensemble, {"nodata": arguments.nodata, "depth": arguments.depth})
-            claim_names(out, files)
-            failed = predict_all(ensemble, files, out, settings, arguments.depth, arguments.nodata)
+        failed = predict_lines(ensemble, settings, lines, arguments) if lines else 0
+        failed += predict_surveys(ensemble, surveys, options, arguments)
         if failed:
             sys.exit(f"salt-predict: {failed} of {len(files)} files failed")
 
@@ -89,21 +100,6 @@ def check_depth(ensemble: Ensemble, depth: float | None) -> None:
         raise ValueError(f"the network of {ensemble.path} sees the survey depth: give it in feet, with --depth FEET")
 
 
-def claim_folder(out: Path, ensemble: Ensemble, given: dict[str, float | None]) -> None:
-    """Record which weights, threshold and options the results in a folder come from.
-
-    Raises:
-        ValueError: the results in it come from others.
-    """
-    origin = ensemble.origin | {key: value for key, value in given.items() if value is not None}
-    record = out / RECORD
-    if record.exists() and (found := read_json(record)) != origin:
-        changed = [f"--{key}" for key in given if found.get(key) != origin.get(key)]
-        other = f"made with another {' and '.join(changed)}" if changed else "of another run"
-        raise ValueError(f"{out} holds predictions {other}; choose another --out")
-    write_json(record, origin)
-
-
 def claim_names(out: Path, files: list[Path]) -> None:
     """Record which file each result in a folder comes from.
 
@@ -136,45 +132,44 @@ def is_other(before: Path, path: Path) -> bool:
         return False
 
 
-def predict_all(
-    ensemble: Ensemble,
-    files: list[Path],
-    out: Path,
-    settings: PredictionSettings,
-    depth: float | None,
-    nodata: float | None,
-) -> int:
+def predict_lines(ensemble: Ensemble, settings: PredictionSettings, lines: list[Path], arguments: Namespace) -> int:
+    """Predict images and lines, and return how many failed.
+
+    Raises:
+        ValueError: the folder holds other results, or another process uses it.
+    """
+    from salt.inference.stream import Stream
+
+    out = arguments.out
+    with locked(out, "predict"):
+        facts = facts_of(ensemble, settings, {"nodata": arguments.nodata, "depth": arguments.depth})
+        settings = claim_results(out / RECORD, facts, settings)
+        claim_names(out, lines)
+        stream = Stream(ensemble, settings, out, arguments.depth, arguments.nodata, arguments.spread)
+        return predict_all(stream, lines, facts)
+
+
+def predict_all(stream: "Stream", files: list[Path], facts: dict[str, Any]) -> int:
     """Predict the files that are not done yet, and write the table of all masks; return how many failed."""
     from salt.data import rle
-    from salt.data.amplitudes import Scaling, remarks
-    from salt.inference.files import check_result_names, read_amplitudes, write_prediction
-    from salt.inference.model import load_networks
-    from salt.scoring.metrics import is_salt
 
-    masks = read_run_lengths(out)
-    done = {path: rle.encode(mask) for path in files if (mask := done_mask(path, out)) is not None}
+    out, masks = stream.out, read_run_lengths(stream.out)
+    found = {path: done_mask(path, out, stream.spread) for path in files}
+    done = {path: rle.encode(mask) for path, mask in found.items() if mask is not None}
     todo = [path for path in files if path not in done]
     if done:
         print(f"{len(done)} of {len(files)} files are done already")
-    model = load_networks(ensemble, settings) if todo else None
     failed = 0
+    results = stream.run(todo, lambda model: record_results(out / RECORD, facts, model.made_with)) if todo else iter(())
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
-        assert model is not None
-        try:
-            check_result_names(path, out)
-            scaling = model.scaling if nodata is None else Scaling(model.scaling.amplitudes, nodata)
-            grey = scaling(read_amplitudes(path))
-            for line in remarks(grey, "--nodata"):
-                tqdm.write(f"{printable(path)}: {line}", file=sys.stderr)
-            probability = model.predict_grey([grey], depth, progress=True)[0]
-            mask = is_salt(probability, model.threshold)
-            write_prediction(path, out, grey.levels, probability, mask)
-            done[path] = rle.encode(mask)
-        except (ValueError, MemoryError) as error:
-            failed += 1
-            if os.path.exists(path):  # else the mask of its id comes from another file
-                masks.pop(id_of(path), None)
-            tqdm.write(f"{printable(path)}: {first_line(error)}", file=sys.stderr)
+        result = next(results)
+        if isinstance(result, str):
+            done[path] = result
+            continue
+        failed += 1
+        if os.path.exists(path):  # else the mask of its id comes from another file
+            masks.pop(id_of(path), None)
+        tqdm.write(f"{printable(path)}: {first_line(result)}", file=sys.stderr)
     masks |= {id_of(path): runs for path, runs in done.items()}
     table = pd.DataFrame(sorted(masks.items()), columns=["id", "rle_mask"])
     write_text(out / TABLE, table.to_csv(index=False, lineterminator="\n"))
@@ -199,11 +194,11 @@ def read_run_lengths(out: Path) -> dict[str, str]:
     return {name: mask for name, mask in masks.items() if name in there}
 
 
-def done_mask(path: Path, out: Path) -> NDArray[np.generic] | None:
+def done_mask(path: Path, out: Path, spread: bool) -> NDArray[np.generic] | None:
     """Return the mask of a file whose results are complete, readable and not older than the file; else None."""
     from salt.inference.files import check_result_names, read_amplitudes, result_paths
 
-    places = result_paths(path, out)
+    places = result_paths(path, out, spread)
     try:
         check_result_names(path, out)
         newest = path.stat().st_mtime

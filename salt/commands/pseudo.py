@@ -65,12 +65,13 @@ def write_pseudo_labels(
     raw = directory.read_config().model_dump(by_alias=True)
     data = raw["data"] | {"unlabelled": unlabelled or raw["data"]["unlabelled"]}
     config = settings.apply_to(check_config(raw | {"data": data}))
+    if config.data.n_folds == 1:
+        raise ValueError(f"{path} has data.n_folds=1, so no network has not seen a tile; expected a run with folds")
     folder = out.absolute().parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ValueError(f"--out {out}: expected a file in an existing, writable folder")
 
-    from salt.data.load import load_data_of_run, load_unlabelled
-    from salt.data.unlabelled import write_labels
+    from salt.data.load import load_data_of_run, load_unlabelled, write_labels
     from salt.inference import pseudo
     from salt.machine.device import choose_runtime
 
@@ -103,7 +104,7 @@ def check_on_held_out(config: RunConfig, directory: RunDir, tiles: "Tiles") -> "
         p = read_fold_predictions(directory.fold_path(fold), [tiles.ids[i] for i in held_out], sizes_of(masks))
         tiles.empty_unseen(p, held_out, config.data.constant_tiles)
         sure = confidence(p, as_stack([is_salt(image, THRESHOLD) for image in p]))
-        scores = score_counts(*count_pixels(p, masks, np.array([THRESHOLD])))[:, 0]
+        scores = score_counts(*count_pixels(p, masks, np.array([THRESHOLD]), tiles.known_at(held_out)))[:, 0]
         parts.append(pd.DataFrame({"confidence": sure, "score": scores}))
     return pd.concat(parts)
 

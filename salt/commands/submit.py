@@ -47,9 +47,9 @@ def submit_ensemble(ensemble: Ensemble, root: str | None, settings: PredictionSe
         if not data.test.ids:
             raise ValueError(f"{root or config.data.root} has no test images to predict")
         from salt.inference import submission
-        from salt.inference.model import load_in_turn
+        from salt.inference.model import load_networks
 
-        submission.make_submission(load_in_turn(ensemble, settings), data.test)
+        submission.make_submission(load_networks(ensemble, settings), data.test)
 
 
 def check_upload(ensemble: Ensemble) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from salt.commands.common import make_parser, messages
+from salt.commands.common import check_new, make_parser, messages
 from salt.overrides import CONFIGS
 
 
@@ -19,17 +19,8 @@ def main() -> None:
 
 
 def save_imagenet(encoder: str, file: Path) -> str:
-    """Save the weights, for images of three channels, and return how to use them.
-
-    Raises:
-        ValueError: the file exists or has another ending, or the weights cannot be loaded.
-    """
-    if file.suffix != ".safetensors":
-        raise ValueError(f"--to {file}: expected a name that ends in .safetensors")
-    if file.exists():
-        raise ValueError(f"--to {file}: this file exists already; nothing was written")
-    if not file.parent.is_dir():
-        raise ValueError(f"--to {file}: there is no folder {file.parent}")
+    """Save the weights, for images of three channels, and return how to use them; raise ValueError if `file` exists."""
+    check_new("--to", file, ".safetensors")
     option = CONFIGS / "encoder" / f"{encoder}.yaml"
     is_option = option.is_file() and encoder not in ("any", "none")
     name = yaml.safe_load(option.read_text(encoding="utf-8"))["name"] if is_option else encoder

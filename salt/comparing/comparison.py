@@ -1,9 +1,10 @@
-"""Which runs can be compared, and their differences with intervals from a paired bootstrap."""
+"""Which runs can be compared, and their differences with intervals over tiles and seeds."""
 
 import json
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from salt.comparing.seeds import Side, seed_margin, widen
 from salt.runs.files import folder_name
 from salt.runs.results import FinishedRun, read_run
-from salt.scoring.bootstrap import are_enough, bootstrap
+from salt.scoring.bootstrap import DIGITS, LEVEL, are_enough, bootstrap, units_to_draw
 from salt.scoring.metrics import Floats, Ints
 from salt.words import plural
 
@@ -34,7 +35,6 @@ class Entry:
 
     @property
     def folds(self) -> Ints:
-        """Return the fold of each tile (N)."""
         return self.runs[0].tiles["fold"].to_numpy()
 
     def answers_to(self, name: str) -> bool:
@@ -67,11 +67,7 @@ class Comparison:
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """Return scores, differences and intervals: the baseline first, then from the best to the worst.
-
-        The entry "all empty" predicts every tile empty. An interval covers tiles and seeds if both entries were trained
-        from two seeds or more, else tiles alone.
-        """
+        """Return scores, differences and intervals: the baseline first, then from best to worst, with "all empty"."""
         empty = (self.baseline.runs[0].tiles["coverage"].to_numpy() == 0).astype(np.float64)
         entries = [*self.entries, Entry(ALL_EMPTY, [], empty[None])]
         pairs = [shared_seeds(entry, self.baseline) for entry in entries]
@@ -111,22 +107,13 @@ def read_entries(paths: list[Path], across_folds: bool = False) -> list[Entry]:
         check_same_tiles(runs[0], other, across_folds)
     groups = group_seeds(runs)
     labels = [without_seed(g[0].path) if len(g) > 1 else name_of(g[0].path) for g in groups]
-    return [
-        Entry(
-            label if labels.count(label) == 1 else str(group[0].path),
-            group,
-            np.stack([run.tiles["score"].to_numpy() for run in group]),
-        )
-        for label, group in zip(labels, groups, strict=True)
-    ]
+    labels = [a if labels.count(a) == 1 else str(g[0].path) for a, g in zip(labels, groups, strict=True)]
+    scores = [np.stack([run.tiles["score"].to_numpy() for run in group]) for group in groups]
+    return [Entry(*parts) for parts in zip(labels, groups, scores, strict=True)]
 
 
 def check_same_tiles(a: FinishedRun, b: FinishedRun, across_folds: bool = False) -> None:
-    """Check that two runs scored the same tiles, in the same folds unless `across_folds`.
-
-    Raises:
-        ValueError: they did not; the message names both runs and a few tiles.
-    """
+    """Raise ValueError unless two runs scored the same tiles, in the same folds if not `across_folds`."""
     half = "".join(f"; {run.path} is partial" for run in (a, b) if run.partial)
     differing = a.tiles.index.symmetric_difference(b.tiles.index)
     if len(differing):
@@ -174,11 +161,7 @@ def without_seed(path: Path) -> str:
 def choose_baseline(
     entries: list[Entry], asked: str | None, of_sweep: str | None, first: str | None
 ) -> tuple[Entry, str]:
-    """Return the entry to compare with, and why: it is asked for, the sweep's, the first point or the first entry.
-
-    Raises:
-        ValueError: the one that was asked for does not exist. If the sweep's failed, the first entry takes its place.
-    """
+    """Return the entry to compare with, and why; raise ValueError if the one that was asked for does not exist."""
     name = asked or of_sweep or first
     if name is None:
         return entries[0], "the first run"
@@ -206,3 +189,55 @@ def shared_seeds(entry: Entry, baseline: Entry) -> tuple[Floats, Floats]:
     common = {run.seed for run in entry.runs} & {run.seed for run in baseline.runs}
     ours, theirs = (e.scores[[run.seed in common for run in e.runs]] if common else e.scores for e in (entry, baseline))
     return ours, theirs
+
+
+@dataclass(frozen=True)
+class Side:
+    """One setting's scores S N (seeds, tiles), two seeds or more, and the folds of its tiles (N)."""
+
+    scores: Floats
+    folds: Ints
+
+
+def seed_margin(sides: Sequence[Side], sections: Ints | None = None) -> float:
+    """Return the half-width of the interval of the difference of two settings over seeds alone.
+
+    Folds are trained separately: the variance of each fold's part of the mean is estimated from the seeds, and summed.
+    The variance of single tiles (or sections, N) is subtracted, since the interval over tiles covers it. The quantile
+    is Student's t with Satterthwaite's degrees of freedom.
+
+    Reference:
+        Satterthwaite 1946, An approximate distribution of estimates of variance components; Cameron, Gelbach, Miller
+        2011, Robust inference with multiway clustering, for the subtraction.
+    """
+    variances, freedoms, in_both = [], [], 0.0
+    for side in sides:
+        n_seeds, n = side.scores.shape
+        for fold in np.unique(side.folds):
+            parts = side.scores[:, side.folds == fold].sum(axis=1) / n
+            variances.append(parts.var(ddof=1) / n_seeds)
+            freedoms.append(n_seeds - 1)
+        in_both += variance_of_cells(side, sections)
+    total = np.sum(variances)
+    if total <= in_both:
+        return 0.0
+    freedom = total**2 / np.sum(np.square(variances) / freedoms)
+    return float(stats.t.ppf((1 + LEVEL / 100) / 2, freedom) * np.sqrt(total - in_both))
+
+
+def variance_of_cells(side: Side, sections: Ints | None) -> float:
+    """Return the variance of the mean over seeds that comes from single tiles, or from sections of a fold."""
+    n_seeds, n = side.scores.shape
+    units = units_to_draw(side.folds, sections)[0]
+    _, cells = np.unique(np.stack([units, side.folds]), axis=1, return_inverse=True)
+    sums = np.stack([np.bincount(cells.ravel(), weights=scores) for scores in side.scores]) / n
+    return float(sums.var(axis=0, ddof=1).sum() / n_seeds)
+
+
+def widen(mean: float, low: float, high: float, margin: float) -> tuple[float, float]:
+    """Return the interval of a sum of two independent terms: one has an interval, the other a margin around 0.
+
+    Reference: Zou, Donner 2008, Construction of confidence limits about effect measures: a general approach (MOVER).
+    """
+    below, above = np.hypot(mean - low, margin), np.hypot(high - mean, margin)
+    return round(float(mean - below), DIGITS), round(float(mean + above), DIGITS)

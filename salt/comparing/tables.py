@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,10 +14,9 @@ from salt.comparing.comparison import (
     varying_settings,
     without_seed,
 )
-from salt.comparing.figures import forest_png
-from salt.comparing.page import write_comparison_page
+from salt.comparing.page import forest_png, write_comparison_page
 from salt.runs.files import write_atomic, write_text
-from salt.runs.results import failure_reason, find_points, points_in_order, sweep_baseline
+from salt.runs.results import failure_reason, find_points, in_multirun, points_in_order
 from salt.scoring.bootstrap import LEVEL, RESAMPLES
 from salt.words import plural, signed
 
@@ -28,13 +26,7 @@ WIDTH = 110  # of the text below the table
 def compare(
     paths: list[Path], baseline: str | None, out: Path | None, root: str | None = None, across_folds: bool = False
 ) -> str:
-    """Compare runs, or the points of one sweep's folder, and return the text to print.
-
-    `root` is the data's folder if it has moved since training. With `across_folds` the runs may have different folds.
-
-    Raises:
-        ValueError: a path is no finished run, the runs scored different tiles or folds, or the baseline is unknown.
-    """
+    """Compare runs, or the points of one sweep's folder, and return the text; raise ValueError if they do not match."""
     if len(paths) == 1 and find_points(paths[0]):
         return compare_sweep(paths[0], baseline, out, root=root, across_folds=across_folds)
     places = [path.resolve() for path in paths]
@@ -53,13 +45,7 @@ def compare_sweep(
     root: str | None = None,
     across_folds: bool = False,
 ) -> str:
-    """Compare the finished points of a sweep, list the others, and return the text to print.
-
-    A point in `failed` counts as unfinished even if an earlier command gave it a score.
-
-    Raises:
-        ValueError: no run has a score, the runs scored different tiles or folds, or the baseline is unknown.
-    """
+    """Compare the finished points of a sweep, without those in `failed`, list the others, and return the text."""
     order = points_in_order(folder)
     points = sorted(find_points(folder), key=lambda point: [*order, point.name].index(point.name))
     if not points:
@@ -70,18 +56,17 @@ def compare_sweep(
         raise ValueError(f"{folder} holds no run with a score\n" + "\n".join(missing))
     entries = read_entries(scored, across_folds)
     first = without_seed(folder / order[0]) if order else None
-    chosen = choose_baseline(entries, baseline, sweep_baseline(folder), first)
+    of_sweep = in_multirun(folder, "callbacks", "sweep", "baseline")
+    chosen = choose_baseline(entries, baseline, of_sweep and str(of_sweep), first)
     return write_comparison(Comparison(entries, *chosen, missing), out, folder, root)
 
 
 def write_comparison(comparison: Comparison, out: Path | None, sweep: Path | None, root: str | None) -> str:
-    """Write the files into `out`, the sweep's or the current folder, and return the text to print.
-
-    Raises:
-        OSError: `out` cannot be written. If no folder was asked for, the text says so instead.
-    """
+    """Write the files into `out`, the sweep's or the current folder, and return the text to print."""
     results, folder = comparison.results, out or sweep or Path()
-    head, varying, note = describe_tiles(comparison), describe_settings(comparison), describe_intervals(comparison)
+    head, note = describe_tiles(comparison), describe_intervals(comparison)
+    differing = ", ".join(varying_settings(comparison.entries)) or "nothing"
+    varying = f"The runs differ in: {differing}" if len(comparison.entries) > 1 else None
     filled = textwrap.fill(note, WIDTH, break_on_hyphens=False)
     parts = [head, varying, format_table(results), "\n".join(comparison.missing), filled]
     text = "\n\n".join(filter(None, parts))
@@ -110,13 +95,6 @@ def describe_tiles(comparison: Comparison) -> str:
         f"{plural(len(runs[0].tiles), 'tile')} scored in {divided}{partial}; "
         f"differences are to {comparison.baseline.label} ({comparison.why})"
     )
-
-
-def describe_settings(comparison: Comparison) -> str | None:
-    """Return the settings that vary between entries, or None if there is only one entry."""
-    if len(comparison.entries) == 1:
-        return None
-    return "The runs differ in: " + (", ".join(varying_settings(comparison.entries)) or "nothing")
 
 
 def describe_intervals(comparison: Comparison) -> str:
@@ -157,13 +135,9 @@ def format_table(results: pd.DataFrame) -> str:
         is_baseline = not row["resolved"]
         interval = "" if is_baseline else f"[{signed(row['low'])}, {signed(row['high'])}]"
         difference = "baseline" if is_baseline else signed(row["difference"])
+        seeds = str(row["seeds"] or "") + (f" ({row['seed_spread']:.4f})" if row["seeds"] > 1 else "")
         label = row["run"].replace("|", "\\|")
-        cells.append([label, f"{row['score']:.4f}", difference, interval, row["resolved"], format_seeds(row)])
+        cells.append([label, f"{row['score']:.4f}", difference, interval, row["resolved"], seeds])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in cells)
-
-
-def format_seeds(row: dict[Any, Any]) -> str:
-    """Return the number of seeds, with the spread of their scores if there are several."""
-    return str(row["seeds"] or "") + (f" ({row['seed_spread']:.4f})" if row["seeds"] > 1 else "")

@@ -1,14 +1,17 @@
 """Turn amplitudes into the grey values 0-255 that a network sees, and find missing pixels."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.config import Amplitudes, Data
+from salt.config import TWO_VALUES, Amplitudes, Data, Labels
 
 Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
 FEW_LEVELS = 8  # grey levels; an image that has fewer shows next to nothing
+N_SAMPLED = 10_000  # pixels of each image from which the survey's percentiles are taken
+ROWS = 256  # that are scaled at once
 BULK = 0.95  # share of the pixels that these levels hold
 BY_IMAGE = Amplitudes(per="image", percentiles=[1, 99], range=None)  # as configs/train.yaml
 
@@ -19,47 +22,63 @@ class Grey(NamedTuple):
     levels: NDArray[np.uint8]  # (H W)
     missing: NDArray[np.bool_]  # (H W), pixels of unknown amplitude; their level is neutral
     outlier: float | None = None  # an amplitude that may mark missing pixels, see `find_outlier`
+    interval: float | None = None  # between samples, in ms, if known
 
 
 class Scaling:
     """Turn amplitudes into grey values: by a range common to all images, or by each image's own percentiles.
 
-    Images of eight bits keep their grey levels. `nodata` is an amplitude that marks missing pixels.
+    Images of eight bits keep their grey levels. `nodata` is an amplitude that marks missing pixels. `labels` says what
+    the values of masks mean.
     """
 
-    def __init__(self, amplitudes: Amplitudes, nodata: float | None = None):
+    def __init__(self, amplitudes: Amplitudes, nodata: float | None = None, labels: Labels = TWO_VALUES):
         self.amplitudes = amplitudes
         self.nodata = nodata
+        self.labels = labels
 
     @classmethod
     def of(cls, data: Data) -> "Scaling":
         """Return the scaling that a run's settings describe."""
-        return cls(data.amplitudes, data.nodata)
+        return cls(data.amplitudes, data.nodata, data.labels)
 
     def __call__(self, pixels: NDArray[Any]) -> Grey:
-        """Return the grey values of an image (H W) of any real type.
-
-        Raises:
-            ValueError: an amplitude is infinite or enormous, or the survey's range is of other kinds of images.
-        """
+        """Return the grey values of an image (H W) of any real type; raise ValueError if it cannot be scaled."""
         missing, known = self.split(pixels)
         limits = self.amplitudes.limits
         if self.amplitudes.per == "survey" and (known.dtype == np.uint8) != (limits is None):
             of_survey = "8 bits" if limits is None else f"the range {limits[0]:g} to {limits[1]:g}"
-            raise ValueError(
-                f"has {known.dtype} samples, but the survey has {of_survey}; expected the same type in all"
-            )
+            raise ValueError(f"has {known.dtype} samples, but the survey has {of_survey}; expected one type in all")
         low, high = limits or find_range(known, self.amplitudes.pair)
         if not np.isfinite(high - low):
             raise ValueError(f"has amplitudes from {low:g} to {high:g}, which are too far apart to scale")
         return Grey(to_grey(pixels, (low, high), missing), missing, find_outlier(known))
 
-    def split(self, pixels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-        """Return which pixels (H W) are missing, and the amplitudes (N) of the others.
+    def common_to(self, volume: NDArray[Any]) -> "Scaling":
+        """Return a scaling by one range for all images of a volume; raise ValueError if it cannot be scaled.
 
-        Raises:
-            ValueError: an amplitude is infinite.
+        It is the survey's range if the settings have it, else that of the volume's percentiles.
         """
+        if self.amplitudes.per == "survey" or volume.dtype == np.uint8:
+            return self
+        return self.by(find_range(self.split(volume)[1], self.amplitudes.pair))
+
+    def by(self, limits: Range) -> "Scaling":
+        """Return a scaling by this range."""
+        values = {"per": "survey", "range": list(limits)}
+        return Scaling(self.amplitudes.model_copy(update=values), self.nodata, self.labels)
+
+    def sample(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return up to N_SAMPLED known amplitudes of an image (H W), always the same ones."""
+        known = self.split(pixels)[1]
+        return np.random.default_rng(0).choice(known, N_SAMPLED) if known.size else known
+
+    def by_samples(self, samples: Sequence[NDArray[Any]]) -> "Scaling":
+        """Return a scaling by the range of what `sample` took from several images."""
+        return self.by(find_range(np.concatenate(samples), self.amplitudes.pair))
+
+    def split(self, pixels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+        """Return which pixels (H W) are missing, and the other amplitudes (N); raise ValueError if one is infinite."""
         missing = find_missing(pixels, self.nodata)
         known = np.asarray(pixels)[~missing]
         if known.dtype.kind == "f" and not np.isfinite(known).all():
@@ -91,23 +110,33 @@ def find_range(known: NDArray[Any], percentiles: Range) -> Range:
     """Return the amplitudes at two percentiles, or 0 and 1 if there is no amplitude at all."""
     if not known.size:
         return 0.0, 1.0
-    low, high = np.percentile(known.astype(np.float64), percentiles).tolist()
+    low, high = (exact_percentile(known, q / 100) for q in percentiles)
     return low, high
 
 
-def to_grey(pixels: NDArray[Any], limits: Range, missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return grey values 0-255 (H W): amplitudes beyond the limits become 0 and 255, eight bits stay as they are.
+def exact_percentile(known: NDArray[Any], share: float) -> float:
+    """Return what `np.percentile` does of the numbers as float64, without converting them all."""
+    at = share * (known.size - 1)
+    below = min(int(at), known.size - 1)
+    ranks = [below, min(below + 1, known.size - 1)]
+    low, high = np.partition(known, ranks)[ranks].astype(np.float64).tolist()
+    part, difference = at - below, high - low
+    return low + difference * part if part < 0.5 else high - difference * (1 - part)
 
-    Missing pixels take the median level of the others, 128 if there are none.
-    """
+
+def to_grey(pixels: NDArray[Any], limits: Range, missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return grey values 0-255 (H W): eight bits stay as they are, missing pixels take the median, or 128."""
     values = np.asarray(pixels)
     if values.dtype == np.uint8:
         grey = values.astype(np.uint8)
     else:
         low, high = limits
-        known = np.where(missing, low, values.astype(np.float64))
-        scaled = (known - low) / ((high - low) or 1.0)  # equal in an image of one amplitude
-        grey = np.asarray((255 * scaled.clip(0, 1)).round().astype(np.uint8))
+        grey = np.empty(values.shape, dtype=np.uint8)
+        for start in range(0, len(values), ROWS):  # float64 takes eight times the memory
+            rows = slice(start, start + ROWS)
+            known = np.where(missing[rows], low, values[rows].astype(np.float64))
+            scaled = (known - low) / ((high - low) or 1.0)  # equal in an image of one amplitude
+            grey[rows] = (255 * scaled.clip(0, 1)).round()
     if missing.any():
         grey[missing] = 128 if missing.all() else np.median(grey[~missing])
     return grey
@@ -130,10 +159,7 @@ def remarks(grey: Grey, setting: str = "data.nodata") -> list[str]:
 
 
 def find_outlier(known: NDArray[Any]) -> float | None:
-    """Return the smallest or largest amplitude (N) if it is farther from all others than these are from one another.
-
-    Such a value, -9999 for example, often marks missing pixels; it may also be a real spike.
-    """
+    """Return the smallest or largest amplitude (N) if it is farther from all others than these are from one another."""
     if known.dtype in (np.uint8, np.int8, np.bool_) or not known.size:
         return None
     extremes = known.min(), known.max()

@@ -34,10 +34,7 @@ class Augment:
     def __call__(
         self, image: NDArray[np.uint8], mask: NDArray[np.uint8], seed: Sequence[int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Augment one pair; the same seed gives the same result in any process and any order.
-
-        A `Compose` has its own generators: without a seed, every worker and epoch would repeat the same draws.
-        """
+        """Augment one pair; the same seed gives the same result in any process and any order."""
         sequence = np.random.SeedSequence(seed)
         standard = random.Random(int(sequence.generate_state(1)[0]))
         self.compose.set_random_state(np.random.default_rng(sequence), standard)

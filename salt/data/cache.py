@@ -22,23 +22,10 @@ Allocate = Callable[[str, tuple[int, ...]], Array]  # returns an array to fill, 
 BUILD_SECONDS = 3600.0  # to wait for another process that builds the same cache
 
 
-def allocate_in_memory(_: str, shape: tuple[int, ...]) -> Array:
-    """Return an array that is not cached."""
-    return np.empty(shape, dtype=np.uint8)
-
-
 def cached_arrays(
     folder: Path, source: str, shapes: Shapes, make: Callable[[Allocate], dict[str, Array]]
 ) -> dict[str, Array]:
-    """Return the arrays that `make` fills, from `folder` if it holds them already.
-
-    `source` identifies the files that the arrays come from. The arrays are checked by their SHA-256.
-
-    Raises:
-        ValueError: the folder cannot be made, is read-only without these arrays, or another process builds the cache
-            for too long; or what `make` raises.
-        OSError: the disk is full or cannot be written.
-    """
+    """Return the arrays that `make` fills, from `folder` if it has those of `source`; raise ValueError or OSError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,13 +56,11 @@ def read_cache(folder: Path, source: str, shapes: Shapes) -> dict[str, Array] | 
             return None
         # "c": writes stay in this process and never reach the files
         arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c")) for name in shapes}
-        damaged = [
-            name
-            for name, array in arrays.items()
-            if array.dtype != np.uint8
-            or array.shape != shapes[name]
-            or hashlib.sha256(array.data).hexdigest() != record["sha256"][name]
-        ]
+        damaged = []
+        for name, array in arrays.items():
+            right = array.dtype == np.uint8 and array.shape == shapes[name]
+            if not right or hashlib.sha256(array.data).hexdigest() != record["sha256"][name]:
+                damaged.append(name)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -95,7 +80,6 @@ def allocate_file(path: Path, shape: tuple[int, ...]) -> Array:
             with path.open("rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
-        raise OSError(
-            f"data.cache: {path} cannot be written; it needs {math.prod(shape)} bytes: {error.strerror}"
-        ) from None
+        needs = f"it needs {math.prod(shape)} bytes"
+        raise OSError(f"data.cache: {path} cannot be written; {needs}: {error.strerror}") from None
     return np.asarray(array)

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salt.config import TWO_VALUES, Labels
 from salt.data import rle
 from salt.data.amplitudes import BY_IMAGE, FEW_LEVELS, Scaling, exact, find_missing, has_few_levels, sample_type
-from salt.data.archive import File, in_threads, open_folder
-from salt.data.checkup import MOST_EXAMPLES, Checkup, Part
+from salt.data.archive import MOST_EXAMPLES, Checkup, File, Part, in_threads, open_folder
 from salt.data.folds import coverage_class
-from salt.data.image import salt_value, several_values, to_mask
+from salt.data.image import Labelled, salt_value, several_values, to_labels
 from salt.data.picture import Pixels
 from salt.data.source import find_source
 from salt.data.tables import table_by_id
@@ -21,26 +21,23 @@ from salt.data.tables import table_by_id
 TINY = 10  # pixels; smaller bodies are more likely slips of the hand than salt
 
 
-def check_data(root: Path, nodata: float | None = None, options: Path | None = None) -> Checkup:
-    """Look at every table, image and mask of a data set, of a kind that Salt or a folder of `options` knows.
-
-    `nodata` is an amplitude that marks missing pixels.
-
-    Raises:
-        ValueError: there is no data at all.
-    """
+def check_data(
+    root: Path, nodata: float | None = None, labels: Labels = TWO_VALUES, options: Path | None = None
+) -> Checkup:
+    """Look at every table, image and mask of a data set; raise ValueError if there is none."""
     found, source = Checkup(), find_source(root, options)
-    parts = source.checked_parts(found)
+    scaling = Scaling(BY_IMAGE, nodata, labels)
+    parts = source.checked_parts(found, scaling)
     names: dict[str, list[str]] = defaultdict(list)  # of equal images, by their SHA-256
     for part in parts:
         images = decode_noted(part, "images", part.images, found)
-        check_images(part, images, Scaling(BY_IMAGE, nodata), found)
+        check_images(part, images, scaling, found)
         for name, pixels in images.items():
             if not is_constant(pixels, nodata):
                 content = np.asarray(pixels).tobytes() + repr(pixels.shape).encode()
                 names[hashlib.sha256(content).hexdigest()].append(name)
         if part.masks is not None:
-            check_masks(part, images, found)
+            check_masks(part, images, labels, found)
     for equal in names.values():
         if len(equal) > 1:
             found.add("warning", "the same image more than once", "keep one, or put them into one fold", *equal)
@@ -113,25 +110,33 @@ def check_image(name: str, pixels: Pixels, scaling: Scaling, found: Checkup) -> 
     return int(grey.missing.sum())
 
 
-def check_masks(part: Part, images: dict[str, Pixels], found: Checkup) -> None:
+def check_masks(part: Part, images: dict[str, Pixels], labels: Labels, found: Checkup) -> None:
     """Note what is wrong or odd with the masks of a part, and how much salt they have."""
-    salt: dict[str, NDArray[np.uint8]] = {}
+    salt: dict[str, Labelled] = {}
     values: dict[float, str] = {}
     for name, pixels in decode_noted(part, "masks", part.masks or {}, found).items():
         try:
-            salt[name] = to_mask(pixels)
+            salt[name] = to_labels(pixels, labels)
         except ValueError as error:
-            found.add("error", f"mask {error}", "save masks with two values, without loss", name)
+            advice = "save masks without loss, or name the values by --salt and --unknown (data.labels)"
+            found.add("error", f"mask {error}", advice, name)
         else:
-            if (value := salt_value(pixels)) is not None:
+            if (value := salt_value(pixels, labels)) is not None:
                 values.setdefault(value, name)
     if len(values) > 1:
         advice = "look at one mask of each value, and keep the value of salt alone"
         found.add("warning", f"masks: {several_values(values)}", advice, *values.values())
-    coverage = np.array([mask.mean() for mask in salt.values()])
+    coverage = np.array([mask.salt[mask.known].mean() for mask in salt.values() if mask.known.any()])
     found.facts.append(f"coverage of the masks: {histogram(coverage)}")
+    known = [mask.known for mask in salt.values()]
+    if n_unknown := sum(np.count_nonzero(~one) for one in known):
+        found.facts.append(
+            f"{n_unknown} unknown pixels of the masks ({n_unknown / sum(one.size for one in known):.1%})"
+        )
     for name, mask in salt.items():
-        check_mask(part, name, mask, images, found)
+        if not mask.known.any():
+            found.add("warning", "masks without a known pixel", "these images count as images without a mask", name)
+        check_mask(part, name, mask.salt, images, found)
 
 
 def check_mask(part: Part, name: str, mask: NDArray[np.uint8], images: dict[str, Pixels], found: Checkup) -> None:
@@ -167,14 +172,9 @@ def histogram(coverage: NDArray[np.float64]) -> str:
 def checkup_report(found: Checkup) -> str:
     """Return the facts, and a table of all problems."""
     rows = [
-        {
-            "": finding.level,
-            "number": len(finding.names) or 1,
-            "problem": finding.what,
-            "for example": ", ".join(finding.names[:MOST_EXAMPLES]),
-            "what to do": finding.advice,
-        }
-        for finding in sorted(found.findings.values(), key=lambda finding: finding.level)
+        (one.level, len(one.names) or 1, one.what, ", ".join(one.names[:MOST_EXAMPLES]), one.advice)
+        for one in sorted(found.findings.values(), key=lambda finding: finding.level)
     ]
-    table = pd.DataFrame(rows).to_string(index=False, justify="left") if rows else "no problem found"
+    frame = pd.DataFrame(rows, columns=["", "number", "problem", "for example", "what to do"])
+    table = frame.to_string(index=False, justify="left") if rows else "no problem found"
     return "\n".join([*found.facts, "", table])

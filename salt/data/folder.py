@@ -4,22 +4,17 @@ import logging
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-import numpy as np
-from numpy.typing import NDArray
-
+from salt.config import Labels
 from salt.data import image
-from salt.data.amplitudes import Grey, Scaling, find_range, remarks, sample_type
-from salt.data.archive import File, decode_files, open_folder
-from salt.data.checkup import Checkup, FirstError, Part
-from salt.data.image import salt_value, several_values, to_mask
-from salt.data.names import id_of, is_utf8, printable
-from salt.data.picture import Pixels
-from salt.data.source import Source
+from salt.data.amplitudes import Grey, Scaling, remarks, sample_type
+from salt.data.archive import Checkup, File, FirstError, Part, decode_files, open_folder
+from salt.data.image import salt_value, several_values, to_labels
+from salt.data.source import AS_THEY_ARE, Source
 from salt.data.tables import check_runs, depths_of, table_by_id
 from salt.data.tiles import Dataset, Tiles
+from salt.paths import id_of, is_utf8, printable
 from salt.runs.stacks import Stack, as_stack, sizes_of
-
-N_SAMPLED = 10_000  # pixels of each image from which the survey's percentiles are taken
+from salt.survey.line import SEGY_SUFFIXES
 
 log = logging.getLogger("salt")
 
@@ -31,21 +26,15 @@ class Folder(Source):
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
-        """Return whether there is a folder images."""
         return (root / "images").is_dir()
 
     def check(self) -> None:
-        """Check that there is a folder of images.
-
-        Raises:
-            ValueError: there is none.
-        """
+        """Raise ValueError if there is no folder of images."""
         if not self.recognises(self.root):
             kind = "there is no folder" if not self.root.exists() else "there is no folder images in"
             raise ValueError(f"data.root: {kind} {self.root}; expected {self.wanted}")
 
-    def parts(self, found: Checkup) -> list[Part]:
-        """Return the train images, and the test images if there are any."""
+    def parts(self, found: Checkup, scaling: Scaling = AS_THEY_ARE) -> list[Part]:
         self.check()
         tables = open_folder(self.root)
         table = table_by_id(tables, "train.csv", ["id", "rle_mask"], found)
@@ -62,11 +51,7 @@ class Folder(Source):
         return parts
 
     def load(self, scaling: Scaling) -> Dataset:
-        """Read and check the folder.
-
-        Raises:
-            ValueError: something is missing, does not decode or does not fit together; the message names the file.
-        """
+        """Read and check the folder; raise ValueError that names the first wrong file."""
         label = str(self.root)
         train, *others = self.checked_parts(FirstError(label))
         test = others[0] if others else Part("test", {})
@@ -74,7 +59,7 @@ class Folder(Source):
         tiles = scaled_tiles(train, scaling, label)
         assert train.masks is not None
         files = [train.masks[name] for name in tiles.ids]
-        masks = read_masks(files)
+        masks, known = read_masks(files, scaling.labels)
         for file, size, other in zip(files, sizes_of(tiles.images), sizes_of(masks), strict=True):
             if size != other:
                 expected = f"expected {size[0]}x{size[1]}, as its image"
@@ -83,14 +68,10 @@ class Folder(Source):
             check_runs(train.table, masks, f"{label}/train.csv")
         nothing = Tiles([], tiles.images[:0], None, tiles.depths[:0])
         test_tiles = scaled_tiles(test, scaling, label) if test.images else nothing
-        return Dataset(replace(tiles, masks=masks), test_tiles, scaling.amplitudes.limits)
+        return Dataset(replace(tiles, masks=masks, known=known), test_tiles, scaling.amplitudes.limits)
 
     def unlabelled(self, place: Path, scaling: Scaling) -> Tiles:
-        """Return the images of a folder without a mask: from test/images or test, or else from the folder itself.
-
-        Raises:
-            ValueError: there are none, or one does not decode.
-        """
+        """Return the images without a mask: from test/images or test, or else from the folder itself."""
         found = FirstError(str(place))
         images = list_images(test_folder(place) if test_folder(place).is_dir() else place, found)
         if not images:
@@ -113,11 +94,10 @@ def list_images(folder: Path, found: Checkup) -> dict[str, File]:
         name = id_of(path)
         if path.name.startswith("."):
             continue
-        if path.suffix.lower() not in image.EXTENSIONS:
-            known = ", ".join(image.EXTENSIONS)
-            found.add(
-                "error", "unknown extension", f"convert to one of {known}, or move the file away", printable(path)
-            )
+        if path.suffix.lower() not in (*image.EXTENSIONS, *SEGY_SUFFIXES):
+            known = ", ".join((*image.EXTENSIONS, *SEGY_SUFFIXES))
+            advice = f"convert to one of {known}, or move the file away"
+            found.add("error", "unknown extension", advice, printable(path))
         elif not is_utf8(name):
             found.add("error", "file names that are not UTF-8", "rename them", printable(path))
         elif name in files:
@@ -139,40 +119,28 @@ def scaled_tiles(part: Part, scaling: Scaling, label: str) -> Tiles:
     return Tiles(ids, as_stack([grey.levels for grey in greys]), None, depths_of(part.depths, ids, label), missing)
 
 
-def read_masks(files: list[File]) -> Stack:
-    """Read masks (N H W) with the values 0 and 1, and warn if the value of salt differs between them."""
-    pixels: list[tuple[NDArray[np.uint8], float | None]] = decode_files(
-        files, lambda p: (to_mask(p), salt_value(p)), "masks", mask=True
-    )
+def read_masks(files: list[File], labels: Labels) -> tuple[Stack, Stack]:
+    """Read masks (N H W) as 0 and 1, and which pixels are known; warn if the value of salt differs between them."""
+    pixels = decode_files(files, lambda p: (to_labels(p, labels), salt_value(p, labels)), "masks", mask=True)
     named = zip(reversed(pixels), reversed(files), strict=True)
     values = {value: PurePath(file.label).name for (_, value), file in named if value is not None}
     if len(values) > 1:
         log.warning("masks: %s", several_values(values))
-    return as_stack([mask for mask, _ in pixels])
+    return as_stack([labelled.salt for labelled, _ in pixels]), as_stack([labelled.known for labelled, _ in pixels])
 
 
 def with_survey_range(scaling: Scaling, files: list[File]) -> Scaling:
-    """Return the scaling with the range of all images together, if it asks for the survey's; 8-bit images have none.
-
-    Raises:
-        ValueError: the images have several types of samples, whose amplitudes cannot be compared.
-    """
+    """Return the scaling, if it asks for the survey's range with the range of all images; 8-bit images have none."""
     amplitudes = scaling.amplitudes
     if amplitudes.per == "image" or amplitudes.limits is not None:
         return scaling
 
-    def sample(pixels: Pixels) -> Pixels:
-        known = scaling.split(pixels)[1]
-        return np.random.default_rng(0).choice(known, N_SAMPLED) if known.size else known
-
-    parts = decode_files(files, sample, "amplitudes", mask=False)
+    parts = decode_files(files, scaling.sample, "amplitudes", mask=False)
     kinds = {sample_type(part): file for part, file in zip(reversed(parts), reversed(files), strict=True)}
     if len(kinds) > 1:
         found = ", ".join(f"{kind} ({PurePath(file.label).name})" for kind, file in kinds.items())
-        raise ValueError(
-            f"data.amplitudes.per=survey: the images have several types of samples, {found}; expected one, or per=image"
-        )
+        several = f"the images have several types of samples, {found}"
+        raise ValueError(f"data.amplitudes.per=survey: {several}; expected one, or per=image")
     if "uint8" in kinds:
         return scaling
-    limits = list(find_range(np.concatenate(parts), amplitudes.pair))
-    return Scaling(amplitudes.model_copy(update={"range": limits}), scaling.nodata)
+    return scaling.by_samples(parts)

@@ -3,12 +3,15 @@
 import io
 import warnings
 from pathlib import PurePath
+from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from salt.config import TWO_VALUES, Labels
+from salt.data.amplitudes import find_missing
 from salt.data.picture import ORIENTATION, Picture, Pixels
 from salt.data.tiff import read_tiff
 
@@ -79,6 +82,11 @@ def decode(name: str, data: bytes, smallest: int = SMALLEST, mask: bool = False)
     except Exception as error:  # libraries raise many classes for damaged files
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise ValueError(f"cannot be read as an image: {reason.partition(' <_io')[0][:200]}") from None
+    return check_pixels(pixels, smallest)
+
+
+def check_pixels(pixels: Pixels, smallest: int) -> Pixels:
+    """Return pixels (H W); raise ValueError if a side is shorter than `smallest`, or one of them is infinite."""
     if min(pixels.shape) < smallest:
         raise ValueError(f"is {pixels.shape[0]}x{pixels.shape[1]} pixels, expected {smallest} or more on both sides")
     if pixels.dtype.kind == "f":
@@ -88,25 +96,44 @@ def decode(name: str, data: bytes, smallest: int = SMALLEST, mask: bool = False)
     return pixels
 
 
-def to_mask(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return a mask (H W) with the values 0 and 1, from one in which salt has any other value than 0.
+class Labelled(NamedTuple):
+    """A mask as training takes it."""
 
-    Raises:
-        ValueError: it has more than one value besides 0.
-    """
+    salt: NDArray[np.uint8]  # (H W), 0 or 1; 0 at unknown pixels
+    known: NDArray[np.bool_]  # (H W), pixels that somebody interpreted
+
+
+def to_labels(pixels: Pixels, labels: Labels = TWO_VALUES) -> Labelled:
+    """Return salt and the known pixels of a mask (H W); raise ValueError if a value has no meaning."""
     pixels = np.asarray(pixels)  # of a masked array all values: a mask may be tagged with a value for "no data"
-    salt = pixels != 0
-    found = pixels[salt]
-    if found.size and (found != found[0]).any():
-        values = np.unique(pixels)
-        raise ValueError(f"has {len(values)} values {values[:5].tolist()}, expected 0 and one other")
-    return salt.astype(np.uint8)
+    unknown = find_missing(pixels, labels.unknown)
+    others = ~unknown & (pixels != 0)
+    found = pixels[others]
+    if found.size and (found != (found[0] if labels.salt is None else labels.salt)).any():
+        values = np.unique(pixels[~unknown])
+        if labels == TWO_VALUES:
+            hint = "0 and one other; data.labels.salt and data.labels.unknown name the meaning of others"
+            raise ValueError(f"has {len(values)} values {values[:5].tolist()}, expected {hint}")
+        odd = values[(values != 0) & (values != labels.salt)]
+        meanings = [f"0, {'one for salt' if labels.salt is None else f'{labels.salt:g} for salt'}"]
+        meanings += [] if labels.unknown is None else [f"{labels.unknown:g} for unknown"]
+        raise ValueError(f"has the values {odd[:5].tolist()}, expected {' and '.join(meanings)} (data.labels)")
+    return Labelled(others.astype(np.uint8), ~unknown)
 
 
-def salt_value(pixels: Pixels) -> float | None:
+def to_mask(pixels: Pixels) -> NDArray[np.uint8]:
+    """Return a mask (H W) of 0 and 1 that is known everywhere; raise ValueError if it has other values."""
+    salt, known = to_labels(pixels)
+    if not known.all():
+        raise ValueError(f"has {np.count_nonzero(~known)} NaN, expected a mask that is known everywhere")
+    return salt
+
+
+def salt_value(pixels: Pixels, labels: Labels = TWO_VALUES) -> float | None:
     """Return the value of salt in a mask, or None if it has none; white is 255 for any number of bits."""
     values = np.asarray(pixels)
-    value = float(values.max())
+    values = values[~find_missing(values, labels.unknown)]
+    value = float(values.max(initial=0))
     if values.dtype.kind == "u" and value == np.iinfo(values.dtype).max:
         return 255.0
     return value or None

@@ -15,11 +15,7 @@ FAILURES = ("Could not submit to competition", "Could not find competition", "Up
 
 
 def download(folder: Path) -> None:
-    """Fetch the competition's archive into a folder, and leave it zipped.
-
-    Raises:
-        ValueError: the command is missing or fails; the message says what to do.
-    """
+    """Fetch the competition's archive into a folder, and leave it zipped; raise ValueError that says what to do."""
     folder.mkdir(parents=True, exist_ok=True)
     call("competitions", "download", "-c", COMPETITION, "-p", str(folder))
     if not any(folder.glob("*.zip")):
@@ -27,11 +23,7 @@ def download(folder: Path) -> None:
 
 
 def upload(submission: Path, message: str) -> str:
-    """Send a submission and return the command's answer.
-
-    Raises:
-        ValueError: as `download`, or the upload failed.
-    """
+    """Send a submission and return the command's answer; raise ValueError if Kaggle does not confirm it."""
     answer = call("competitions", "submit", "-c", COMPETITION, "-f", str(submission), "-m", message)
     if "successfully submitted" not in answer.lower():
         raise ValueError(f"kaggle did not confirm the upload of {submission}: {last_line(answer)}")
@@ -39,29 +31,19 @@ def upload(submission: Path, message: str) -> str:
 
 
 def find_command() -> str:
-    """Return the path of the command.
-
-    Raises:
-        ValueError: it is missing.
-    """
+    """Return the path of the command; raise ValueError if it is missing."""
     beside = str(Path(sys.executable).parent)  # in a virtual environment that is not activated
     found = shutil.which("kaggle") or shutil.which("kaggle", path=beside)
     if found is None:
-        raise ValueError(
-            f"the command kaggle is missing: pip install 'salt-segmentation[kaggle]', and make a token at {TOKEN}"
-        )
+        install = "pip install 'salt-segmentation[kaggle]'"
+        raise ValueError(f"the command kaggle is missing: {install}, and make a token at {TOKEN}")
     return found
 
 
 def call(*words: str) -> str:
-    """Run the command and return what it printed.
-
-    Raises:
-        ValueError: it is missing, ends with an error, or reports one in its text alone.
-    """
-    done = subprocess.run(
-        [find_command(), *words], capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
+    """Run the command and return what it printed; raise ValueError if it fails, also if only its text says so."""
+    command = [find_command(), *words]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     text = f"{done.stderr}\n{done.stdout}"  # warnings go to the first, most reasons to the second
     if done.returncode == 0 and not any(failure in text for failure in FAILURES):
         return done.stdout

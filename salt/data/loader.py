@@ -30,7 +30,6 @@ class Worker(CONTEXT.Process):  # type: ignore[misc]  # the type depends on the 
     """A worker process that torch and Python end by SIGKILL, since it ignores SIGTERM (see `set_up_worker`)."""
 
     def start(self) -> None:
-        """Start the process."""
         super().start()
         self._popen.terminate = self._popen.kill  # Python calls it at the interpreter's end
 
@@ -40,7 +39,10 @@ CONTEXT.Process = Worker
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and masks (N 1 H W, uint8), survey depths (N, feet) and the tiles' positions (N) in the training set."""
+    """Images and masks (N 1 H W, uint8), survey depths (N, feet) and the tiles' positions (N) in the training set.
+
+    Masks are 0 or 1, or NOT_KNOWN.
+    """
 
     images: Tensor
     masks: Tensor
@@ -52,6 +54,7 @@ class Batch:
         return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.depths.pin_memory(), self.index)
 
 
+NOT_KNOWN = 2  # in the masks of a batch: so augmentation moves what is known with the salt
 Sample = tuple[Tensor, Tensor, float, int]  # image and mask (1 H W, uint8), depth, position
 Key = tuple[int, int, int]  # of a sample: epoch, number of the tile, and its earlier appearances in the epoch
 
@@ -59,11 +62,11 @@ Key = tuple[int, int, int]  # of a sample: epoch, number of the tile, and its ea
 class TrainTiles(Dataset[Sample]):
     """Augmented tiles (h w) by `Key`; a larger image gives as many random crops in an epoch as tiles cover it."""
 
-    def __init__(self, tiles: Tiles, augment: Augment, seed: tuple[int, int], size: Size):
+    def __init__(self, tiles: Tiles, augment: Augment, seed: tuple[int, int], size: Size, passes: int = 1):
         assert tiles.masks is not None
-        self.images, self.masks, self.depths = tiles.images, tiles.masks, tiles.depths
+        self.images, self.masks, self.depths, self.known = tiles.images, tiles.masks, tiles.depths, tiles.known
         self.augment, self.seed = augment, seed
-        self.positions = tiles.crops(size)
+        self.positions = tiles.crops(size, passes)
         self.size, self.crop = size, Augment(crop_transforms(size))
 
     def __getitem__(self, key: Key) -> Sample:
@@ -71,10 +74,27 @@ class TrainTiles(Dataset[Sample]):
         again = (0, repeat) if repeat else ()  # new draws each time
         i = int(self.positions[number])
         image, mask = self.images[i], self.masks[i]
+        if self.known is not None:
+            mask = np.where(self.known[i], mask, np.uint8(NOT_KNOWN))
         if image.shape != self.size:
+            if self.known is not None:
+                part = around_known(self.known[i], self.size, np.random.default_rng((*self.seed, *key)))
+                image, mask = image[part], mask[part]
             image, mask = self.crop(image, mask, (*self.seed, epoch, number, 1, *again))  # 1: its own draws
         image, mask = self.augment(image, mask, (*self.seed, epoch, number, *again))
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], float(self.depths[i]), i
+
+
+def around_known(known: NDArray[np.bool_], size: Size, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Return a random part of an image (H W), at most as large as `size`, around a random pixel that is known."""
+    columns = known.sum(axis=0).cumsum()
+    x = int(np.searchsorted(columns, rng.integers(columns[-1]), side="right"))
+    y = int(rng.choice(np.flatnonzero(known[:, x])))
+    starts = []
+    for at, side, length in zip((y, x), size, known.shape, strict=True):
+        first, last = max(at - side + 1, 0), max(min(at, length - side), 0)
+        starts.append(int(rng.integers(first, last + 1)))
+    return slice(starts[0], starts[0] + size[0]), slice(starts[1], starts[1] + size[1])
 
 
 @dataclass(frozen=True)
@@ -103,9 +123,8 @@ class EpochBatches(Sampler[list[Key]]):
 
     def __init__(self, draws: Draws, batch_size: int, seed: tuple[int, int], group: Group = ONE_PROCESS):
         if batch_size % group.world_size:
-            raise ValueError(
-                f"trainer.batch_size={batch_size}, expected a multiple of the {group.world_size} processes"
-            )
+            n = group.world_size
+            raise ValueError(f"trainer.batch_size={batch_size}, expected a multiple of the {n} processes")
         assert 0 <= draws.n_pseudo < batch_size and draws.n_pseudo % group.world_size == 0
         self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_pseudo, seed, group
         self.epoch, self.first = 0, 0
@@ -145,11 +164,7 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def set_up_worker(_: int) -> None:
-    """Forbid OpenCV's threads in a worker process, and ignore signals such as Ctrl-C.
-
-    A signal often reaches all processes of a job, but training needs its workers until it has saved its state. They end
-    with the training process.
-    """
+    """Forbid OpenCV's threads in a worker process, and ignore signals: training needs it until its state is saved."""
     cv2.setNumThreads(0)
     os.setpgid(0, 0)  # its own group
     for number in SIGNALS:

@@ -12,7 +12,7 @@ from torch import Tensor
 class Mixed(NamedTuple):
     """Images (N 1 H W), survey depths (N), and masks (N 1 H W) with their weights in the loss.
 
-    Masks stay 0 or 1, so every loss works: a mixed tile has two masks with weights instead of one soft mask.
+    Masks keep their values, so every loss works: a mixed tile has two masks with weights instead of one soft mask.
     """
 
     images: Tensor
@@ -24,7 +24,6 @@ class NoMix:
     """Each tile on its own."""
 
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
-        """Return the batch as it is."""
         return Mixed(images, depths, [(1.0, masks)])
 
 
@@ -43,13 +42,9 @@ class MixUp:
         self.alpha = alpha
 
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
-        """Return blended images and depths, with two masks."""
         share, order = np.random.beta(self.alpha, self.alpha), random_order(images)
-        return Mixed(
-            share * images + (1 - share) * images[order],
-            share * depths + (1 - share) * depths[order],
-            [(share, masks), (1 - share, masks[order])],
-        )
+        images, depths = (share * x + (1 - share) * x[order] for x in (images, depths))
+        return Mixed(images, depths, [(share, masks), (1 - share, masks[order])])
 
 
 class CutMix(MixUp):
@@ -64,7 +59,6 @@ class CutMix(MixUp):
     """
 
     def __call__(self, images: Tensor, masks: Tensor, depths: Tensor) -> Mixed:
-        """Return images and masks with the rectangle replaced."""
         height, width = images.shape[-2:]
         side, order = (1 - np.random.beta(self.alpha, self.alpha)) ** 0.5, random_order(images)
         y, x = np.random.random(2)

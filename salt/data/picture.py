@@ -19,13 +19,7 @@ class Picture(NamedTuple):
     missing: NDArray[np.bool_] | None = None  # (H W)
 
     def grey(self, mask: bool) -> Pixels:
-        """Return the grey pixels (H W), upright; as a `numpy.ma.MaskedArray` if pixels may be missing.
-
-        A `mask` may have a palette of colours.
-
-        Raises:
-            ValueError: there are colours, or parts are transparent.
-        """
+        """Return the upright grey pixels (H W), masked if some may be missing; raise ValueError for colours."""
         pixels = single_channel(self.samples)
         if self.palette is not None:
             pixels = look_up(pixels, self.palette, mask)
@@ -51,10 +45,7 @@ def same(channel: Pixels, other: Pixels) -> bool:
 
 
 def look_up(indices: Pixels, palette: NDArray[np.uint8], mask: bool) -> Pixels:
-    """Return the grey values (H W) of indices (H W) into a palette (N 3).
-
-    The labels of a mask with other colours are its indices: 0 must be black, as in PASCAL VOC, and so is no salt.
-    """
+    """Return the grey values (H W) of indices into a palette (N 3); a mask in colours keeps its indices, 0 is black."""
     used = np.unique(indices)
     if used[-1] >= len(palette):
         raise ValueError(f"its palette has {len(palette)} colours, but a pixel the value {used[-1]}")
@@ -68,10 +59,7 @@ def look_up(indices: Pixels, palette: NDArray[np.uint8], mask: bool) -> Pixels:
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Return pixels (H W) whose stored row 0 and column 0 lie where the orientation, 1 to 8, says.
-
-    Other numbers count as upright. Source: TIFF 6.0, Orientation.
-    """
+    """Return pixels (H W) stored in an orientation of TIFF 6.0, 1 to 8, upright; other numbers count as upright."""
     if orientation in (5, 6, 7, 8):  # rows are stored as columns
         pixels = pixels.T
     if orientation in (3, 4, 7, 8):  # from the bottom

@@ -55,11 +55,7 @@ def decode_all(rles: Sequence[str], shape: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def decode_sizes(rles: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Iterable[NDArray[np.uint8]]:
-    """Decode N run-length strings to masks (H W) of N sizes.
-
-    Raises:
-        RunLengthError: as `decode_all`.
-    """
+    """Decode N run-length strings to masks (H W) of N sizes; raise RunLengthError as `decode_all`."""
     if len(set(sizes)) == 1:
         return decode_all(rles, sizes[0])
     return [decode_chunk([text], size, row)[0] for row, (text, size) in enumerate(zip(rles, sizes, strict=True))]
@@ -100,11 +96,7 @@ def numbers_as_text(n: int) -> NDArray[np.object_]:
 
 
 def parse_runs(rles: Sequence[str], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return row, first pixel and the pixel after the last (each R, from 0, column-major) of the runs in N strings.
-
-    Raises:
-        RunLengthError: a string is invalid.
-    """
+    """Return row, first pixel and the pixel after the last (each R, from 0, column-major) of the runs in N strings."""
     numbers, counts = parse_numbers(rles)
     if (counts % 2).any():
         row = int((counts % 2).argmax())
@@ -124,11 +116,7 @@ def parse_runs(rles: Sequence[str], size: int) -> tuple[NDArray[np.int64], NDArr
 
 
 def parse_numbers(rles: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return all numbers in N strings, and how many each string has (N).
-
-    Raises:
-        RunLengthError: a token is no number.
-    """
+    """Return all numbers in N strings, and how many each has (N); raise RunLengthError if a token is no number."""
     if " ".join(rles).encode().translate(None, b"0123456789 "):  # tabs are allowed
         rles = [" ".join(rle.split()) for rle in rles]
         for row, rle in enumerate(rles):

@@ -11,12 +11,13 @@ import numpy as np
 from salt.components import build, get_target
 from salt.config import Data
 from salt.data.amplitudes import BY_IMAGE, Scaling
-from salt.data.archive import File
-from salt.data.checkup import Checkup, Part
+from salt.data.archive import Checkup, File, Part
 from salt.data.tiles import Dataset, Tiles
 from salt.overrides import CONFIGS
 from salt.runs.files import read_yaml
-from salt.runs.stacks import Stack
+from salt.runs.stacks import Stack, as_stack
+
+AS_THEY_ARE = Scaling(BY_IMAGE)
 
 
 class Source:
@@ -40,7 +41,7 @@ class Source:
         """Check quickly, without reading it, that the data exists.
 
         Raises:
-            ValueError: they are not.
+            ValueError: it does not.
         """
         if not self.root.exists():
             raise ValueError(f"data.root: there is no {self.root}; expected {self.wanted}")
@@ -72,53 +73,55 @@ class Source:
         """Return the place of a table that the user adds to the data: folds.csv or mosaic.csv."""
         return (self.root.parent if self.root.is_file() else self.root) / name
 
-    def parts(self, found: Checkup) -> list[Part]:
+    def parts(self, found: Checkup, scaling: Scaling = AS_THEY_ARE) -> list[Part]:
         """Return the train and the test images, before anything is decoded; note problems in `found`."""
         try:
-            data = self.load(Scaling(BY_IMAGE))
+            data = self.load(scaling)
         except ValueError as error:
             found.add("error", str(error), "mend the data")
             return []
-        masks = None if data.train.masks is None else as_files(data.train.ids, data.train.masks)
+        masks = None if data.train.masks is None else as_files(data.train.ids, with_nan(data.train))
         test = [Part("test", as_files(data.test.ids, data.test.images))] if data.test.ids else []
         return [Part("train", as_files(data.train.ids, data.train.images), masks), *test]
 
-    def checked_parts(self, found: Checkup) -> list[Part]:
+    def checked_parts(self, found: Checkup, scaling: Scaling = AS_THEY_ARE) -> list[Part]:
         """Return the parts, and note what lacks its partner."""
-        parts = self.parts(found)
+        parts = self.parts(found, scaling)
         for part in parts:
             part.check(found)
         return parts
 
 
+def with_nan(tiles: Tiles) -> Stack:
+    """Return masks with NaN at unknown pixels."""
+    assert tiles.masks is not None
+    if tiles.known is None:
+        return tiles.masks
+    return as_stack(
+        [np.where(seen, mask, np.float32("nan")) for mask, seen in zip(tiles.masks, tiles.known, strict=True)]
+    )
+
+
 def as_files(ids: list[str], stack: Stack) -> dict[str, File]:
     """Return images (N H W, or N arrays) as files by id."""
+    return {name: File(f"{name}.npy", partial(as_npy, pixels)) for name, pixels in zip(ids, stack, strict=True)}
 
-    def content(pixels: Any) -> bytes:
-        stream = io.BytesIO()
-        np.save(stream, pixels)
-        return stream.getvalue()
 
-    return {name: File(f"{name}.npy", partial(content, pixels)) for name, pixels in zip(ids, stack, strict=True)}
+def as_npy(pixels: Any) -> bytes:
+    """Return an array in NumPy's own format."""
+    stream = io.BytesIO()
+    np.save(stream, pixels)
+    return stream.getvalue()
 
 
 def source_of(data: Data, root: str | None = None) -> Source:
-    """Return the source that the settings name, at their place or at another `root`.
-
-    Raises:
-        ValueError: the class is missing, is no source, or refuses its settings.
-    """
+    """Return the source that the settings name, at their place or another `root`; raise ValueError if it is none."""
     source_class(data.target)
-    source: Source = build("data", data.source() if root is None else data.source() | {"root": root})
-    return source
+    return build("data", data.source() if root is None else data.source() | {"root": root})
 
 
 def source_class(target: str) -> type[Source]:
-    """Return the class of this name.
-
-    Raises:
-        ValueError: there is none, or it is no source.
-    """
+    """Return the class of this name; raise ValueError if there is none, or it is no source."""
     found = get_target("data", target)
     if not (isinstance(found, type) and issubclass(found, Source)):
         raise ValueError(f"data: expected {target} to be a class that inherits salt.data.source.Source")
@@ -126,13 +129,7 @@ def source_class(target: str) -> type[Source]:
 
 
 def find_source(root: Path, options: Path | None = None) -> Source:
-    """Return the source that recognises a folder or file: one of the YAML files of the group `data`.
-
-    `options` is a user's own folder of options, as of `salt-train --config-dir`.
-
-    Raises:
-        ValueError: none does.
-    """
+    """Return the source that recognises a folder or file, a user's of `options` or Salt's; raise ValueError if none."""
     if not root.exists():
         raise ValueError(f"there is no {root}")
     own = [] if options is None else sorted(options.glob("data/*.yaml"))
@@ -146,7 +143,6 @@ def find_source(root: Path, options: Path | None = None) -> Source:
             continue
         kind = source_class(target)
         if kind.recognises(root):
-            source: Source = build("data", {"_target_": target, "root": str(root)})
-            return source
+            return build("data", {"_target_": target, "root": str(root)})
         wanted.append(kind.wanted)
     raise ValueError(f"{root} holds no data set, expected {', or '.join(dict.fromkeys(wanted))}")

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salt.data import rle
-from salt.data.archive import Archive
-from salt.data.checkup import MOST_EXAMPLES, Checkup
-from salt.data.names import composed
+from salt.data.archive import MOST_EXAMPLES, Archive, Checkup
+from salt.paths import composed
 from salt.runs.stacks import Stack, sizes_of
 
 CHECKED = 4096  # masks compared at once
@@ -21,10 +20,7 @@ CHECKED = 4096  # masks compared at once
 def table_by_id(
     archive: Archive, name: str, columns: list[str], found: Checkup, needed: bool = False
 ) -> pd.DataFrame | None:
-    """Return a CSV as text (an id like 123e456789 is no number), indexed by its unique ids; None if there is none.
-
-    A problem is noted, and the table left out.
-    """
+    """Return a CSV as text, indexed by unique ids; None if there is none, or with a problem, which `found` notes."""
     label = f"{archive.label}/{name}"
     if name not in archive.files:
         if needed:
@@ -38,11 +34,7 @@ def table_by_id(
 
 
 def parse_table(content: bytes, columns: list[str]) -> pd.DataFrame:
-    """Return the table in the bytes of a CSV, indexed by its column id.
-
-    Raises:
-        ValueError: it is damaged, lacks a column, or its ids are not unique file names; no file is named.
-    """
+    """Return the table in the bytes of a CSV, indexed by its column id; raise ValueError, which names no file."""
     try:
         lines = io.StringIO(content.decode("utf-8-sig"), newline="")
         rows = [row for row in csv.reader(lines, strict=True) if row]
@@ -67,11 +59,7 @@ def parse_table(content: bytes, columns: list[str]) -> pd.DataFrame:
 
 
 def depths_of(depths: pd.DataFrame | None, ids: Sequence[str], label: str) -> NDArray[np.float64]:
-    """Return the survey depth (N, feet) of each id, from the column z; NaN if there is no table.
-
-    Raises:
-        ValueError: a depth is no finite number.
-    """
+    """Return the survey depth (N, feet) of each id, NaN without a table; raise ValueError if one is no number."""
     if depths is None:
         return np.full(len(ids), np.nan)
     texts = depths["z"].loc[list(ids)]
@@ -84,11 +72,7 @@ def depths_of(depths: pd.DataFrame | None, ids: Sequence[str], label: str) -> ND
 
 
 def check_runs(table: pd.DataFrame, masks: Stack, label: str) -> None:
-    """Check each mask (N H W, or N arrays) against its run-length string in the table's column rle_mask.
-
-    Raises:
-        ValueError: some differ, or a string is no run-length string of a mask of this size.
-    """
+    """Raise ValueError if masks (N H W, or N arrays) differ from their run-length strings in the column rle_mask."""
     differing: list[str] = []
     for start in range(0, len(masks), CHECKED):
         rows, some = table.iloc[start : start + CHECKED], masks[start : start + CHECKED]
@@ -99,6 +83,5 @@ def check_runs(table: pd.DataFrame, masks: Stack, label: str) -> None:
         pairs = zip(rows.index, expected, some, strict=True)
         differing += [name for name, runs, mask in pairs if (runs != mask).any()]
     if differing:
-        raise ValueError(
-            f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {differing[:MOST_EXAMPLES]}"
-        )
+        examples = differing[:MOST_EXAMPLES]
+        raise ValueError(f"{label}: {len(differing)} masks differ from their rle_mask, e.g. {examples}")

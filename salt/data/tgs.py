@@ -8,16 +8,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from salt.config import TWO_VALUES
 from salt.data import cache
 from salt.data.amplitudes import Scaling
-from salt.data.archive import Archive, File, in_threads, open_folder, open_zip
-from salt.data.checkup import Checkup, FirstError, Part
+from salt.data.archive import Archive, Checkup, File, FirstError, Part, in_threads, open_folder, open_zip
 from salt.data.image import TILE_SIZE, to_mask
 from salt.data.kaggle import COMPETITION, COMPETITION_PAGE
-from salt.data.names import composed
-from salt.data.source import Source
+from salt.data.source import AS_THEY_ARE, Source
 from salt.data.tables import check_runs, depths_of, table_by_id
 from salt.data.tiles import Dataset, Tiles
+from salt.paths import composed
 
 OUTER_ZIP = f"{COMPETITION}.zip"  # what `kaggle competitions download` writes
 TABLES = {"train": "train.csv", "test": "sample_submission.csv"}
@@ -38,17 +38,11 @@ class TGS(Source):
 
     @classmethod
     def recognises(cls, root: Path) -> bool:
-        """Return whether the tables are there, or a zip."""
-        return any((root / name).exists() for name in ("train.csv", OUTER_ZIP)) or (
-            root.is_file() and root.suffix == ".zip"
-        )
+        is_zip = root.is_file() and root.suffix == ".zip"
+        return is_zip or any((root / name).exists() for name in ("train.csv", OUTER_ZIP))
 
     def check(self) -> None:
-        """Check that there are tables or archives.
-
-        Raises:
-            ValueError: there are none; the message names the ways to get data.
-        """
+        """Raise ValueError, with the ways to get data, if there are neither tables nor archives."""
         if self.recognises(self.root):
             return
         if self.root.exists():
@@ -61,28 +55,22 @@ class TGS(Source):
         )
 
     def load(self, scaling: Scaling) -> Dataset:
-        """Read and check the whole data set; its grey values need no scaling."""
+        """Read and check the whole data set; its grey values need no scaling, and its masks are known everywhere."""
+        if scaling.labels != TWO_VALUES:
+            raise ValueError("data.labels: these masks have two values, expected null (data=folder takes others)")
         return read_dataset(self.root, self.cache)
 
     def unlabelled(self, place: Path, scaling: Scaling) -> Tiles:
         """Return the test tiles of another folder, with a cache of its own."""
         return read_dataset(place, self.cache and self.cache / "unlabelled").test
 
-    def parts(self, found: Checkup) -> list[Part]:
-        """Return the train and test tiles."""
+    def parts(self, found: Checkup, scaling: Scaling = AS_THEY_ARE) -> list[Part]:
         archive = open_root(self.root)
         return parts_of(archive, open_parts(archive, found), found)
 
 
 def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
-    """Read and check the whole data set: a folder in Kaggle's layout (zips or unpacked) or Kaggle's outer zip.
-
-    With a `cache_folder`, keep the decoded tiles there and map them into memory.
-
-    Raises:
-        ValueError: something is missing, does not decode, has a wrong size or contradicts the tables;
-            the message names file and id.
-    """
+    """Read and check a folder in Kaggle's layout or the outer zip; raise ValueError with file and id."""
     archive = open_root(root)
     found = FirstError(archive.label)
     opened = open_parts(archive, found)
@@ -100,15 +88,13 @@ def read_dataset(root: Path, cache_folder: Path | None = None) -> Dataset:
         return dict(zip(("train_masks", "train_images", "test_images"), (masks, *images), strict=True))
 
     if cache_folder is None:
-        arrays = decode(cache.allocate_in_memory)
+        arrays = decode(lambda _, shape: np.empty(shape, np.uint8))
     else:
         counts = {"train_masks": len(ids), "train_images": len(ids), "test_images": len(test_ids)}
         shapes = {name: (n, TILE_SIZE, TILE_SIZE) for name, n in counts.items()}
         arrays = cache.cached_arrays(cache_folder, fingerprint(archive, opened), shapes, decode)
-    return Dataset(
-        train=Tiles(ids, arrays["train_images"], arrays["train_masks"], depths),
-        test=Tiles(test_ids, arrays["test_images"], None, test_depths),
-    )
+    tiles = Tiles(ids, arrays["train_images"], arrays["train_masks"], depths)
+    return Dataset(tiles, Tiles(test_ids, arrays["test_images"], None, test_depths))
 
 
 def fingerprint(archive: Archive, opened: dict[str, Archive]) -> str:

@@ -21,13 +21,7 @@ JPEG = 7  # a compression
 
 
 def read_tiff(data: bytes) -> Picture:
-    """Read the one image of a TIFF; pixels of the nodata tag's value or outside a transparency mask are missing.
-
-    Samples of fewer than 8 bits become 8, as in a PNG, and white-is-zero becomes black-is-zero.
-
-    Raises:
-        ValueError: it is damaged, not one image, or of a kind that is not read.
-    """
+    """Read the one image of a TIFF, at 8 bits or more, and its missing pixels; raise ValueError if it is none."""
     file = TiffFile(io.BytesIO(data), _multifile=False)
     pages = [page.aspage() for page in islice(file.pages, MOST_PAGES)]
     images = [page for page in pages if not subfile_kind(page)] or pages[:1]

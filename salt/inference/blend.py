@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from salt.runs.ensemble import Member
 from salt.runs.files import read_json
 from salt.runs.stacks import Stack, empty_stack, read_probabilities, sizes_of
-from salt.scoring.metrics import score_table
-from salt.scoring.score import OutOfFold, best_threshold, score_out_of_fold
+from salt.scoring.metrics import count_pixels, known_sizes, score_table
+from salt.scoring.score import OutOfFold, best_threshold, score_counted
 
 SAMPLED = 500  # pixels of each tile on which the weights are chosen
 SURE = 1e-4  # the least probability of the truth, so that no single wrong pixel decides
@@ -52,11 +52,13 @@ def blend(
     masks: Stack,
     folds: NDArray[np.int64],
     sections: NDArray[np.int64] | None = None,
+    known: Stack | None = None,
 ) -> tuple[NDArray[np.float64], Stack, OutOfFold]:
     """Return weights for all tiles, the blended out-of-fold probabilities, and their score.
 
     Weights and threshold of a fold are chosen on the other folds. Weights are never negative and sum to 1. `sections`
-    (N) numbers the sections that the interval of the score resamples, if known.
+    (N) numbers the sections that the interval of the score resamples, if known. If `known` is given (as masks, bool),
+    only these pixels count.
 
     Reference: Breiman 1996, "Stacked Regressions", Machine Learning 24, 49-64.
     """
@@ -64,11 +66,14 @@ def blend(
     chosen = np.empty(len(masks), dtype=np.int64)
     for fold in tqdm(np.unique(folds), "weights", unit="fold", disable=None, leave=False):
         others, here = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        weights = choose_weights([stack[others] for stack in stacks], masks[others])
-        chosen[here] = best_threshold(score_table(mean([stack[others] for stack in stacks], weights), masks[others]))
+        seen = None if known is None else known[others]
+        weights = choose_weights([stack[others] for stack in stacks], masks[others], seen)
+        together_others = mean([stack[others] for stack in stacks], weights)
+        chosen[here] = best_threshold(score_table(together_others, masks[others], seen))
         together[here] = mean([stack[here] for stack in stacks], weights)
-    result = score_out_of_fold(together, masks, folds, sections, chosen=chosen)
-    return choose_weights(stacks, masks), together, result
+    counts = count_pixels(together, masks, known=known)
+    result = score_counted(counts, known_sizes(masks, known), chosen, folds, sections)
+    return choose_weights(stacks, masks, known), together, result
 
 
 def mean(stacks: Sequence[Stack], weights: NDArray[np.float64]) -> Stack:
@@ -80,10 +85,13 @@ def mean(stacks: Sequence[Stack], weights: NDArray[np.float64]) -> Stack:
     return result
 
 
-def choose_weights(stacks: Sequence[Stack], masks: Stack) -> NDArray[np.float64]:
-    """Return the weights with the least cross entropy over random pixels of each tile; it is convex in them."""
+def choose_weights(stacks: Sequence[Stack], masks: Stack, known: Stack | None = None) -> NDArray[np.float64]:
+    """Return the weights with the least cross entropy over random known pixels of each tile; it is convex in them."""
     rng = np.random.default_rng(0)
-    places = [rng.integers(0, mask.size, SAMPLED) for mask in masks]
+    if known is None:
+        places = [rng.integers(0, mask.size, SAMPLED) for mask in masks]
+    else:
+        places = [rng.choice(np.flatnonzero(seen), SAMPLED) for seen in known]
     salt = np.concatenate([mask.ravel()[at] for mask, at in zip(masks, places, strict=True)]) != 0
     given = np.array(
         [np.concatenate([p.ravel()[at] for p, at in zip(s, places, strict=True)]).astype(np.float64) for s in stacks]

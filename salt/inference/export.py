@@ -1,6 +1,7 @@
 """A run's networks as one file that other programs run without Salt."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,14 @@ def export(run: RunDir, kind: str, file: Path, folds: Sequence[int], any_size: b
             raise ValueError(
                 f"{file}: its probabilities differ from torch's by {difference:.2g}, more than {CLOSE:g}; not written"
             )
-    write_atomic(file, lambda partial: partial.write_bytes(content))
+    for part, data in zip(form.files(file), content, strict=True):
+        write_atomic(part, partial(write_content, data))
     return facts
+
+
+def write_content(content: bytes, file: Path) -> None:
+    """Write the content of a file."""
+    file.write_bytes(content)
 
 
 def load_exported(run: RunDir, config: RunConfig, folds: Sequence[int], any_size: bool) -> Exported:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salt.data import image
-from salt.data.names import id_of, is_utf8
-from salt.inference.segy import SEGY_SUFFIXES, read_line, write_like
+from salt.paths import id_of, is_utf8
 from salt.runs.files import write_atomic
+from salt.survey.line import SEGY_SUFFIXES, read_line, sample_interval, write_like
 
 OUTLINE = (0, 140, 255)  # orange, in OpenCV's order of colours
 INPUT_SUFFIXES = (*image.EXTENSIONS, *SEGY_SUFFIXES)
@@ -33,14 +33,17 @@ def read_amplitudes(path: Path) -> NDArray[Any]:
         raise ValueError(f"cannot be read: {error.strerror}") from None
 
 
-def result_paths(path: Path, folder: Path) -> dict[str, Path]:
-    """Return where probability, mask and overlay of a file are written: PNGs for a JPEG, else in its own format."""
+def interval_in(path: Path) -> float | None:
+    """Return the sample interval of a SEG-Y file that `read_amplitudes` reads, in ms; None if unknown, or an image."""
+    return sample_interval(path) if path.suffix.lower() in SEGY_SUFFIXES else None
+
+
+def result_paths(path: Path, folder: Path, spread: bool = False) -> dict[str, Path]:
+    """Return where the results of a file are written: PNGs for a JPEG, else in its own format."""
     suffix = ".png" if path.suffix.lower() in (".jpg", ".jpeg") else path.suffix.lower()
-    return {
-        "probability": folder / f"{path.stem}_probability{suffix}",
-        "mask": folder / f"{path.stem}_mask{suffix}",
-        "overlay": folder / f"{path.stem}_overlay.png",
-    }
+    kinds = ["probability", "mask", *(["spread"] if spread else [])]
+    paths = {kind: folder / f"{path.stem}_{kind}{suffix}" for kind in kinds}
+    return paths | {"overlay": folder / f"{path.stem}_overlay.png"}
 
 
 def check_result_names(path: Path, folder: Path) -> None:
@@ -58,17 +61,25 @@ def check_result_names(path: Path, folder: Path) -> None:
         raise ValueError(f"its name is {length - limit} bytes too long for the names of the results; shorten it")
 
 
-def write_prediction(path: Path, folder: Path, grey: NDArray[Any], p: NDArray[Any], mask: NDArray[Any]) -> None:
-    """Write probability `p`, mask and, last, overlay of the file `path`, each atomically."""
-    results = result_paths(path, folder)
+def write_prediction(
+    path: Path,
+    folder: Path,
+    grey: NDArray[Any],
+    p: NDArray[Any],
+    mask: NDArray[Any],
+    spread: NDArray[Any] | None = None,
+) -> None:
+    """Write probability `p`, mask, if given the spread and, last, overlay of the file `path`, each atomically."""
+    results = result_paths(path, folder, spread is not None)
+    floats = {"probability": p} | ({} if spread is None else {"spread": spread})
     suffix = results["mask"].suffix
     if suffix in SEGY_SUFFIXES:
-        write_like(path, results["probability"], p)
-        write_like(path, results["mask"], mask.astype(np.float32))
+        for kind, values in (floats | {"mask": mask.astype(np.float32)}).items():
+            write_like(path, results[kind], values)
     else:
-        if suffix == ".png":  # which holds no floats: 65535 means 1
-            p = (p * 65535).round().astype(np.uint16)
-        save_array(results["probability"], p)
+        for kind, values in floats.items():  # PNG holds no floats: 65535 means 1
+            scaled = (values * 65535).round().astype(np.uint16) if suffix == ".png" else values
+            save_array(results[kind], scaled)
         save_array(results["mask"], mask.astype(np.uint8) * 255)
     save_array(results["overlay"], draw_outline(grey, mask))
 

@@ -4,10 +4,13 @@ import importlib
 import io
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +21,30 @@ from torch import Tensor, nn
 
 Example = tuple[Tensor, ...]
 Loaded = Callable[..., NDArray[np.float32]]  # tensors to probabilities
+Content = tuple[bytes, ...]  # of a file, or of its weights and the file
 ENTRY = "salt.json"  # the description within a file of torch
 
 
 @dataclass
 class Format:
-    """A kind of file; its content is held in memory."""
+    """A kind of file; its content is held in memory. A second file, with the ending `weights`, is named like it."""
 
     suffix: str
-    convert: Callable[[nn.Module, Example, bool], bytes]  # a module in eval mode, for any batch and perhaps any size
-    load: Callable[[bytes], Loaded]
-    describe: Callable[[bytes, dict[str, str]], bytes]  # adds the description
+    convert: Callable[[nn.Module, Example, bool], Content]  # a module in eval mode, for any batch and perhaps any size
+    load: Callable[[Content], Loaded]
+    describe: Callable[[Content, dict[str, str]], Content]  # adds the description
+    weights: str | None = None
+
+    def files(self, file: Path) -> list[Path]:
+        """Return the files of a content, in the order in which they are written: the one that is named last."""
+        return [file] if self.weights is None else [file.with_suffix(self.weights), file]
+
+    def read(self, file: Path) -> Content:
+        """Return the content of a file, and of its weights."""
+        return tuple(part.read_bytes() for part in self.files(file))
 
 
-def convert_to_onnx(model: nn.Module, example: Example, any_size: bool) -> bytes:
+def convert_to_onnx(model: nn.Module, example: Example, any_size: bool) -> Content:
     """Return a module as ONNX; raise a ValueError if a package is missing."""
     for package in ("onnx", "onnxruntime", "onnxscript"):
         import_extra(package)
@@ -39,45 +52,101 @@ def convert_to_onnx(model: nn.Module, example: Example, any_size: bool) -> bytes
     program = export_program(model, example, any_size)
     made = torch.onnx.export(program, input_names=names, output_names=["probability"], verbose=False)
     assert made is not None
-    return bytes(made.model_proto.SerializeToString())
+    return (bytes(made.model_proto.SerializeToString()),)
 
 
-def load_onnx(content: bytes) -> Loaded:
+def load_onnx(content: Content) -> Loaded:
     """Return an ONNX file in onnxruntime, on the CPU."""
-    session = import_extra("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = import_extra("onnxruntime").InferenceSession(content[0], providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
     return lambda *given: session.run(None, dict(zip(names, (g.numpy() for g in given), strict=True)))[0]
 
 
-def describe_onnx(content: bytes, facts: dict[str, str]) -> bytes:
+def describe_onnx(content: Content, facts: dict[str, str]) -> Content:
     """Return an ONNX file with an entry of its metadata for each fact."""
     onnx = import_extra("onnx")
-    model = onnx.load_from_string(content)
+    model = onnx.load_from_string(content[0])
     onnx.helper.set_model_props(model, facts)
-    return bytes(model.SerializeToString())
+    return (bytes(model.SerializeToString()),)
 
 
-def convert_to_torchscript(model: nn.Module, example: Example, any_size: bool) -> bytes:
+def convert_to_torchscript(model: nn.Module, example: Example, any_size: bool) -> Content:
     """Return a module as TorchScript, which takes any size."""
     with torch.no_grad():
         return saved_bytes(torch.jit.save, torch.jit.trace(model, example))
 
 
-def describe_torchscript(content: bytes, facts: dict[str, str]) -> bytes:
+def describe_torchscript(content: Content, facts: dict[str, str]) -> Content:
     """Return a TorchScript file with salt.json within it."""
-    return saved_bytes(torch.jit.save, torch.jit.load(io.BytesIO(content)), _extra_files={ENTRY: json.dumps(facts)})
+    return saved_bytes(torch.jit.save, torch.jit.load(io.BytesIO(content[0])), _extra_files={ENTRY: json.dumps(facts)})
 
 
-def convert_to_program(model: nn.Module, example: Example, any_size: bool) -> bytes:
+def convert_to_program(model: nn.Module, example: Example, any_size: bool) -> Content:
     """Return a module in torch.export's own format."""
     return saved_bytes(torch.export.save, export_program(model, example, any_size))
 
 
-def describe_program(content: bytes, facts: dict[str, str]) -> bytes:
+def describe_program(content: Content, facts: dict[str, str]) -> Content:
     """Return a file of torch.export with salt.json within it."""
     return saved_bytes(
-        torch.export.save, torch.export.load(io.BytesIO(content)), extra_files={ENTRY: json.dumps(facts)}
+        torch.export.save, torch.export.load(io.BytesIO(content[0])), extra_files={ENTRY: json.dumps(facts)}
     )
+
+
+def convert_to_openvino(model: nn.Module, example: Example, any_size: bool) -> Content:
+    """Return a module as weights and graph of OpenVINO, which takes any size."""
+    import_extra("openvino")
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.no_grad():
+        traced = torch.jit.trace(model, example, check_trace=False)
+    frontend = FrontEndManager().load_by_framework("pytorch")  # `openvino.convert_model` would tell Intel of its use
+    decoder = TorchScriptPythonDecoder(traced)  # has to live as long as the frontend's calls
+    graph = frontend.convert(frontend.load(decoder))
+    for tensor, name in zip(graph.inputs, ("image", "depth"), strict=False):
+        tensor.get_tensor().set_names({name})
+    graph.output(0).get_tensor().set_names({"probability"})
+    return saved_graph(graph)
+
+
+@cache
+def openvino_core() -> Any:
+    """Return OpenVINO's core, which this process keeps to its end.
+
+    Its CPU plugin gives the thread that loads it a stack for signals. If another thread frees the last core, that stack
+    is gone and the next signal, such as Ctrl-C, ends the process with a segmentation fault.
+    """
+    return import_extra("openvino").Core()
+
+
+def saved_graph(graph: Any) -> Content:
+    """Return weights and graph as OpenVINO saves them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        import_extra("openvino").save_model(graph, file, compress_to_fp16=False)
+        return file.with_suffix(".bin").read_bytes(), file.read_bytes()
+
+
+def read_graph(content: Content) -> Any:
+    """Return the graph that OpenVINO reads from weights and graph."""
+    weights, graph = content
+    return openvino_core().read_model(model=graph, weights=weights)
+
+
+def load_from_openvino(content: Content) -> Loaded:
+    """Return a graph in OpenVINO, on the CPU."""
+    hints = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino_core().compile_model(read_graph(content), "CPU", hints)
+    return lambda *given: compiled([tensor.numpy() for tensor in given])[0]
+
+
+def describe_openvino(content: Content, facts: dict[str, str]) -> Content:
+    """Return weights and graph with `salt` in the graph's rt_info."""
+    graph = read_graph(content)
+    for key, value in facts.items():
+        graph.set_rt_info(value, ["salt", key])
+    return saved_graph(graph)
 
 
 EXPORT_FORMATS = {
@@ -85,23 +154,24 @@ EXPORT_FORMATS = {
     "torchscript": Format(
         ".pt",
         convert_to_torchscript,
-        lambda content: as_function(torch.jit.load(io.BytesIO(content))),
+        lambda content: as_function(torch.jit.load(io.BytesIO(content[0]))),
         describe_torchscript,
     ),
     "exported-program": Format(
         ".pt2",
         convert_to_program,
-        lambda content: as_function(torch.export.load(io.BytesIO(content)).module()),
+        lambda content: as_function(torch.export.load(io.BytesIO(content[0])).module()),
         describe_program,
     ),
+    "openvino": Format(".xml", convert_to_openvino, load_from_openvino, describe_openvino, weights=".bin"),
 }
 
 
-def saved_bytes(save: Callable[..., None], made: Any, **extra: Any) -> bytes:
+def saved_bytes(save: Callable[..., None], made: Any, **extra: Any) -> Content:
     """Return the content of the file that one of torch's functions saves."""
     buffer = io.BytesIO()
     save(made, buffer, **extra)
-    return buffer.getvalue()
+    return (buffer.getvalue(),)
 
 
 def as_function(module: nn.Module) -> Loaded:
@@ -140,11 +210,12 @@ def even_sides() -> Iterator[None]:
 
 
 def import_extra(name: str) -> Any:
-    """Import a package of the extra `export`; raise a ValueError if it is not installed."""
+    """Import a package of the extra `export` or `openvino`; raise ValueError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ValueError(f"ONNX needs the package {name}: pip install 'salt-segmentation[export]'") from None
+        extra = "openvino" if name == "openvino" else "export"
+        raise ValueError(f"this format needs the package {name}: pip install 'salt-segmentation[{extra}]'") from None
 
 
 @contextmanager

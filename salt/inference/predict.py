@@ -1,117 +1,136 @@
-"""Probabilities of tiles from trained networks, averaged over the mirrored tile, folds and snapshots."""
+"""Probabilities of whole images: windows are cut, predicted in batches, and put together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NoReturn
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from salt.build import Network
 from salt.data.tiles import Tiles
-from salt.data.windows import Windows
+from salt.data.windows import OVERLAP, Windows
+from salt.inference.engine import Engine
 from salt.machine import distributed
-from salt.machine.device import Runtime, is_out_of_memory
+from salt.machine.device import is_out_of_memory
+from salt.machine.lanes import in_lanes
 from salt.runs.stacks import Stack, empty_stack
-from salt.runs.weights import load_weights
-
-WINDOWS_AT_ONCE = 4096  # copied to the device, and their probabilities back: 42 MB and 167 MB
 
 
-def to_float(images: Tensor, runtime: Runtime) -> Tensor:
-    """Scale grey values (N 1 H W, uint8) to [0, 1] on the device."""
-    return images.to(runtime.device, non_blocking=True).float() / 255
+class Prediction(NamedTuple):
+    """Mean and, if asked for, standard deviation over networks of the probabilities (N H W; or N arrays)."""
 
-
-def inputs(tiles: Tiles, windows: Windows, start: int, stop: int, runtime: Runtime) -> tuple[Tensor, Tensor]:
-    """Copy grey values (M 1 h w, uint8) and survey depths (M, feet) of the windows start ... stop-1 to the device."""
-    images, positions = windows.cut(start, stop)
-    depths = torch.from_numpy(tiles.depths[positions]).float()
-    return torch.from_numpy(images)[:, None].to(runtime.device), depths.to(runtime.device)
+    mean: Stack
+    spread: Stack | None
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network that predicts tiles in eval mode, with `tta` also the mirrored ones.
+    """Predicts images of any size with an engine. `title` names the bar and starts the messages."""
 
-    The weights in `file`, if any, are loaded first. All batches have the same size, so a network compiles once: copies
-    fill the last one. `fill=False` allows a smaller size for few tiles. `title` names the bar and starts the messages.
-    """
-
-    network: Network
-    runtime: Runtime
-    tta: bool
+    engine: Engine
     title: str
-    file: Path | None = None
-    fill: bool = True
+    overlap: float = OVERLAP
 
-    @torch.no_grad()
-    def predict(self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True) -> Stack:
-        """Return probabilities (N H W, float32; or N arrays) of the tiles at N positions.
+    def predict(
+        self, tiles: Tiles, positions: NDArray[np.int64], progress: bool = True, spread: bool = False
+    ) -> Prediction:
+        """Return the probabilities of the tiles at N positions.
 
         Larger images are predicted in windows that overlap. With several processes each predicts its share, and only
         rank 0 gets the probabilities.
 
         Raises:
-            ValueError: the device has too little memory, a probability is NaN, or the file cannot be used.
+            ValueError: the device has too little memory, or a probability is NaN.
         """
-        if self.file is not None:
-            load_weights(self.network.model, self.file)
-        self.network.model.eval()
         share = positions[distributed.rank() :: distributed.world_size()]
-        windows = Windows(tiles.images, share, self.network.model.tile)
-        probabilities = windows.start_result()
-        size = self.runtime.predict_batch_size
-        if not self.fill:
-            size = min(size, max(len(windows), 1))
+        windows = Windows(tiles.images, share, self.engine.size, self.overlap)
+        mean, deviation = join_windows(windows, self.predict_windows(tiles, windows, progress, spread), spread)
+        whole = gather_probabilities(mean, tiles, positions)
+        return Prediction(whole, None if deviation is None else gather_probabilities(deviation, tiles, positions))
+
+    def predict_blocks(self, blocks: Iterable[Tiles], spread: bool = False) -> Iterator[Prediction]:
+        """Yield the probabilities of one set of tiles after the other, in this process.
+
+        The lanes do not wait at the end of a set. No batch holds windows of two sets, so the bytes of a set do not
+        depend on the others.
+
+        Raises:
+            ValueError: the device has too little memory, or a probability is NaN.
+        """
+        size = self.engine.runtime.predict_batch_size
+        begun: deque[Windows] = deque()
+
+        def batches() -> Iterator[tuple[Tiles, Windows, int]]:
+            for tiles in blocks:
+                windows = Windows(tiles.images, np.arange(len(tiles.ids)), self.engine.size, self.overlap)
+                begun.append(windows)
+                for start in range(0, len(windows), size):
+                    yield tiles, windows, start
+
+        with self.explain_memory():
+            values = in_lanes(lambda b: self.predict_batch(*b, spread), batches(), self.engine.runtime.lanes)
+            for first in values:
+                windows = begun.popleft()
+                rest = islice(values, math.ceil(len(windows) / size) - 1)
+                yield join_windows(windows, chain([first], rest), spread)
+
+    def predict_windows(
+        self, tiles: Tiles, windows: Windows, progress: bool, each: bool
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the probabilities (C M h w) of all windows, batch by batch: their mean, and with `each` all of them."""
+        starts = range(0, len(windows), self.engine.runtime.predict_batch_size)
+        hidden = distributed.tqdm_disable() if progress else True
+        with (
+            self.explain_memory(),
+            tqdm(total=len(windows), desc=self.title, unit="tile", disable=hidden, leave=False) as bar,
+        ):
+            for values in in_lanes(
+                lambda start: self.predict_batch(tiles, windows, start, each), starts, self.engine.runtime.lanes
+            ):
+                yield values
+                bar.update(values.shape[1])
+
+    def predict_batch(self, tiles: Tiles, windows: Windows, start: int, each: bool) -> NDArray[np.float32]:
+        """Return the probabilities (C M h w) of a batch: their mean, and with `each` those of all networks too."""
+        images, at = windows.cut(start, min(start + self.engine.runtime.predict_batch_size, len(windows)))
+        values = self.engine(images, tiles.depths[at].astype(np.float32))
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{self.title}: the network gives probabilities that are NaN; trainer.precision=fp32 may help"
+            )
+        mean = values.mean(axis=0, keepdims=True)
+        return np.concatenate([mean, values]) if each else mean
+
+    @contextmanager
+    def explain_memory(self) -> Iterator[None]:
+        """Within this context, raise ValueError if the GPU's memory does not suffice."""
         try:
-            hidden = distributed.tqdm_disable() if progress else True
-            with tqdm(total=len(windows), desc=self.title, unit="tile", disable=hidden, leave=False) as bar:
-                for start in range(0, len(windows), WINDOWS_AT_ONCE):
-                    images, depths = inputs(
-                        tiles, windows, start, min(start + WINDOWS_AT_ONCE, len(windows)), self.runtime
-                    )
-                    block = self.predict_block(images, depths, size, bar)
-                    windows.put(probabilities, start, block.cpu().numpy())
+            yield
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise ValueError(
-                f"{self.title}: out of GPU memory with batches of {size} tiles: "
+                f"{self.title}: out of GPU memory with batches of {self.engine.runtime.predict_batch_size} tiles: "
                 f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same command resumes "
                 "(commands that predict: --batch-size)."
             ) from error
-        probabilities = gather_probabilities(probabilities, tiles, positions)
-        if not all(np.isfinite(image).all() for image in probabilities):
-            raise ValueError(
-                f"{self.title}: the network gives probabilities that are NaN; trainer.precision=fp32 may help"
-            )
-        return probabilities
 
-    def predict_block(self, images: Tensor, depths: Tensor, size: int, bar: "tqdm[NoReturn]") -> Tensor:
-        """Return probabilities (N H W) of grey values (N 1 H W, uint8) and depths (N), all on the device."""
-        n = len(images)
-        padded = torch.arange(-(-n // size) * size, device=images.device) % n
-        parts = []
-        for start in range(0, n, size):
-            index = padded[start : start + size]
-            batch, batch_depths = to_float(images[index], self.runtime), depths[index]
-            with self.runtime.autocast():
-                result = self.network.forward(batch, batch_depths).logits.float().sigmoid()
-                if self.tta:
-                    mirrored = self.network.forward(batch.flip(-1), batch_depths).logits.float().sigmoid()
-                    result = (result + mirrored.flip(-1)) / 2
-            parts.append(result[:, 0])
-            bar.update(min(size, n - start))
-        return torch.cat(parts)[:n]
 
-    def in_turn(self, files: Sequence[Path]) -> list["Predictor"]:
-        """Return a predictor for each file of weights (of a fold); they share this network."""
-        return [replace(self, title=f"{self.title}, {file.parent.name}", file=file) for file in files]
+def join_windows(windows: Windows, parts: Iterable[NDArray[np.float32]], spread: bool) -> Prediction:
+    """Return the probabilities of the images of some windows, from the values (C M h w) of these, batch by batch."""
+    sizes = [windows.images[i].shape for i in windows.positions]
+    mean = empty_stack(sizes, np.float32)
+    deviation = empty_stack(sizes, np.float32) if spread else None
+    for i, rows, values in windows.join(parts):
+        mean[i][rows] = values[0]
+        if deviation is not None:
+            deviation[i][rows] = values[1:].std(axis=0)
+    return Prediction(mean, deviation)
 
 
 def gather_probabilities(share: Stack, tiles: Tiles, positions: NDArray[np.int64]) -> Stack:
@@ -124,13 +143,3 @@ def gather_probabilities(share: Stack, tiles: Tiles, positions: NDArray[np.int64
         for i, image in enumerate(part):
             probabilities[rank + i * distributed.world_size()] = image
     return probabilities
-
-
-def predict_mean(
-    predictors: Sequence[Predictor], tiles: Tiles, positions: NDArray[np.int64], progress: bool = True
-) -> Stack:
-    """Return the mean probabilities (N H W, or N arrays) of several networks; see `Predictor.predict`."""
-    total = np.zeros((), dtype=np.float32)
-    for predictor in predictors:
-        total = total + predictor.predict(tiles, positions, progress)
-    return total / np.float32(len(predictors))

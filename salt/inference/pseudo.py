@@ -1,19 +1,17 @@
 """Pseudo-labels: masks that the networks of a run predict for tiles without one, fold by fold."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from salt.build import build_network
 from salt.config import RunConfig
 from salt.data import rle
 from salt.data.folds import read_folds
+from salt.data.load import LabelTable, digest_of_folds
 from salt.data.tiles import Tiles
-from salt.data.unlabelled import LabelTable, digest_of_folds
-from salt.inference.predict import Predictor, predict_mean
+from salt.inference.choose import load_engine
+from salt.inference.predict import Predictor
 from salt.machine.device import Runtime
 from salt.runs.rundir import RunDir, weight_files
 from salt.runs.stacks import Stack, as_stack
@@ -37,13 +35,13 @@ def confidence(probabilities: Stack, masks: Stack) -> NDArray[np.float64]:
     return sure
 
 
-def label_fold(fold: int, networks: Sequence[Predictor], tiles: Tiles, constant_tiles: str) -> pd.DataFrame:
+def label_fold(fold: int, predictor: Predictor, tiles: Tiles, constant_tiles: str) -> pd.DataFrame:
     """Return the labels (columns fold, id, confidence, rle_mask) of all tiles by the networks of a fold."""
     parts = []
     starts = range(0, len(tiles.ids), TILES_AT_ONCE)
     for start in tqdm(starts, f"fold {fold}", unit="part", disable=None, leave=False):
         positions = np.arange(start, min(start + TILES_AT_ONCE, len(tiles.ids)))
-        probabilities = predict_mean(networks, tiles, positions)
+        probabilities = predictor.predict(tiles, positions).mean
         tiles.empty_unseen(probabilities, positions, constant_tiles)
         masks = as_stack([is_salt(p, THRESHOLD) for p in probabilities])
         ids = [tiles.ids[i] for i in positions]
@@ -63,10 +61,9 @@ def label_tiles(config: RunConfig, directory: RunDir, train: Tiles, tiles: Tiles
     if not done:
         raise ValueError(f"{directory.path} has no finished fold yet; the same salt-train command continues it")
     folds = read_folds(directory.path / "folds.csv", train.ids, config.data.n_folds)
-    predictor = Predictor(build_network(config, runtime), runtime, config.trainer.tta, "label")
-    tables = [
-        label_fold(fold, predictor.in_turn(weight_files(directory.fold_path(fold))), tiles, config.data.constant_tiles)
-        for fold in done
-    ]
+    tables = []
+    for fold in done:
+        engine = load_engine(config, weight_files(directory.fold_path(fold)), runtime, config.trainer.compile)
+        tables.append(label_fold(fold, Predictor(engine, f"fold {fold}"), tiles, config.data.constant_tiles))
     table = pd.concat(tables, ignore_index=True)
     return LabelTable(digest_of_folds(train, folds), tiles.digest(), table)

@@ -2,7 +2,6 @@
 
 import io
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from salt.data import rle
 from salt.data.tiles import Tiles
 from salt.inference.model import Model
 from salt.machine import distributed
-from salt.machine.device import Runtime
 from salt.runs.ensemble import Ensemble
 from salt.runs.files import read_json, sha256, write_json, write_text
 from salt.runs.stacks import Stack, empty_stack, save_stack, sizes_of
@@ -33,7 +31,7 @@ def make_submission(model: Model, tiles: Tiles) -> None:
     salt, shares = (empty_stack(sizes_of(tiles.images), kind) for kind in (np.bool_, np.uint8))
     for start in range(0, len(salt), TILES_AT_ONCE):
         positions = np.arange(start, min(start + TILES_AT_ONCE, len(salt)))
-        probabilities = model.predict_tiles(tiles, positions)
+        probabilities = model.predict_tiles(tiles, positions).mean
         if distributed.is_main():
             for i, image in zip(positions, probabilities, strict=True):
                 salt[i] = is_salt(image, model.threshold)
@@ -43,16 +41,9 @@ def make_submission(model: Model, tiles: Tiles) -> None:
     save_stack(path / "test.npz", np.array(tiles.ids), probabilities=shares)
     file = path / "submission.csv"
     write_submission(file, tiles.ids, salt)
-    runtimes = [predictor.runtime for networks in model.networks for predictor in networks]
-    write_json(path / "submission.json", origin | {"sha256": sha256(file), MADE: made_with(runtimes)})
+    write_json(path / "submission.json", origin | {"sha256": sha256(file), MADE: model.made_with})
     empty = np.mean([not mask.any() for mask in salt])
     log.info("%s: %d test tiles, %.0f %% without salt", file, len(salt), 100 * empty)
-
-
-def made_with(runtimes: Sequence[Runtime]) -> dict[str, str]:
-    """Return the kinds of device and the precisions of some networks."""
-    kinds = {"device": {of.device.type for of in runtimes}, "precision": {str(of.dtype) for of in runtimes}}
-    return {name: " and ".join(sorted(found)).replace("torch.", "") for name, found in kinds.items()}
 
 
 def is_fresh(ensemble: Ensemble) -> bool:

@@ -21,7 +21,6 @@ class WeightedSum(nn.Module):
         self.losses, self.weights = nn.ModuleList(map(taking_known, losses)), list(weights)
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         terms = [w * loss(logits, masks, known=known) for w, loss in zip(self.weights, self.losses, strict=True)]
         return sum(terms[1:], start=terms[0])
 
@@ -38,7 +37,6 @@ class Change(nn.Module):
         raise NotImplementedError
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         weight = self.weight()
         if weight in (0, 1):  # the other one is not computed
             return (self.first if weight == 0 else self.then)(logits, masks, known=known)
@@ -59,7 +57,6 @@ class StepChange(Change):
         self.at = at
 
     def weight(self) -> float:
-        """Return 0 or 1."""
         return 1.0 if self.progress >= self.at else 0.0
 
 

@@ -6,6 +6,7 @@ loss, and their gradient is 0. An image without a known pixel adds 0.
 """
 
 import inspect
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,16 @@ class FullyKnown(nn.Module):
         self.loss = loss
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         if known is not None:
-            raise ValueError(
-                f"loss: {type(self.loss).__name__}.forward(logits, masks) cannot leave out pixels whose label is "
-                "unknown; expected forward(logits, masks, known=None)"
-            )
-        value: Tensor = self.loss(logits, masks)
-        return value
+            self.refuse()
+        return self.loss(logits, masks)
+
+    def refuse(self) -> NoReturn:
+        """Raise ValueError: some pixels are unknown."""
+        raise ValueError(
+            f"loss: {type(self.loss).__name__}.forward(logits, masks) cannot leave out pixels whose label is "
+            "unknown; expected forward(logits, masks, known=None)"
+        )
 
 
 def taking_known(loss: nn.Module) -> nn.Module:

@@ -38,7 +38,6 @@ class LovaszHinge(nn.Module):
         self.phi, self.per_image = phi, per_image
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         n_rows = len(logits) if self.per_image else 1
         logits, labels = logits.float().reshape(n_rows, -1), masks.float().reshape(n_rows, -1)
         errors = 1 - logits * (2 * labels - 1)
@@ -71,5 +70,4 @@ class LovaszSymmetric(LovaszHinge):
     """
 
     def gradient(self, salt: Tensor, rest: Tensor) -> Tensor:
-        """Return the weight of each error (N P), largest error first: the mean over the two classes."""
         return (jaccard_gradient(salt) + jaccard_gradient(rest)) / 2

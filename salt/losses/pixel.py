@@ -11,7 +11,6 @@ class BCE(nn.Module):
     """Binary cross entropy, the mean over all pixels of the batch."""
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         if known is None:
             return F.binary_cross_entropy_with_logits(logits.float(), masks.float())
         losses = F.binary_cross_entropy_with_logits(logits.float(), masks.float(), reduction="none")
@@ -34,7 +33,6 @@ class BootstrappedCE(nn.Module):
         self.fraction = fraction
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         losses = F.softplus(-margins(logits, masks)).flatten(1)
         if known is None:
             n_hardest = max(1, round(self.fraction * losses.shape[1]))
@@ -68,7 +66,6 @@ class OHEM(nn.Module):
         self.threshold, self.min_kept = threshold, min_kept
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         margin = margins(logits, masks).flatten()
         # ranked by margin: probabilities near 1 are equal in float32 long before their margins are
         if known is None:
@@ -104,7 +101,6 @@ class Focal(nn.Module):
         self.gamma, self.alpha = gamma, alpha
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         margin = margins(logits, masks)
         # (1 - p)^gamma as exp(gamma log(1 - p)): the power's gradient is infinite at p = 1 for gamma < 1
         losses = -(self.gamma * F.logsigmoid(-margin)).exp() * F.logsigmoid(margin)

@@ -23,7 +23,6 @@ class Dice(nn.Module):
         self.per_image, self.smooth = per_image, smooth
 
     def forward(self, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-        """Loss of a batch."""
         pixels = (1, 2, 3) if self.per_image else (0, 1, 2, 3)
         probabilities, labels = logits.float().sigmoid(), masks.float()
         if known is not None:

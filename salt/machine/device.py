@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from salt.machine import distributed
 
 # What `mallopt` of the GNU C library calls its settings (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+MOST_LANES = 16  # each needs memory for a batch
 
 # Texts of errors about memory that torch's own allocator does not manage.
 OUT_OF_MEMORY = (
@@ -53,6 +56,8 @@ class Runtime:
     dtype: torch.dtype
     workers: int
     predict_batch_size: int  # tiles
+    lanes: int = 1  # batches that are predicted at once, each with its share of the threads
+    one_batch_size: bool = False  # in prediction, since another would be compiled or tuned again
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of a forward pass in mixed precision; it does nothing in float32."""
@@ -60,11 +65,7 @@ class Runtime:
 
 
 def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
-    """Resolve the `auto` settings on this machine, and prepare the device; `device` replaces auto and cuda.
-
-    Raises:
-        ValueError: the device is missing or full, does not compute in the number format, or a compiler is missing.
-    """
+    """Resolve `auto` settings and prepare the device; `device` replaces auto and cuda. Raise ValueError if missing."""
     found = choose_device(device if device is not None and trainer.device in ("auto", "cuda") else trainer.device)
     if found.type == "cuda":
         with explain_full_gpu():
@@ -78,18 +79,16 @@ def choose_runtime(trainer: Trainer, device: str | None = None) -> Runtime:
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     dtype = names[trainer.precision] if trainer.precision != "auto" else fast_dtype(found)
     if dtype == torch.bfloat16 and found.type == "cuda" and fast_dtype(found) != dtype:
-        raise ValueError(
-            "trainer.precision=bf16: this GPU has no convolutions in bfloat16, expected auto, fp16 or fp32"
-        )
+        raise ValueError("trainer.precision=bf16: this GPU has no such convolutions, expected auto, fp16 or fp32")
     missing = missing_compiler(found) if trainer.compile else None
     if missing is not None:
-        raise ValueError(
-            f"trainer.compile=true needs {missing}, which is missing; expected trainer.compile=false on this machine"
-        )
+        raise ValueError(f"trainer.compile=true needs {missing}, which is missing; expected trainer.compile=false")
     # without gradients a batch needs a fraction of the memory, and a GPU is faster with larger ones
     share = max(trainer.batch_size // distributed.world_size(), 1)  # of this process
     predict_batch_size = trainer.predict_batch_size or share * (4 if found.type == "cuda" else 1)
-    return Runtime(found, dtype, workers, predict_batch_size)
+    one_batch_size = trainer.compile or found.type == "cuda"
+    lanes = 1 if one_batch_size else min(torch.get_num_threads(), MOST_LANES)
+    return Runtime(found, dtype, workers, predict_batch_size, lanes, one_batch_size)
 
 
 def choose_device(name: str) -> torch.device:
@@ -97,11 +96,10 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if distributed.world_size() > 1 and name.startswith("cuda:"):
-        raise ValueError(
-            f"trainer.device={name}: {distributed.world_size()} processes need a GPU each, expected auto or cuda"
-        )
+        n = distributed.world_size()
+        raise ValueError(f"trainer.device={name}: {n} processes need a GPU each, expected auto or cuda")
     if name == "cuda":
-        name = f"cuda:{distributed.local_rank()}"  # torch refuses to make a device without a number the current one
+        name = f"cuda:{distributed.group().local_rank}"  # torch takes no device without a number
     device = torch.device(name)
     if device.type == "cuda" and device.index >= n_gpus():
         raise ValueError(f"trainer.device={name}: this machine has {n_gpus()} CUDA devices that torch can use")
@@ -114,11 +112,7 @@ def n_gpus() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory of freed tensors for the next ones, if the C library is GNU's.
-
-    By default that library returns large blocks to the system in every step, and the system clears each page again: a
-    quarter of a step's time on a virtual machine with 2 cores. The largest memory of the process stays the same.
-    """
+    """Keep the memory of freed tensors; GNU's C library would return it, a quarter of a step's time on 2 cores."""
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
         library.mallopt(M_MMAP_THRESHOLD, 2**25)  # bytes, the most that is allowed: larger blocks are always returned
@@ -155,32 +149,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def explain_full_gpu() -> Iterator[None]:
-    """Turn an out-of-memory error into a ValueError that advises another GPU.
-
-    For what no batch size changes: the start of the driver, weights, moments.
-    """
-    with raise_out_of_memory(
-        "before anything is computed",
-        "Another process may use this GPU; choose another trainer.device or a smaller encoder.",
-    ):
-        yield
-
-
-@contextmanager
-def explain_out_of_memory(trainer: Trainer) -> Iterator[None]:
-    """Turn an out-of-memory error into a ValueError that advises a batch size which the processes can share."""
-    n = distributed.world_size()
-    half = max(trainer.batch_size // (2 * n), 2) * n
-    with raise_out_of_memory(
-        f"with trainer.batch_size={trainer.batch_size}",
-        "Lower trainer.batch_size or input.size, or choose a smaller encoder, with another name=... To resume the "
-        f"folds of this run: trainer.batch_size={half} 'accept=[trainer.batch_size]'",
-    ):
-        yield
-
-
-@contextmanager
 def raise_out_of_memory(when: str, advice: str) -> Iterator[None]:
     """Raise ValueError for an error that means the GPU's memory is too small: its cause, and the advice."""
     try:
@@ -193,6 +161,25 @@ def raise_out_of_memory(when: str, advice: str) -> Iterator[None]:
         raise ValueError(f"out of GPU memory {when}: {cause} {advice}") from error
 
 
+# For what no batch size changes: the start of the driver, weights, moments.
+explain_full_gpu = partial(
+    raise_out_of_memory,
+    "before anything is computed",
+    "Another process may use this GPU; choose another trainer.device or a smaller encoder.",
+)
+
+
+def explain_out_of_memory(trainer: Trainer) -> AbstractContextManager[None]:
+    """Turn an out-of-memory error into a ValueError that advises a batch size which the processes can share."""
+    n = distributed.world_size()
+    half = max(trainer.batch_size // (2 * n), 2) * n
+    return raise_out_of_memory(
+        f"with trainer.batch_size={trainer.batch_size}",
+        "Lower trainer.batch_size or input.size, or choose a smaller encoder, with another name=... To resume the "
+        f"folds of this run: trainer.batch_size={half} 'accept=[trainer.batch_size]'",
+    )
+
+
 class AsyncScalars:
     """A small tensor that is copied to the host while the device continues to work."""
 
@@ -203,7 +190,6 @@ class AsyncScalars:
             self._arrived.record()
 
     def read(self) -> list[float]:
-        """Wait for the numbers and return them."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._copy.tolist()

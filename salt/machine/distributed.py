@@ -16,8 +16,6 @@ SOON = 10.0  # seconds until a process says that it waits for the others
 LONGEST = 1800.0  # seconds to wait for them; a cold disk may take minutes to load torch
 REMEDY = "if no torchrun started this, these variables are left over: unset RANK WORLD_SIZE"
 
-# torch is imported within functions: rundir uses this file, and the command starts without torch
-
 
 @dataclass(frozen=True)
 class Group:
@@ -32,6 +30,13 @@ ONE_PROCESS = Group()
 _group = ONE_PROCESS
 
 
+def dist() -> Any:
+    """Return torch.distributed, imported when needed: the command starts without torch."""
+    import torch.distributed
+
+    return torch.distributed
+
+
 def take_part() -> None:
     """Join the processes of torchrun, if its variables say so. Only a run does: other commands work alone."""
     global _group
@@ -39,11 +44,7 @@ def take_part() -> None:
 
 
 def read_group(variables: Mapping[str, str]) -> Group:
-    """Return what torchrun's variables say: a single process if RANK or WORLD_SIZE is missing, or this is 1.
-
-    Raises:
-        ValueError: the variables are incomplete or no numbers.
-    """
+    """Return what torchrun's variables say: one process if RANK or WORLD_SIZE is missing; raise ValueError if wrong."""
     size, rank = variables.get("WORLD_SIZE", "").strip(), variables.get("RANK", "").strip()
     if not rank or size in ("", "1"):
         return Group()
@@ -87,28 +88,17 @@ def tqdm_disable() -> bool | None:
     return None if is_main() else True
 
 
-def local_rank() -> int:
-    """Return the number of this process on its machine, which is that of its GPU."""
-    return _group.local_rank
-
-
 def join(on_gpu: bool) -> None:
     """Set up the process group of torch.distributed, if there are several processes."""
-    import torch.distributed as dist
-
-    if world_size() > 1 and not dist.is_initialized():
+    if world_size() > 1 and not dist().is_initialized():
         store = meet()
         store.set_timeout(PATIENCE)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=rank(), world_size=world_size())
+        dist().init_process_group(backend, timeout=PATIENCE, store=store, rank=rank(), world_size=world_size())
 
 
 def meet() -> Any:
-    """Return the store that all processes have opened; torch would wait for them in one call, which no signal ends.
-
-    Raises:
-        ValueError: the address cannot be used, or not all processes come within half an hour.
-    """
+    """Return the store that all processes have opened, after half an hour at most; torch's own wait ignores signals."""
     began, said, store = time.monotonic(), False, None
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     while True:
@@ -133,27 +123,21 @@ def meet() -> Any:
 
 def open_store() -> Any:
     """Open the store at MASTER_ADDR and MASTER_PORT; its host is torchrun or, without one, rank 0."""
-    import torch.distributed as dist
-
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     hosts = rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     if not hosts:  # torch would try for its whole timeout, with a warning each second
         socket.create_connection((address, port), timeout=ANSWER.total_seconds()).close()
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, world_size(), hosts, ANSWER, wait_for_workers=False, multi_tenant=True
-    )
+    store = dist().TCPStore(address, port, world_size(), hosts, ANSWER, wait_for_workers=False, multi_tenant=True)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # of torchrun --max-restarts
-    mine = dist.PrefixStore(f"salt/{attempt}", store)  # type: ignore[attr-defined]
+    mine = dist().PrefixStore(f"salt/{attempt}", store)
     mine.set(f"here/{rank()}", "")
     return mine
 
 
 def leave() -> None:
     """Close the process group of torch.distributed."""
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    if dist().is_initialized():
+        dist().destroy_process_group()
 
 
 def barrier() -> None:
@@ -165,10 +149,8 @@ def all_gather(part: Any) -> list[Any]:
     """Return an object of each process, in the order of ranks, on every rank."""
     if world_size() == 1:
         return [part]
-    import torch.distributed as dist
-
     parts: list[Any] = [None] * world_size()
-    dist.all_gather_object(parts, part)
+    dist().all_gather_object(parts, part)
     return parts
 
 
@@ -188,16 +170,11 @@ def main_first() -> Iterator[None]:
 
 
 def from_main(function: Callable[[], Any]) -> Any:
-    """Call the function on rank 0 alone and return its result on every rank.
-
-    For decisions by files: another process may change them before the other ranks look.
-    """
+    """Call the function on rank 0 alone, for others may change files meanwhile; return its result on every rank."""
     if world_size() == 1:
         return function()
-    import torch.distributed as dist
-
     result: list[Any] = [function() if is_main() else None]
-    dist.broadcast_object_list(result, 0)
+    dist().broadcast_object_list(result, 0)
     return result[0]
 
 
@@ -205,10 +182,8 @@ def gather(part: Any) -> list[Any]:
     """Return an object of each process, in the order of ranks, on rank 0; an empty list on the others."""
     if world_size() == 1:
         return [part]
-    import torch.distributed as dist
-
     parts: list[Any] = [None] * world_size() if is_main() else []
-    dist.gather_object(part, parts or None)
+    dist().gather_object(part, parts or None)
     return parts
 
 
@@ -216,16 +191,12 @@ def all_reduce_mean(value: Any) -> Any:
     """Return the mean of a tensor over the processes."""
     if world_size() == 1:
         return value
-    import torch.distributed as dist
-
-    dist.all_reduce(value)
+    dist().all_reduce(value)
     return value / world_size()
 
 
 def same_as_main(module: Any) -> None:
     """Copy the tensors of a module from rank 0: on CPU the statistics of batch norm differ between processes."""
     if world_size() > 1:
-        import torch.distributed as dist
-
         for tensor in module.state_dict().values():
-            dist.broadcast(tensor, 0)
+            dist().broadcast(tensor, 0)

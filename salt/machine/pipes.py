@@ -27,10 +27,8 @@ class Steady(io.FileIO):
             raise
         except OSError as error:
             if not self.failed and self.fileno() == 1:
-                print(
-                    f"{self.command}: standard output cannot be written: {error.strerror}; send it elsewhere",
-                    file=sys.stderr,
-                )
+                why = f"standard output cannot be written: {error.strerror}"
+                print(f"{self.command}: {why}; send it elsewhere", file=sys.stderr)
             self.failed = True
             return len(data)
 
@@ -58,19 +56,12 @@ def steady(stream: TextIO | None, number: int, command: str) -> TextIO:
     with suppress(OSError):
         stream.flush()
     at_once = bool(getattr(stream, "line_buffering", False) or getattr(stream, "write_through", False))
-    return io.TextIOWrapper(
-        io.BufferedWriter(Steady(number, command)),
-        encoding=stream.encoding,
-        errors="backslashreplace",
-        line_buffering=at_once,
-    )
+    raw = io.BufferedWriter(Steady(number, command))
+    return io.TextIOWrapper(raw, encoding=stream.encoding, errors="backslashreplace", line_buffering=at_once)
 
 
 def current_folder(command: str) -> str:
-    """Return the current folder, or end the process with one message if it is gone.
-
-    Relative paths are useless then, and Intel's MKL within torch would end the process.
-    """
+    """Return the current folder, or end the process with one message if it is gone: MKL within torch would end it."""
     try:
         return os.getcwd()
     except OSError:

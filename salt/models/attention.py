@@ -25,18 +25,14 @@ class CSE(nn.Module):
             raise ValueError(f"reduction={reduction} leaves no channel of {channels}")
         if activation not in _ACTIVATIONS:
             raise ValueError(f"activation={activation!r}, expected one of {', '.join(_ACTIVATIONS)}")
-        self.gate = nn.Sequential(
-            nn.Conv2d(channels, channels // reduction, 1),
-            _ACTIVATIONS[activation](),
-            nn.Conv2d(channels // reduction, channels, 1),
-        )
+        squeeze, expand = nn.Conv2d(channels, channels // reduction, 1), nn.Conv2d(channels // reduction, channels, 1)
+        self.gate = nn.Sequential(squeeze, _ACTIVATIONS[activation](), expand)
 
     def weights(self, x: Tensor) -> Tensor:
         """Return the weights (N C 1 1) of the channels, from 0 to 1."""
         return torch.sigmoid(self.gate(x.mean(dim=(2, 3), keepdim=True)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the gated map."""
         return x * self.weights(x)
 
 
@@ -57,7 +53,6 @@ class SSE(nn.Module):
         return torch.sigmoid(self.gate(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the gated map."""
         return x * self.weights(x)
 
 
@@ -80,7 +75,6 @@ class SCSE(nn.Module):
         self.cse, self.sse = CSE(channels, reduction, activation), SSE(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the gated map."""
         if self.combine == "max":
             return torch.maximum(self.cse(x), self.sse(x))
         weights = self.cse.weights(x) + self.sse.weights(x)  # (N C H W): the sum of both maps in half of the passes

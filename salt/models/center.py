@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_bn_relu
+from salt.models.stages import conv_bn_relu
 
 
 class Conv(nn.Sequential):
@@ -44,7 +44,6 @@ class DBlock(nn.Module):
             nn.init.zeros_(stage.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map with context."""
         total = x
         for stage in self.stages:
             x = F.relu(stage(x))
@@ -76,10 +75,8 @@ class ASPP(nn.Module):
         self.fuse = nn.Sequential(conv_bn_relu((2 + len(dilations)) * width, channels, size=1), nn.Dropout2d(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map with context."""
         mean = F.relu(self.mean(x.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, *x.shape[-2:])
-        fused: Tensor = self.fuse(torch.cat([self.point(x), *(d(x) for d in self.dilated), mean], dim=1))
-        return fused
+        return self.fuse(torch.cat([self.point(x), *(d(x) for d in self.dilated), mean], dim=1))
 
 
 class Halve(nn.Module):
@@ -96,7 +93,6 @@ class Halve(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the halved map."""
         stride = 2 if min(x.shape[-2:]) > 1 else 1
         return F.relu(self.norm(F.conv2d(x, self.conv.weight, stride=stride, padding=self.conv.padding)))
 
@@ -135,7 +131,6 @@ class FPA(nn.Module):
         self.after_sum = nn.Identity() if relu == "terms" else nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the weighed map."""
         maps = [x]
         for down in self.down:
             maps.append(down(maps[-1]))
@@ -143,8 +138,7 @@ class FPA(nn.Module):
         for level, y in zip(reversed(self.level[:-1]), reversed(maps[1:-1]), strict=True):
             total = self.after_sum(level(y) + resized(total, y))
         mean = self.mean(x.mean(dim=(2, 3), keepdim=True))
-        weighed: Tensor = self.after_sum(self.point(x) * self.weights(resized(total, x)) + mean)
-        return weighed
+        return self.after_sum(self.point(x) * self.weights(resized(total, x)) + mean)
 
 
 def resized(x: Tensor, like: Tensor) -> Tensor:

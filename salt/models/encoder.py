@@ -75,7 +75,6 @@ class GatedEncoder(nn.Module):
                 self.gates[str(stage)] = module
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the feature maps of a batch, shallow first."""
         features: list[Tensor] = list(self.body(x))
         for stage, gate in self.gates.items():
             features[int(stage)] = gate(features[int(stage)])
@@ -100,15 +99,11 @@ class NoEncoder(nn.Module):
         self.channels = [in_channels]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the input."""
         return [x]
 
 
 def input_scale(name: str | None) -> tuple[float, float]:
-    """Return mean and spread of the grey level, in [0, 1], that an encoder's ImageNet weights expect.
-
-    timm records them for each of its encoders (`tu-`); others have those of ImageNet.
-    """
+    """Return mean and spread of the grey level in [0, 1] that an encoder's weights expect; timm records its own."""
     name = name or ""
     if name.startswith("tu-"):
         record = timm.get_pretrained_cfg(name.removeprefix("tu-"))
@@ -122,11 +117,7 @@ def is_resnet(body: nn.Module) -> bool:
 
 
 def change_stem(body: nn.Module, name: str, stem: str) -> None:
-    """Let the first layers keep more resolution.
-
-    Raises:
-        ValueError: the stem is unknown, or the encoder's family has no such part.
-    """
+    """Let the first layers keep more resolution; raise ValueError if the stem does not suit the encoder."""
     if stem not in STEMS:
         raise ValueError(f"encoder.stem={stem!r}, expected one of {', '.join(STEMS)}")
     if stem == "default":
@@ -150,9 +141,8 @@ def load_body(name: str, weights: str | None, in_channels: int) -> nn.Module:
     """Return an encoder with weights: random (None), "imagenet" (package or hub), or a .safetensors or .pth file."""
     if not name.startswith("tu-") and name not in get_encoder_names():
         near = difflib.get_close_matches(name, get_encoder_names(), n=5, cutoff=0.4)
-        raise ValueError(
-            f"encoder.name={name} is no encoder of segmentation-models-pytorch; near names: {', '.join(near)}"
-        )
+        names = ", ".join(near)
+        raise ValueError(f"encoder.name={name} is no encoder of segmentation-models-pytorch; near names: {names}")
     try:
         if weights is None:
             return get_encoder(name, in_channels=in_channels, weights=None)

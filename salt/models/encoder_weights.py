@@ -54,11 +54,7 @@ WEIGHT_PACKAGES = {
 
 
 def packaged_file(encoder: str) -> Path:
-    """Return the file of ImageNet weights that the package of an encoder of `WEIGHT_PACKAGES` holds.
-
-    Raises:
-        ValueError: the package is not installed, or its file is not the one that was tested.
-    """
+    """Return the file of weights in an encoder's package; raise ValueError if it is missing or another version."""
     package = WEIGHT_PACKAGES[encoder]
     pip_name = package.name.replace("_", "-")
     spec = find_spec(package.name)
@@ -78,11 +74,7 @@ def packaged_file(encoder: str) -> Path:
 
 @contextmanager
 def from_hub(name: str) -> Iterator[None]:
-    """Let smp and timm load an encoder's weights from the hub, or from the local cache if the hub does not answer.
-
-    Raises:
-        ValueError: the weights are in neither.
-    """
+    """Let smp and timm load weights from the hub, or the local cache if that is silent; raise ValueError without."""
     for library in ("huggingface_hub", "timm"):  # Hydra would print their lines, the hub's twice
         logging.getLogger(library).propagate = False
     reason, offline = why_unreachable(), constants.HF_HUB_OFFLINE
@@ -128,14 +120,7 @@ def short_error(error: BaseException) -> str:
 
 
 def load_encoder(name: str, path: Path, in_channels: int) -> nn.Module:
-    """Return an encoder with the weights of a file, which are for as many channels or for three.
-
-    The names in the file must be the encoder's own or those of its whole network, whose classifier is left out.
-    Kernels for three colours are summed up for one channel and repeated for other numbers, as in timm and smp.
-
-    Raises:
-        ValueError: the file cannot be read, or does not hold exactly the encoder's tensors.
-    """
+    """Return an encoder with a file's weights, by its own or its whole network's names; raise ValueError if not."""
     state = read_state(path)
     encoder, colour = (get_encoder(name, in_channels=n, weights=None) for n in (in_channels, 3))
     state = with_timm_names(state, encoder)
@@ -164,10 +149,7 @@ def shared_name(key: str) -> str:
 
 
 def with_timm_names(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict of an EfficientNet in the older style (`_conv_stem`, `_blocks.0`) under timm's names.
-
-    Both list the same tensors in the same order. A file with other shapes is returned as it is, and refused later.
-    """
+    """Return an older EfficientNet's state dict (`_conv_stem`) under timm's names, in the same order, or as it is."""
     if not isinstance(encoder, TimmUniversalEncoder) or "_conv_stem.weight" not in state:
         return state
     whole = timm.create_model(encoder.name).state_dict()
@@ -177,11 +159,7 @@ def with_timm_names(state: dict[str, Tensor], encoder: nn.Module) -> dict[str, T
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a .safetensors or torch file.
-
-    Raises:
-        ValueError: there is no such file, it is damaged, or it holds anything but tensors by name.
-    """
+    """Return the state dict in a .safetensors or torch file; raise ValueError if it holds anything else."""
     if not path.is_file():
         raise ValueError(
             f"encoder.weights: there is no file {path}; expected imagenet, null, or a .safetensors or .pth file"

@@ -16,17 +16,14 @@ class LargeKernel(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int):
         super().__init__()
-        self.left = nn.Sequential(
-            separable(in_channels, out_channels, (kernel, 1)), separable(out_channels, out_channels, (1, kernel))
-        )
-        self.right = nn.Sequential(
-            separable(in_channels, out_channels, (1, kernel)), separable(out_channels, out_channels, (kernel, 1))
+        column, row = (kernel, 1), (1, kernel)
+        self.left, self.right = (
+            nn.Sequential(separable(in_channels, out_channels, one), separable(out_channels, out_channels, other))
+            for one, other in ((column, row), (row, column))
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum of both paths."""
-        total: Tensor = self.left(x) + self.right(x)
-        return total
+        return self.left(x) + self.right(x)
 
 
 class BoundaryRefinement(nn.Module):
@@ -40,9 +37,7 @@ class BoundaryRefinement(nn.Module):
         self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the refined map."""
-        refined: Tensor = x + self.second(F.relu(self.first(x)))
-        return refined
+        return x + self.second(F.relu(self.first(x)))
 
 
 class GCNDecoder(nn.Module):
@@ -83,7 +78,6 @@ class GCNDecoder(nn.Module):
         self.gates = build_gates(gate, gated_stages, self.channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the feature maps of every stage, deep first."""
         outputs = []
         x = self.deepest(features[-1])
         for i, gate in enumerate(self.gates):

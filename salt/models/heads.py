@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_bn_relu, conv_relu
+from salt.models.stages import conv_bn_relu, conv_relu
 
 
 class Head(nn.Module):
@@ -30,8 +30,7 @@ class Head(nn.Module):
 
     def classify(self, columns: Tensor) -> Tensor:
         """Return the logits (N 1 H W) of columns (N width H W), with the `classifier`."""
-        logits: Tensor = self.classifier(columns)
-        return logits
+        return self.classifier(columns)
 
     def forward(self, columns: Tensor, context: Tensor | None) -> Tensor:
         """Return the logits (N 1 H W) of columns (N width H W) and of the tile's context (N K 1 1), if any."""
@@ -52,7 +51,6 @@ class LastStage(Head):
         self.classifier = nn.Conv2d(self.width, 1, size, padding=size // 2)
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
-        """Return the last stage."""
         return stages[-1]
 
 
@@ -98,9 +96,7 @@ class Hypercolumn(Head):
         self.classifier = nn.Sequential(nn.Dropout2d(0.0 if dropout_first else dropout), nn.Conv2d(width, 1, 1))
 
     def columns(self, stages: Sequence[Tensor]) -> Tensor:
-        """Return the features (N width H W) of all stages."""
         size = stages[-1].shape[-2:]
         projected = [projection(stage) for projection, stage in zip(self.projections, stages, strict=True)]
         columns = [F.interpolate(s, size=size, mode="bilinear", align_corners=False) for s in projected[:-1]]
-        features: Tensor = self.features(self.dropout(torch.cat([*columns, projected[-1]], dim=1)))
-        return features
+        return self.features(self.dropout(torch.cat([*columns, projected[-1]], dim=1)))

@@ -29,7 +29,6 @@ class Channels(nn.Module):
         self.mean, self.std = mean, std
 
     def forward(self, images: Tensor, depths: Tensor) -> Tensor:
-        """Return the channels of a batch."""
         images = (images - self.mean) / self.std
         if self.kind == "image":
             return images
@@ -59,13 +58,11 @@ class Pad(nn.Module):
         self.top, self.left = ((size - side) // 2 for side in tile)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Return the padded tiles."""
         (size, _), (height, width) = self.size, self.tile
         borders = (self.left, size - width - self.left, self.top, size - height - self.top)
         return F.pad(images, borders, mode=self.mode)
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Crop the logits to the tiles."""
         height, width = self.tile
         return logits[..., self.top : self.top + height, self.left : self.left + width]
 
@@ -86,11 +83,9 @@ class Resize(nn.Module):
         self.size, self.tile = (size, size), tuple(tile)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Return the resized tiles."""
         return F.interpolate(images, size=self.size, mode="bilinear", align_corners=False)
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Return the logits at the size of the tiles."""
         return F.interpolate(logits, size=self.tile, mode="bilinear", align_corners=False)
 
 
@@ -109,11 +104,9 @@ class ResizePad(nn.Module):
         self.size, self.tile = self.outer.size, self.inner.tile
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Return the enlarged and padded tiles."""
         return self.outer.prepare(self.inner.prepare(images))
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Return the logits at the size of the tiles."""
         return self.inner.restore(self.outer.restore(logits))
 
 
@@ -133,12 +126,10 @@ class AnySize(nn.Module):
         return self.size
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Return the images unchanged."""
         self.size = images.shape[-2:]
         return images
 
     def restore(self, logits: Tensor) -> Tensor:
-        """Return the logits unchanged."""
         return logits
 
 

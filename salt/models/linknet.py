@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_bn_relu
-from salt.models.stages import Upsample, build_gates, skip_channels
+from salt.models.stages import Upsample, build_gates, conv_bn_relu, skip_channels
 
 
 class Block(nn.Module):
@@ -26,10 +25,8 @@ class Block(nn.Module):
         self.widen = conv_bn_relu(narrow, out_channels, size=1)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the upsampled map."""
         x = F.relu(self.norm(self.upsample(self.squeeze(x), size)))
-        x = self.widen(x)
-        return x
+        return self.widen(x)
 
 
 class LinkNetDecoder(nn.Module):
@@ -62,7 +59,6 @@ class LinkNetDecoder(nn.Module):
         self.gates = build_gates(gate, gated_stages, self.channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the feature maps of every stage, deep first."""
         outputs = []
         x = features[-1]
         for i, (stage, gate) in enumerate(zip(self.stages, self.gates, strict=True)):

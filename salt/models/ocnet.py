@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_bn_relu
 from salt.models.center import check_dilations, check_dropout, reduced
+from salt.models.stages import conv_bn_relu
 
 _ACTIVATIONS: dict[str, type[nn.ReLU] | type[nn.LeakyReLU]] = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 
@@ -42,13 +42,11 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the context of each position."""
         key, value = (part.flatten(2).transpose(1, 2) for part in (self.key(x), self.value(x)))  # N HW channels
         query = key if self.query is None else self.query(x).flatten(2).transpose(1, 2)
         mask = same_cell(x.shape[-2], x.shape[-1], self.n_cells, x.device) if self.n_cells > 1 else None
         context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        result: Tensor = self.output(context.transpose(1, 2).unflatten(2, x.shape[-2:]))
-        return result
+        return self.output(context.transpose(1, 2).unflatten(2, x.shape[-2:]))
 
 
 def same_cell(height: int, width: int, n_cells: int, device: torch.device) -> Tensor:
@@ -77,10 +75,8 @@ class BaseOC(nn.Module):
         self.fuse = fusion(2 * width, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map with context."""
         x = self.lift(x)
-        fused: Tensor = self.fuse(torch.cat([self.context(x), x], dim=1))
-        return fused
+        return self.fuse(torch.cat([self.context(x), x], dim=1))
 
 
 class PyramidOC(nn.Module):
@@ -114,11 +110,9 @@ class PyramidOC(nn.Module):
         self.fuse = fusion(2 * len(sizes) * width, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map with context."""
         x = self.lift(x)
         contexts = [context(x) for context in self.contexts]
-        fused: Tensor = self.fuse(torch.cat([self.widen(x), *contexts], dim=1))
-        return fused
+        return self.fuse(torch.cat([self.widen(x), *contexts], dim=1))
 
 
 class AspOC(nn.Module):
@@ -156,13 +150,11 @@ class AspOC(nn.Module):
         self.fuse = fusion((2 + len(dilations)) * branch, channels, activation, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the map with context."""
         x = self.lift(x)
         context = self.attention(F.max_pool2d(self.before(x), 2, ceil_mode=True))
         context = F.interpolate(context, size=x.shape[-2:], mode="bilinear", align_corners=True)
         branches = [self.after(context), self.point(x), *(dilated(x) for dilated in self.dilated)]
-        fused: Tensor = self.fuse(torch.cat(branches, dim=1))
-        return fused
+        return self.fuse(torch.cat(branches, dim=1))
 
 
 def unit(in_channels: int, out_channels: int, activation: str, size: int = 1, dilation: int = 1) -> nn.Sequential:

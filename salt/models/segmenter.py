@@ -42,12 +42,10 @@ class Segmenter(nn.Module):
 
     @property
     def tile(self) -> tuple[int, int]:
-        """Return height and width of its tiles."""
         height, width = self.window.tile
         return height, width
 
     def forward(self, images: Tensor, depths: Tensor) -> Output:
-        """Return the logits of a batch."""
         features = self.encoder(self.window.prepare(self.channels(images, depths)))
         context = self.supervision.context(features[-1])
         features[-1] = self.center(features[-1])

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_relu
 from salt.models.inputs import InputWindow, at_tile
+from salt.models.stages import conv_relu
 
 
 class Loss(Protocol):
@@ -81,13 +81,11 @@ class Multiscale(DeepSupervision):
         self.heads = nn.ModuleList(nn.Conv2d(c, 1, 1) for c in channels)
 
     def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
-        """Return the logits of every stage."""
         return [head(stage) for head, stage in zip(self.heads, stages, strict=True)]
 
     def loss(
         self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: InputWindow, known: Tensor | None = None
     ) -> Tensor:
-        """Return the weighted sum of the losses of the stages."""
         terms = []
         for weight, logits in zip(self.weights, extra, strict=True):
             if self.compare == "logits":
@@ -150,9 +148,7 @@ class Nonempty(DeepSupervision):
         )
 
     def context(self, deepest: Tensor) -> Tensor:
-        """Return z."""
-        z: Tensor = self.squeeze(deepest.mean(dim=(2, 3), keepdim=True))
-        return z
+        return self.squeeze(deepest.mean(dim=(2, 3), keepdim=True))
 
     def forward(self, stages: Sequence[Tensor], columns: Tensor, context: Tensor | None) -> list[Tensor]:
         """Return the logit of the tile, then those of the non-empty heads."""
@@ -163,7 +159,6 @@ class Nonempty(DeepSupervision):
     def loss(
         self, extra: Sequence[Tensor], masks: Tensor, loss: Loss, window: InputWindow, known: Tensor | None = None
     ) -> Tensor:
-        """Return the weighted sum of the losses of the heads."""
         if known is not None:
             masks = torch.where(known > 0, masks, 0)
         has_salt = masks.flatten(1).any(dim=1)
@@ -187,13 +182,11 @@ class Nonempty(DeepSupervision):
         return losses / sure.sum().clamp(min=1)
 
     def gated(self, logits: Tensor, context: Tensor | None) -> Tensor:
-        """Return the logits; with `gate` those of the pixel's probability times the tile's."""
         if not self.gate:
             return logits
         assert context is not None
-        both = (
-            F.logsigmoid(logits.float()) + F.logsigmoid(self.image_head(context.flatten(1)).float())[:, :, None, None]
-        )
+        of_tile = F.logsigmoid(self.image_head(context.flatten(1)).float())[:, :, None, None]
+        both = F.logsigmoid(logits.float()) + of_tile
         return both - torch.log(-torch.expm1(both.clamp(max=-1e-6)))  # the logit of exp(both)
 
 
@@ -215,10 +208,7 @@ def reduce_masks(
 
 
 def tile_losses(loss: Loss, logits: Tensor, masks: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the loss of each tile on its own (N), for logits, masks and known (N 1 H W).
-
-    Computed at once with vmap; tile by tile for a loss that vmap refuses, such as one that reads a value back.
-    """
+    """Return the loss of each tile on its own (N), by vmap, or tile by tile for a loss that vmap refuses."""
 
     def loss_of_tile(logits: Tensor, mask: Tensor, known: Tensor | None = None) -> Tensor:
         return loss(logits[None], mask[None], known=None if known is None else known[None])

@@ -24,7 +24,6 @@ class DenseBlock(nn.Module):
         self.layers = nn.ModuleList(bn_relu_conv(in_channels + i * growth, growth, 3, dropout) for i in range(n_layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the channels of all layers."""
         new: list[Tensor] = []
         for layer in self.layers:
             new.append(layer(torch.cat([x, *new], dim=1)))
@@ -75,9 +74,7 @@ class Tiramisu(nn.Module):
             self.down.append(DenseBlock(channels, growth, n_layers, dropout))
             channels += n_layers * growth
             skips.append(channels)
-            self.transitions.append(
-                nn.Sequential(bn_relu_conv(channels, channels, 1, dropout), nn.MaxPool2d(2, ceil_mode=False))
-            )
+            self.transitions.append(nn.Sequential(bn_relu_conv(channels, channels, 1, dropout), nn.MaxPool2d(2)))
         self.bottom = DenseBlock(channels, growth, n_bottom, dropout)
         below = n_bottom * growth
         self.upsample, self.up = nn.ModuleList(), nn.ModuleList()
@@ -98,7 +95,6 @@ class Tiramisu(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the feature maps of every stage on the way up, deep first."""
         x = self.first(features[0])
         skips = []
         for block, transition in zip(self.down, self.transitions, strict=True):

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salt.models.blocks import conv_bn_relu
-from salt.models.stages import build_gates, skip_channels
+from salt.models.stages import build_gates, conv_bn_relu, skip_channels
 
 
 class UNetDecoder(nn.Module):
@@ -44,7 +43,6 @@ class UNetDecoder(nn.Module):
         self.gates = build_gates(gate, gated_stages, self.channels)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the feature maps of every stage, deep first."""
         outputs = []
         x = features[-1]
         for i, (stage, gate) in enumerate(zip(self.stages, self.gates, strict=True)):

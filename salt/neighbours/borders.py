@@ -40,8 +40,7 @@ def transform_columns(images: NDArray[np.uint8], at: int, before: bool) -> Score
     strip = columns.astype(np.float32)
     strip -= strip.mean(axis=(1, 2), keepdims=True)
     spread = np.sqrt((strip**2).mean(axis=(1, 2), keepdims=True))
-    transformed: Scores = dct(strip / np.maximum(spread, LEAST_SPREAD), axis=1, norm="ortho")[:, :, :DEPTH]
-    return transformed
+    return dct(strip / np.maximum(spread, LEAST_SPREAD), axis=1, norm="ortho")[:, :, :DEPTH]
 
 
 def learn(images: NDArray[np.uint8]) -> Seam:
@@ -68,8 +67,7 @@ def inverse_root(covariance: NDArray[np.floating]) -> NDArray[np.floating]:
     size = covariance.shape[-1]
     noise = (1e-9 + 1e-4 * np.trace(covariance, axis1=1, axis2=2)[:, None, None] / size) * np.eye(size)
     values, vectors = np.linalg.eigh(covariance + noise)
-    root: NDArray[np.floating] = vectors @ (values[:, :, None] ** -0.5 * vectors.transpose(0, 2, 1))
-    return root
+    return vectors @ (values[:, :, None] ** -0.5 * vectors.transpose(0, 2, 1))
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,6 @@ class Borders:
         return result
 
     def pair(self, first: Index, second: Index) -> Scores:
-        """Score pairs of tiles (M)."""
         r, u, v = self.correlation, self.before[first], self.after[second]
         joint = (u**2 + v**2 - 2 * r * u * v) @ (1 / (1 - r**2))
         return log_ratio(joint, (u**2).sum(axis=1) + (v**2).sum(axis=1), len(r))

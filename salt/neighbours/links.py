@@ -36,9 +36,8 @@ class Matches:
 
     def mutual(self) -> tuple[Index, Index, Scores]:
         """Return pairs of borders that are each other's best partner, and their margins over the next best."""
-        first = np.flatnonzero(
-            (self.back[self.partner[:, 0]] == np.arange(len(self.back))) & np.isfinite(self.score[:, 0])
-        )
+        is_mutual = self.back[self.partner[:, 0]] == np.arange(len(self.back))
+        first = np.flatnonzero(is_mutual & np.isfinite(self.score[:, 0]))
         second = self.partner[first, 0]
         others = np.maximum(self.score[first, 1], self.rival[second])
         return first, second, self.score[first, 0] - others
@@ -53,9 +52,8 @@ class Matches:
     def among(self, order: Index) -> "Matches":
         """Return the same matches between other tiles: tile `order[i]` takes the place of i."""
         inverse = np.argsort(order)
-        return Matches(
-            order[self.partner[inverse]], self.score[inverse], order[self.back[inverse]], self.rival[inverse]
-        )
+        partner, back = order[self.partner[inverse]], order[self.back[inverse]]
+        return Matches(partner, self.score[inverse], back, self.rival[inverse])
 
 
 def search(borders: Borders, title: str) -> Matches:
@@ -92,10 +90,8 @@ class Squares:
     def links(self, n: int) -> pd.DataFrame:
         """Return the links of the first n squares, each once, with the number of its best square."""
         sides = ((0, 1, "right"), (2, 3, "right"), (0, 2, "below"), (1, 3, "below"))
-        tables = [
-            make_links(self.tiles[:n, i], self.tiles[:n, j], direction, square=np.arange(n))
-            for i, j, direction in sides
-        ]
+        tiles, square = self.tiles[:n], np.arange(n)
+        tables = [make_links(tiles[:, i], tiles[:, j], direction, square=square) for i, j, direction in sides]
         links = pd.concat(tables).sort_values("square", kind="stable")
         return links.drop_duplicates(["first", "second", "direction"]).reset_index(drop=True)
 
@@ -201,5 +197,4 @@ def expect_at_least(values: Scores, limits: Scores) -> NDArray[np.floating]:
 
 def least_from_here(share: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return the least of each share (N, surest link first) and of those after it."""
-    least: NDArray[np.floating] = np.minimum.accumulate(share[::-1])[::-1]
-    return least
+    return np.minimum.accumulate(share[::-1])[::-1]

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from salt.data.amplitudes import BY_IMAGE, Scaling
-from salt.data.places import MOSAIC
+from salt.data.folds import MOSAIC
 from salt.data.source import find_source
 from salt.neighbours.borders import Borders, Index, learn
 from salt.neighbours.links import STEPS, choose_links, search
@@ -36,13 +36,7 @@ class Found:
 
 
 def write_mosaic(data: Path, out: Path | None = None, options: Path | None = None) -> str:
-    """Find the sections of a data set's tiles, write their table and a picture, and return the text to print.
-
-    `out` is the data's own mosaic.csv by default; `options` is a user's folder of options (see `find_source`).
-
-    Raises:
-        ValueError: the data cannot be read, or its images have several sizes.
-    """
+    """Find the sections of a data set's tiles, write table and picture, and return the text to print."""
     source = find_source(data, options)
     out = out or source.table(MOSAIC)
     if out.suffix != ".csv":

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 
 from salt import build
-from salt.data.loader import TrainTiles, train_loader
+from salt.data.loader import train_loader
 from salt.data.tiles import Tiles
 from salt.data.windows import Windows
+from salt.inference.engine import engine_of
 from salt.inference.predict import Predictor
 from salt.job import Job
 from salt.machine import distributed
 from salt.machine.device import explain_out_of_memory, seed_all
 from salt.runs.rundir import RunDir
-from salt.training.batches import epoch_batches, training_tiles
-from salt.training.setup import make_fold, make_state
+from salt.training.setup import epoch_batches, labelled_tiles, make_crops, make_fold, make_state, training_tiles
 from salt.training.step import train_step
 from salt.words import duration, plural
 
@@ -35,27 +35,17 @@ def log_plan(job: Job, n_parameters: int) -> None:
     """Log the data, the network, the device, and the folds and steps to train."""
     config, data, runtime = job.config, job.data, job.runtime
     empty = (data.train.coverage == 0).mean()
-    steps = [len(epoch_batches(job, fold, data.train)) for fold in config.fold_list]
+    steps = [len(epoch_batches(job, fold, labelled_tiles(job, fold))) for fold in config.fold_list]
     log.info(
         "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
-        config.data.root,
-        len(data.train.ids),
-        100 * empty,
-        data.train.constant.sum(),
-        len(data.test.ids),
+        *(config.data.root, len(data.train.ids), 100 * empty, data.train.constant.sum(), len(data.test.ids)),
     )
     log.info(
         "%s (weights: %s) with %.1f M parameters on %s in %s; folds %s of %d, %s of %s of %d tiles",
-        config.encoder.name or config.decoder.target.rpartition(".")[2],
-        config.encoder.weights or "random",
-        n_parameters / 1e6,
-        runtime.device,
-        str(runtime.dtype).removeprefix("torch."),
-        config.fold_list,
-        config.data.n_folds,
-        plural(config.trainer.epochs, "epoch"),
-        plural(min(steps), "step"),
-        config.trainer.batch_size,
+        *(config.encoder.name or config.decoder.target.rpartition(".")[2], config.encoder.weights or "random"),
+        *(n_parameters / 1e6, runtime.device, str(runtime.dtype).removeprefix("torch.")),
+        *(config.fold_list, config.data.n_folds, plural(config.trainer.epochs, "epoch")),
+        *(plural(min(steps), "step"), config.trainer.batch_size),
     )
     n_trained = config.trainer.epochs * config.trainer.batch_size * sum(steps)
     if runtime.device.type == "cpu" and n_parameters * n_trained > LONG_ON_CPU:
@@ -76,16 +66,12 @@ def log_estimate(job: Job) -> None:
         log.info("timing a few steps ...")
     with explain_out_of_memory(job.config.trainer):
         seconds = estimate_seconds(job, todo)
-    log.info(
-        "%s to train: about %s on this machine, by a trial of a few steps", plural(len(todo), "fold"), duration(seconds)
-    )
+    folds, time_needed = plural(len(todo), "fold"), duration(seconds)
+    log.info("%s to train: about %s on this machine, by a trial of a few steps", folds, time_needed)
 
 
 def estimate_seconds(job: Job, todo: list[int]) -> float:
-    """Return the seconds that the folds `todo` take, with their validation and the prediction of the test tiles.
-
-    The trial skips torch.compile, whose start takes long. It includes loading if the run has no worker processes.
-    """
+    """Return the seconds of the folds `todo`, with validation and test tiles, without the start of torch.compile."""
     if not todo:
         return 0.0
     one = todo[0]
@@ -93,7 +79,7 @@ def estimate_seconds(job: Job, todo: list[int]) -> float:
     tiles = training_tiles(job, one)
     with tempfile.TemporaryDirectory() as empty:
         trial = smaller(job, Path(empty))
-        dataset = TrainTiles(tiles, build.build_augment(config), (config.seed, one), config.data.size)
+        dataset = make_crops(trial, one, tiles)
         batches = epoch_batches(trial, one, tiles)
         loader = train_loader(dataset, batches, 0, pin_memory=False)
         state, fold = make_state(trial, one, len(batches)), make_fold(trial, one)
@@ -107,18 +93,13 @@ def estimate_seconds(job: Job, todo: list[int]) -> float:
         train_step(fold, state, loaded if job.runtime.workers else next(iter(loader))).tolist()
 
     def validate() -> None:
-        Predictor(trial.network, trial.runtime, tta=False, title="trial").predict(seen, some)
+        Predictor(engine_of(trial.network, trial.runtime), "trial").predict(seen, some)
 
     step = fastest(train) / trial.config.trainer.batch_size
     predicted = fastest(validate) / trial.runtime.predict_batch_size
-    n_trained = len(epoch_batches(job, one, data.train)) * config.trainer.batch_size
-    n_held_out, n_test = (
-        len(Windows(images, positions, config.data.size))
-        for images, positions in (
-            (data.train.images, job.held_out(one)),
-            (data.test.images, np.arange(len(data.test.ids))),
-        )
-    )
+    n_trained = len(epoch_batches(job, one, labelled_tiles(job, one))) * config.trainer.batch_size
+    n_held_out = len(Windows(data.train.images, job.held_out(one), config.data.size))
+    n_test = len(Windows(data.test.images, np.arange(len(data.test.ids)), config.data.size))
     n_validations = math.ceil(config.trainer.epochs / config.trainer.validate_every)
     n_predicted = n_held_out * n_validations + (n_held_out + n_test) * (1 + config.trainer.tta)
     return len(todo) * (config.trainer.epochs * n_trained * step + n_predicted * predicted)

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from salt.config import RunConfig
+from salt.config import FOLD_KINDS, RunConfig
 from salt.data.source import source_of
 from salt.machine import distributed
 from salt.runs.files import check_file, check_free
@@ -11,15 +11,12 @@ from salt.runs.rundir import RunDir
 
 
 def check_start(config: RunConfig, path: Path) -> None:
-    """Check that the files that the settings name exist, and that the run directory is free for this config.
-
-    Raises:
-        ValueError: a file is missing, or the directory holds another run or is in use.
-    """
+    """Raise ValueError if a file that a setting names is missing, or the run directory is not free for this config."""
     directory, data, encoder = RunDir(path), config.data, config.encoder
     source_of(data).check()
-    if data.folds not in (None, "random", "mosaic"):
-        check_file("data.folds", Path(data.folds), "; expected random, mosaic, or a file with the columns id,fold")
+    if data.folds not in (None, *FOLD_KINDS):
+        expected = f"; expected {', '.join(FOLD_KINDS)}, or a file with the columns id,fold"
+        check_file("data.folds", Path(data.folds), expected)
     if data.mosaic is not None:
         check_file("data.mosaic", Path(data.mosaic), "; expected a table of salt-data mosaic, or null")
     if not config.restart:
@@ -28,9 +25,8 @@ def check_start(config: RunConfig, path: Path) -> None:
         if config.init is not None and not Path(config.init).is_file():  # a bundle is one file
             check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, a bundle, or null")
         elif encoder.name and encoder.weights not in (None, "imagenet"):
-            check_file(
-                "encoder.weights", Path(encoder.weights), "; expected imagenet, null, or a .safetensors or .pth file"
-            )
+            expected = "; expected imagenet, null, or a .safetensors or .pth file"
+            check_file("encoder.weights", Path(encoder.weights), expected)
         if data.pseudo is not None:
             check_file("data.pseudo", Path(data.pseudo), "; expected a file of salt-pseudo, or null")
     if config.restart:
@@ -40,11 +36,7 @@ def check_start(config: RunConfig, path: Path) -> None:
 
 
 def delete_run(directory: RunDir, config: RunConfig) -> None:
-    """Print what a run directory holds, and delete it; with restart=true only if no fold is finished.
-
-    Raises:
-        ValueError: a fold is finished or in use, or this call must not delete anything.
-    """
+    """Print what a run directory holds, and delete it; raise ValueError if a finished fold or a process forbids it."""
     path = directory.path
     if not directory.is_begun():  # nothing to delete, or no run
         return

@@ -11,22 +11,19 @@ from numpy.typing import NDArray
 
 from salt.config import RunConfig
 from salt.data import rle
+from salt.data.folds import MOSAIC, read_mosaic
 from salt.data.load import load_data_of_run
-from salt.data.places import MOSAIC, read_mosaic
 from salt.data.source import source_of
 from salt.data.tiles import Dataset, Tiles
-from salt.overrides import default_settings
+from salt.overrides import default_settings, flatten
 from salt.runs.ensemble import blended, read_ensemble
 from salt.runs.environment import LOCAL
 from salt.runs.files import read_json
-from salt.runs.options import flatten
 from salt.runs.results import read_oof_table
-from salt.runs.rundir import SETTLED_KEYS, RunDir
+from salt.runs.rundir import PER_CALL, SETTLED_KEYS, RunDir
 from salt.runs.stacks import Stack, read_probabilities, sizes_of
-from salt.scoring.bootstrap import bootstrap
 from salt.scoring.metrics import is_salt
 
-OF_ONE_CALL = {"folds", "dry_run", "restart", "accept", "report"}  # settings that do not describe the run as a whole
 NO_DEFAULT = "(not in the default run)"
 T = TypeVar("T")
 
@@ -49,6 +46,16 @@ class Predicted:
     probabilities: Stack  # float16, or uint8: 255 times as much
     salt: list[NDArray[np.bool_]]  # the predicted masks
 
+    @property
+    def known(self) -> Stack | None:
+        """Return the pixels of the predicted tiles whose mask is known; None: all of them."""
+        return self.tiles.known_at(self.positions)
+
+    def known_salt(self, i: int) -> NDArray[np.bool_]:
+        """Return the predicted mask (H W) of a tile without salt at unknown pixels: none is right or wrong there."""
+        known = self.tiles.known
+        return self.salt[i] if known is None else self.salt[i] & known[self.positions[i]]
+
 
 @dataclass
 class Facts:
@@ -58,7 +65,6 @@ class Facts:
     config: RunConfig
     score: dict[str, Any]
     table: pd.DataFrame  # of the scored tiles: id, fold, coverage, iou, score, threshold
-    interval: tuple[float, float]  # of the score
     problems: list[str] = field(default_factory=list)
     curves: dict[int, pd.DataFrame] = field(default_factory=dict)  # of each finished fold
     environment: dict[str, Any] = field(default_factory=dict)
@@ -79,18 +85,12 @@ class Facts:
 
 
 def read_facts(path: Path, root: str | None = None, data: Dataset | None = None) -> Facts:
-    """Read a run or a blend; `data` is its data set, if it is in memory already.
-
-    Raises:
-        ValueError: it is neither, or its score.json or oof.csv cannot be read.
-    """
+    """Read a run or a blend, with its data set if in memory; raise ValueError if score.json or oof.csv is damaged."""
     ensemble = read_ensemble(path)
     config, score = ensemble.first.config, ensemble.score
     table = read_scored_tiles(path / "oof.csv")
-    sections = table["section"].to_numpy() if "section" in table else None
-    low, high = bootstrap(table["score"].to_numpy()[None], table["fold"].to_numpy(), sections)[0]
-    facts = Facts(path, config, score, table, (float(low), float(high)))
-    facts.runs = {entry["run"]: entry["weight"] for _, entry in blended(path)}
+    runs = {entry["run"]: entry["weight"] for _, entry in blended(path)}
+    facts = Facts(path, config, score, table, runs=runs)
     if not facts.runs:
         read_training(facts)
     data = data or facts.attempt(load_data_of_run, ensemble.first.directory, config, root)
@@ -116,11 +116,7 @@ def read_training(facts: Facts) -> None:
 
 
 def read_scored_tiles(file: Path) -> pd.DataFrame:
-    """The scored tiles, with all their columns.
-
-    Raises:
-        ValueError: the file is missing or damaged.
-    """
+    """Return the scored tiles, with all their columns; raise ValueError if the file is missing or damaged."""
     read_oof_table(file)  # checks the rest of it
     table = pd.read_csv(file, dtype={"id": str}, keep_default_na=False)
     for column in ("iou", "threshold"):
@@ -172,7 +168,7 @@ def list_settings(config: RunConfig) -> list[Setting]:
     """Return every setting of a run, with the one of plain `salt-train`."""
     defaults = flatten(default_settings())
     settings = []
-    for key, value in flatten(config.model_dump(mode="json", by_alias=True, exclude=OF_ONE_CALL)).items():
+    for key, value in flatten(config.model_dump(mode="json", by_alias=True, exclude=set(PER_CALL))).items():
         default = defaults.get(key, NO_DEFAULT)
         settings.append(Setting(key, value, default, value != default and key not in SETTLED_KEYS))
     return settings

@@ -1,7 +1,8 @@
-"""The figures of report pages, as SVG in the colours of the page, so that they are readable on dark pages too."""
+"""The figures of a run: SVG in the colours of the page, dark ones too; metrics.png and report.png."""
 
 import re
-from io import StringIO
+from io import BytesIO, StringIO
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -9,12 +10,17 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from salt.scoring.metrics import THRESHOLDS
+from salt.data.tiles import Tiles
+from salt.reporting.facts import Facts
+from salt.runs.files import write_atomic
+from salt.runs.stacks import Stack
+from salt.scoring.metrics import THRESHOLDS, is_salt
 from salt.words import plural
 
 ROUND = [1, 2, 5, 10]  # steps between the numbers at an axis, times a power of ten
@@ -38,6 +44,10 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a name may hold a $
 }
+CURVES = {"map_at_0.5": "map at threshold 0.5", "iou": "IoU of tiles with salt", "empty": "share of empty tiles found"}
+N_TILES = 8  # in report.png
+ROWS = ("tile", "truth", "probability", "prediction")
+TRUTH, PREDICTION = "limegreen", "darkorange"
 
 
 def make_axes(n: int = 1, width: float = 5.2, height: float = 3.2) -> tuple[Figure, list[Axes]]:
@@ -81,9 +91,8 @@ def threshold_curve(means: NDArray[np.float64], by_fold: dict[int, NDArray[np.fl
         axes.set(xlabel="threshold of the probability", ylabel="mean score (map)", xlim=(0, 1))
         axes.legend(fontsize=8, ncols=2)
         best = f"the highest is {means.max():.4f} at {THRESHOLDS[means.argmax()]:g}"
-        return svg(
-            figure, "threshold", f"Mean score by threshold; {best}; {means[chosen]:.4f} at {threshold:g}, in use."
-        )
+        in_use = f"{means[chosen]:.4f} at {threshold:g}, in use"
+        return svg(figure, "threshold", f"Mean score by threshold; {best}; {in_use}.")
 
 
 def coverage_bars(names: list[str], scores: list[float], counts: list[int]) -> Markup:
@@ -95,9 +104,8 @@ def coverage_bars(names: list[str], scores: list[float], counts: list[int]) -> M
         axes.set_xticks(range(len(names)), names, fontsize=8)
         axes.set(xlabel="percent of the tile that is salt (above each bar: tiles)", ylabel="mean score", ylim=(0, 1.08))
         axes.grid(axis="x", visible=False)
-        bars_text = "; ".join(
-            f"{name}: {score:.3f} of {plural(n, 'tile')}" for name, score, n in zip(names, scores, counts, strict=True)
-        )
+        rows = zip(names, scores, counts, strict=True)
+        bars_text = "; ".join(f"{name}: {score:.3f} of {plural(n, 'tile')}" for name, score, n in rows)
         return svg(figure, "coverage", f"Mean score by class of coverage. {bars_text}.")
 
 
@@ -111,12 +119,6 @@ def reliability_diagram(bins: pd.DataFrame, error: float) -> Markup:
         axes.set(xlabel="probability of the pixels", xlim=(-0.03, 1.03), ylim=(0, 1.02))
         axes.legend(fontsize=8, loc="upper center")
         return svg(figure, "reliability", f"Share of salt by probability; mean distance to the diagonal {error:.4f}.")
-
-
-def learning_curves(curves: dict[int, pd.DataFrame]) -> list[Markup]:
-    """Draw loss, learning rate and validation score over the epochs, a line for each fold."""
-    panels = {"loss": "training loss", "lr": "learning rate", "map_at_0.5": "validation map at 0.5"}
-    return [learning_curve(curves, column, title) for column, title in panels.items()]
 
 
 def learning_curve(curves: dict[int, pd.DataFrame], column: str, title: str) -> Markup:
@@ -141,3 +143,116 @@ def learning_curve(curves: dict[int, pd.DataFrame], column: str, title: str) -> 
         last_values = ", ".join(f"fold {fold} {values.iloc[-1]:.4g}" for fold, values in ends.items() if len(values))
         name = f"curve-{column.replace('_', '-').replace('.', '-')}"
         return svg(figure, name, f"{title} by epoch; last: {last_values or 'no value'}.")
+
+
+def write_curves(fold: Path) -> None:
+    """Write metrics.png beside a fold's metrics.csv."""
+    write_png(fold / "metrics.png", draw_curves(pd.read_csv(fold / "metrics.csv")))
+
+
+def write_picture(facts: Facts) -> None:
+    """Write report.png from a run's out-of-fold predictions."""
+    held_out = facts.held_out
+    assert held_out is not None and held_out.tiles.masks is not None
+    write_png(
+        facts.path / "report.png",
+        draw_tiles(facts.table, held_out.tiles.take(held_out.positions), held_out.probabilities),
+    )
+
+
+def new_figure(width: float, height: float, dpi: int) -> Figure:
+    """Return an empty figure."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_png(path: Path, figure: Figure) -> None:
+    """Write a figure."""
+    png = BytesIO()
+    figure.savefig(png, format="png")
+    write_atomic(path, lambda temporary: temporary.write_bytes(png.getvalue()))
+
+
+def draw_curves(table: pd.DataFrame) -> Figure:
+    """Draw loss and learning rate on the left, validation scores on the right."""
+    figure = new_figure(9, 3.4, 100)
+    left, right = figure.subplots(1, 2)
+    plot(left, table["epoch"], table["loss"], "tab:blue", "training loss")
+    rate = left.twinx()
+    plot(rate, table["epoch"], table["lr"], "0.6", "learning rate")
+    rate.set_ylabel("learning rate")
+    rate.ticklabel_format(axis="y", style="scientific", scilimits=(0, 0))
+    lines = [*left.get_lines(), *rate.get_lines()]
+    left.legend(lines, [str(line.get_label()) for line in lines], fontsize=8)
+    left.set_ylabel("loss")
+    validated = table.dropna(subset=["map_at_0.5"])
+    for key, label in CURVES.items():
+        plot(right, validated["epoch"], validated[key], None, label)
+    right.set_ylim(-0.02, 1.02)
+    right.legend(fontsize=8)
+    right.set_ylabel("validation")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.set_xlim(0.5, len(table) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color="0.9")
+    return figure
+
+
+def plot(axes: Axes, epochs: "pd.Series[int]", values: "pd.Series[float]", colour: str | None, label: str) -> None:
+    """Draw one curve."""
+    marker = "." if len(epochs) < MARKED else None
+    axes.plot(epochs, values, color=colour, label=label, linewidth=1.5, marker=marker)
+
+
+def draw_distances(table: pd.DataFrame) -> Figure:
+    """Draw the IoU of lines (columns distance, iou) by their distance to the nearest interpreted line."""
+    figure = new_figure(6, 3.6, 100)
+    axes = figure.subplots()
+    axes.plot(table["distance"], table["iou"], ".", color=MAIN, alpha=0.7, label="one inline")
+    means = table.groupby("distance")["iou"].mean().rolling(5, center=True, min_periods=1).mean()
+    axes.plot(means.index, means, color=SECOND, label="mean of neighbours")
+    axes.set(xlabel="line numbers to the nearest interpreted inline", ylabel="IoU", ylim=(0, 1.02))
+    axes.set_xlim(left=0)
+    axes.legend(fontsize=8)
+    axes.grid(color="0.9")
+    return figure
+
+
+def draw_tiles(table: pd.DataFrame, tiles: Tiles, probabilities: Stack) -> Figure:
+    """Draw tiles with salt, truth, probability and prediction, at equal steps of the rank by score, worst first."""
+    assert tiles.masks is not None
+    with_salt = table[table["coverage"] > 0]
+    ranked = (with_salt if len(with_salt) else table).sort_values(["score", "iou", "id"]).index.to_numpy()
+    chosen = ranked[np.linspace(0, len(ranked) - 1, min(N_TILES, len(ranked))).round().astype(int)]
+    figure = new_figure(0.5 + 1.15 * len(chosen), 5.1, 170)
+    grid = figure.subplots(len(ROWS), len(chosen), squeeze=False)
+    for column, i in zip(grid.T, chosen, strict=True):
+        prediction = is_salt(probabilities[i], table["threshold"][i])
+        for axes in column:
+            axes.imshow(tiles.images[i], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+        outline(column[1], tiles.masks[i], TRUTH)
+        if tiles.known is not None and not tiles.known[i].all():
+            hatch(column[1], ~tiles.known[i])
+        column[2].imshow(probabilities[i].astype(np.float32), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        outline(column[3], prediction, PREDICTION)
+        column[0].set_title(f"score {table['score'][i]:.1f}\nIoU {table['iou'][i]:.2f}", fontsize=8)
+    for axes, title in zip(grid[:, 0], ROWS, strict=True):
+        axes.set_ylabel(title, fontsize=8)
+    return figure
+
+
+def hatch(axes: Axes, mask: NDArray[np.bool_]) -> None:
+    """Hatch the pixels of a mask (H W)."""
+    with mpl.rc_context({"hatch.color": "white", "hatch.linewidth": 0.7}):
+        axes.contourf(mask.astype(float), levels=[0.5, 1.5], colors="none", hatches=["////"])
+
+
+def outline(axes: Axes, mask: NDArray[np.generic], colour: str) -> None:
+    """Draw the outline of a mask (H W), which may be empty or full."""
+    inside = np.pad(mask != 0, 1).astype(float)  # the outline of salt at a tile's edge is drawn too
+    if inside.any():
+        rows, columns = (np.arange(-1, side + 1).clip(-0.4, side - 0.6) for side in mask.shape)
+        axes.contour(columns, rows, inside, levels=[0.5], colors=[colour], linewidths=1.2)

@@ -39,13 +39,13 @@ def held_out_gallery(table: pd.DataFrame, predicted: Predicted) -> Gallery:
     masks = predicted.tiles.masks
     assert masks is not None
     shown, side = choose_tiles(predicted, table["score"].to_numpy(), MOST_HELD_OUT)
-    errors = [classify(masks[predicted.positions[i]], predicted.salt[i]) for i in shown]
+    errors = [classify(masks[predicted.positions[i]], predicted.known_salt(i)) for i in shown]
     rows = table.iloc[shown].assign(
         error=[error.kind for error in errors],
         missed=[error.missed for error in errors],
         invented=[error.invented for error in errors],
         wrong=[error.missed + error.invented for error in errors],
-        predicted=[bool(predicted.salt[i].any()) for i in shown],
+        predicted=[bool(predicted.known_salt(i).any()) for i in shown],
     )
     return Gallery(rows, len(table), side, list(chunks([predicted], shown, side)))
 
@@ -68,9 +68,8 @@ def test_gallery(predicted: Predicted) -> Gallery:
 def changes_gallery(tables: Sequence[pd.DataFrame], runs: Sequence[Predicted]) -> Gallery:
     """Return the tiles on which two runs differ most; both runs have the same tiles in the same order."""
     first, second = tables
-    rows = first[["id", "fold", "coverage"]].assign(
-        change=second["score"] - first["score"], before=first["score"], after=second["score"]
-    )
+    before, after = first["score"], second["score"]
+    rows = first[["id", "fold", "coverage"]].assign(change=after - before, before=before, after=after)
     differing = (second["iou"] - first["iou"]).abs()
     order = np.lexsort((-differing, -rows["change"].abs()))[:MOST_CHANGED]
     side = choose_tiles(runs[0], np.zeros(len(rows)), MOST_CHANGED)[1]
@@ -84,10 +83,7 @@ def uncertainty(probability: NDArray[Any]) -> float:
 
 
 def choose_tiles(predicted: Predicted, key: NDArray[np.float64], most: int) -> tuple[NDArray[np.int64], int | None]:
-    """Choose the tiles to show (in their order), and the side to which larger ones are shrunk (None: none is).
-
-    Too many tiles for a page are sampled at equal steps of their rank by `key`.
-    """
+    """Choose tiles to show, at equal steps of rank by `key` if too many, and the side to shrink them to (or None)."""
     shapes = np.array([image.shape for image in predicted.probabilities], dtype=np.float64)
     longest, areas = shapes.max(axis=1), shapes.prod(axis=1)
     n, side, pixels = min(len(key), most), LARGEST, most * MOST_PIXELS
@@ -107,18 +103,19 @@ def shrunk_pixels(areas: NDArray[np.float64], longest: NDArray[np.float64], side
 def chunks(runs: Sequence[Predicted], shown: NDArray[np.int64], side: int | None) -> Iterator[str]:
     """Yield the pictures of some tiles as JSON: lists [image, truth, [[probability, prediction] of each run]].
 
-    Masks are [height, width, run lengths]; the truth of test tiles is null.
+    Masks are [height, width, run lengths]; the truth of test tiles is null. A tile with unknown pixels has their mask
+    as a fourth entry.
     """
-    tiles, masks = runs[0].tiles, runs[0].tiles.masks
+    tiles, masks, known = runs[0].tiles, runs[0].tiles.masks, runs[0].tiles.known
     for start in range(0, len(shown), TILES_OF_CHUNK):
         some = []
         for i in shown[start : start + TILES_OF_CHUNK]:
             position = runs[0].positions[i]
-            predictions = [
-                [encode(to_bytes(run.probabilities[i]), ".png", side), run_lengths(run.salt[i], side)] for run in runs
-            ]
+            pairs = [(to_bytes(run.probabilities[i]), run.salt[i]) for run in runs]
+            predictions = [[encode(p, ".png", side), run_lengths(salt, side)] for p, salt in pairs]
             truth = None if masks is None else run_lengths(masks[position], side)
-            some.append([encode(tiles.images[position], ".jpg", side), truth, predictions])
+            unknown = [] if known is None or known[position].all() else [run_lengths(~known[position], side)]
+            some.append([encode(tiles.images[position], ".jpg", side), truth, predictions, *unknown])
         yield json.dumps(some, separators=(",", ":"))
 
 

@@ -19,23 +19,19 @@ from salt.reporting.facts import Facts, read_facts
 from salt.reporting.gallery import Gallery, held_out_gallery, test_gallery
 from salt.runs.files import write_text
 from salt.scoring.bootstrap import LEVEL
-from salt.scoring.calibration import bias, calibration_error, reliability
-from salt.scoring.errors import ERROR_KINDS, NEAR
+from salt.scoring.errors import ERROR_KINDS, NEAR, bias, calibration_error, reliability
 from salt.scoring.metrics import score_table
 from salt.scoring.score import around_best
 from salt.words import breakable, duration, percent, plural, signed, span
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT = "report.html"
+PANELS = (("loss", "training loss"), ("lr", "learning rate"), ("map_at_0.5", "validation map at 0.5"))
 SHARP = 0.002  # a threshold is as good as the best one if its score is this near
 
 
 def write_report_page(path: Path, root: str | None = None, data: Dataset | None = None) -> Facts:
-    """Write report.html of a run or a blend from its folder and its data; return what was read.
-
-    Raises:
-        ValueError: it has no score of its finished folds.
-    """
+    """Write report.html of a run or a blend, and return what was read; raise ValueError if it has no score."""
     facts = read_facts(path, root, data)
     write_text(facts.path / REPORT, render("report.html.j2", **page_content(facts)))
     return facts
@@ -71,7 +67,7 @@ def page_content(facts: Facts) -> dict[str, Any]:
         "score": score,
         "level": LEVEL,
         "about_score": sentences.about_score(score),
-        "warnings": list(filter(None, (sentences.no_better(score), sentences.partial(score)))),
+        "warnings": sentences.remarks_on(score),
         "folds": folds,
         "seconds": sum(row.get("seconds") or 0 for row in folds) or None,
         "memory": any(row.get("memory_gb") for row in folds),
@@ -80,7 +76,7 @@ def page_content(facts: Facts) -> dict[str, Any]:
         "kinds": error_rows(held_out) if held_out else None,
         "confusion": confusion(facts) if facts.held_out else None,
         **probability_content(facts),
-        "curves_figures": figures.learning_curves(facts.curves) if facts.curves else [],
+        "curves_figures": [figures.learning_curve(facts.curves, *panel) for panel in PANELS if facts.curves],
         "command": command(facts),
         "galleries": {
             "held_out": gallery_columns(held_out, mosaic=facts.mosaic),
@@ -132,7 +128,7 @@ def confusion(facts: Facts) -> dict[str, int]:
     """Count tiles by whether they have salt and whether some is predicted."""
     assert facts.held_out is not None
     has = facts.table["coverage"].to_numpy() > 0
-    found = np.array([mask.any() for mask in facts.held_out.salt])
+    found = np.array([facts.held_out.known_salt(i).any() for i in range(len(has))])
     cells = {"none_none": ~has & ~found, "none_some": ~has & found, "some_none": has & ~found, "some_some": has & found}
     return {name: int(cell.sum()) for name, cell in cells.items()}
 
@@ -143,11 +139,11 @@ def probability_content(facts: Facts) -> dict[str, Any]:
         return {"threshold_figure": None}
     masks = facts.held_out.tiles.masks
     assert masks is not None
-    truths = masks[facts.held_out.positions]
-    scores, fold = score_table(facts.held_out.probabilities, truths), facts.table["fold"].to_numpy()
+    truths, known = masks[facts.held_out.positions], facts.held_out.known
+    scores, fold = score_table(facts.held_out.probabilities, truths, known), facts.table["fold"].to_numpy()
     means, used = scores.mean(axis=0), facts.score["threshold"]
     by_fold = {int(number): scores[fold == number].mean(axis=0) for number in np.unique(fold)}
-    bins = reliability(facts.held_out.probabilities, truths)
+    bins = reliability(facts.held_out.probabilities, truths, known)
     error = calibration_error(bins)
     return {
         "threshold_figure": figures.threshold_curve(means, by_fold, used),

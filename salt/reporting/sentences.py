@@ -6,6 +6,8 @@ from typing import Any
 from salt.scoring.bootstrap import LEVEL, RESAMPLES
 from salt.words import numbered, signed, span
 
+FEW_LINES = 20  # whose mean score may change by a tenth with other lines
+
 
 def about_score(score: Mapping[str, Any]) -> str:
     """Say what the interval of a score covers, and how the folds differ."""
@@ -22,6 +24,11 @@ def about_score(score: Mapping[str, Any]) -> str:
     return text
 
 
+def remarks_on(score: Mapping[str, Any]) -> list[str]:
+    """Return what to keep in mind with a score."""
+    return list(filter(None, (no_better(score), partial(score), about_lines(score))))
+
+
 def no_better(score: Mapping[str, Any]) -> str | None:
     """Say that a run is no better than predicting no salt at all; None if it is."""
     if score["map_all_empty"] == 1:
@@ -29,6 +36,18 @@ def no_better(score: Mapping[str, Any]) -> str | None:
     if score["map"] <= score["map_all_empty"]:
         return f"This run is no better than predicting every tile empty, which scores {score['map_all_empty']:.4f}."
     return None
+
+
+def about_lines(score: Mapping[str, Any]) -> str | None:
+    """Say over which distance the score of lines generalises, and what so few lines are worth; None without lines."""
+    apart = score.get("line_distance")
+    if apart is None:
+        return None
+    text = (
+        f"Each held-out line is {apart['least']:g} line numbers or more (half of them {apart['median']:g} or more) "
+        "from the nearest line that trained: the score holds for lines as far away, not for other surveys."
+    )
+    return text + (f" It is the mean of only {score['n']} lines." if score["n"] < FEW_LINES else "")
 
 
 def partial(score: Mapping[str, Any]) -> str | None:

@@ -20,10 +20,11 @@ from salt.runs.rundir import RunDir, weight_files
 CARD = "README.md"
 HIDDEN = "..."  # replaces the paths of the machine that trained the run
 RUN_FILES = ("config.yaml", "environment.json", "folds.csv", "oof.csv", "oof.npz", "score.json")
+OLDER_LACK = ("data.json",)  # runs of earlier versions do not have it
 FOLD_FILES = ("done", "metrics.csv", "timing.json")
 NEEDED = ("config.yaml", "environment.json", "score.json")
 NAMES = re.compile(
-    f"{re.escape(CARD)}|{'|'.join(map(re.escape, RUN_FILES))}"
+    f"{re.escape(CARD)}|{'|'.join(map(re.escape, RUN_FILES + OLDER_LACK))}"
     rf"|fold_\d{{1,4}}/({'|'.join(map(re.escape, FOLD_FILES))}|(model|snapshot_\d{{1,6}})\.safetensors)"
 )
 BOMB, LARGE = 100, 10_000_000  # a member of more than LARGE bytes never shrinks to less than one part in BOMB
@@ -40,8 +41,11 @@ def write_bundle(run: RunDir, file: Path) -> None:
     settings = without_paths(read_yaml(run.path / "config.yaml"))
     refuse_foreign(settings, run.path / "config.yaml")
     members = [run.path / name for name in RUN_FILES if name != "config.yaml"]
+    members += [run.path / name for name in OLDER_LACK if (run.path / name).is_file()]
     for fold in (run.fold_path(row["fold"]) for row in score["folds"]):
         members += [*(fold / name for name in FOLD_FILES), *weight_files(fold)]
+    if score["map"] is None:  # no tile was held out
+        members = [member for member in members if member.stem != "oof"]
     absent = [member for member in members if not member.is_file()]
     if absent:
         raise ValueError(f"{absent[0]} is missing; the same salt-train command writes it again")

@@ -8,9 +8,6 @@ from salt.config import RunConfig
 def make_card(config: RunConfig, score: dict[str, Any], environment: dict[str, Any]) -> str:
     """Return a model card in Markdown, from a run's settings, its score.json and its environment.json."""
     height, width = config.data.size
-    low, high = score["interval"]
-    rows = "\n".join(f"| {row['fold']} | {row['n']} | {row['map']:.4f} |" for row in score["folds"])
-    partial = f" The folds {score['missing_folds']} were not trained." if score["missing_folds"] else ""
     amplitudes = config.data.amplitudes
     scaling = (
         f"from {amplitudes.limits[0]:g} (black) to {amplitudes.limits[1]:g} (white)"
@@ -19,24 +16,17 @@ def make_card(config: RunConfig, score: dict[str, Any], environment: dict[str, A
     )
     return f"""# {config.name}
 
-{len(score["folds"])} networks that mark salt in seismic images. Trained with Salt {environment["salt"]}.
+Networks that mark salt in seismic images. Trained with Salt {environment["salt"]}.
 
     salt-predict FILE.zip IMAGES --out predictions
 
 | what | value |
 | --- | --- |
 | network | {config.encoder.name or "own encoder"}, {target(config.decoder)} |
-| trained on | {score["n"]} tiles of {height}x{width} pixels, {target(config.data)} |
+| trained on | {score["n"] or "all"} tiles of {height}x{width} pixels, {target(config.data)} |
 | threshold | {score["threshold"]:g} |
 | amplitudes | 8 bits as they are; others {scaling} |
-| out-of-fold `map` | {score["map"]:.4f}, 95 % interval {low:.4f} to {high:.4f} over {score["interval_over"]} |
-| predicting no salt at all | {score["map_all_empty"]:.4f} |
-
-| fold | tiles | `map` |
-| --- | --- | --- |
-{rows}
-
-`map` is the metric of the TGS Salt Identification Challenge, on tiles that the network did not train on.{partial}
+{score_rows(score)}
 
 **Intended use.** Mark salt in images like those of the training data. A geoscientist should check each result.
 
@@ -47,6 +37,24 @@ interval does not cover how training varies from seed to seed.
 The terms of the training data and of the encoder's first weights may restrict it. TGS data: the rules of the Kaggle
 competition. ImageNet: research only.
 """
+
+
+def score_rows(score: dict[str, Any]) -> str:
+    """Return the rows about the score, and the table of the folds."""
+    if score["map"] is None:
+        return "| out-of-fold `map` | not measured: all tiles were used for training |"
+    low, high = score["interval"]
+    rows = "\n".join(f"| {row['fold']} | {row['n']} | {row['map']:.4f} |" for row in score["folds"])
+    partial = f" The folds {score['missing_folds']} were not trained." if score["missing_folds"] else ""
+    interval = f"95 % interval {low:.4f} to {high:.4f} over {score['interval_over']}"
+    return f"""| out-of-fold `map` | {score["map"]:.4f}, {interval} |
+| predicting no salt at all | {score["map_all_empty"]:.4f} |
+
+| fold | tiles | `map` |
+| --- | --- | --- |
+{rows}
+
+`map` is the metric of the TGS Salt Identification Challenge, on tiles that the network did not train on.{partial}"""
 
 
 def target(section: Any) -> str:

@@ -35,10 +35,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Runs whose weighted mean of probabilities is the prediction: a single run, or those of a blend.
-
-    `path` holds the score, out-of-fold probabilities and submission.
-    """
+    """A run or a blend, whose weighted mean of probabilities is the prediction; `path` holds its score and oof.npz."""
 
     path: Path
     score: dict[str, Any]
@@ -58,9 +55,8 @@ class Ensemble:
     def origin(self) -> dict[str, Any]:
         """The threshold and weights that its predictions come from."""
         entries = [entry for _, entry in blended(self.path)]
-        return {"threshold": self.score["threshold"]} | (
-            {"runs": entries} if entries else {"weights_sha256": self.first.weights_sha256}
-        )
+        weights = {"runs": entries} if entries else {"weights_sha256": self.first.weights_sha256}
+        return {"threshold": self.score["threshold"]} | weights
 
 
 def blended(path: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import salt
 from salt.machine.distributed import world_size
+from salt.overrides import flatten
 from salt.runs.files import read_json, write_json
 
 LOCAL = "local.json"  # next to environment.json: what is private
@@ -133,20 +134,11 @@ def installed(names: Iterable[str]) -> Iterator[tuple[str, str]]:
             yield name, version(name)
 
 
-def compared(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a record that are compared, each package and variable by its name."""
-    for key in COMPARED:
-        if isinstance(record.get(key), dict):
-            yield from ((f"{key}.{name}", value) for name, value in record[key].items())
-        elif key in record:
-            yield key, record[key]
-
-
 def note_changes(run: Path, now: Conditions, folds: list[int]) -> None:
     """Write into environment.json what has changed since the run started, if folds must still be computed."""
     file = run / "environment.json"
     begun = read_json(file, "data_sha256")
-    before, after = dict(compared(begun)), dict(compared(now.shared))
+    before, after = (flatten({key: r[key] for key in COMPARED if key in r}) for r in (begun, now.shared))
     changed = {key: after.get(key) for key in {**before, **after} if before.get(key) != after.get(key)}
     entry = {"date": now.shared["date"], "folds": folds, **changed}
     noted = begun.get("resumed", [])

@@ -142,11 +142,7 @@ def folder_name(name: str) -> str:
 
 @contextmanager
 def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
-    """Lock a folder for this process; the system releases the lock when the process ends.
-
-    Raises:
-        ValueError: another process still holds it after `wait` seconds; the message names it.
-    """
+    """Lock a folder for this process; raise ValueError with the owner if another holds it after `wait` seconds."""
     if not is_main():
         yield
         return
@@ -163,21 +159,14 @@ def locked(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
 
 
 def check_free(folder: Path, name: str) -> None:
-    """Raise ValueError if another process holds a folder; write nothing.
-
-    Only rank 0 looks: it takes the lock for a moment, and other ranks would take it for another process.
-    """
+    """Raise ValueError if another process holds a folder; write nothing. Only rank 0 looks, since it takes the lock."""
     if is_main() and owner_file(folder, name).exists():
         with suppress(OSError):  # on a read-only disk no process holds anything
             acquire(folder, name).release()
 
 
 def acquire(folder: Path, name: str, wait: float = 0.0) -> BaseFileLock:
-    """Acquire and return the lock of a folder.
-
-    On a file system without locks a file is the lock. It outlives a killed process: on the same machine the next
-    process takes over, on another one the user must delete it.
-    """
+    """Acquire the lock of a folder: a file if the file system has no locks, which only its own machine takes over."""
     owner = owner_file(folder, name)
     by_system = has_locks(folder)
     lock = FileLock(folder / f".{name}.lock") if by_system else SoftFileLock(folder / f".{name}.held")

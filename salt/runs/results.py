@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from salt.overrides import point_names
+from salt.overrides import flatten, point_names
 from salt.runs.ensemble import blended, first_run
 from salt.runs.files import folder_name, read_json, read_yaml, write_json, write_text
-from salt.runs.options import flatten
 from salt.runs.rundir import BLEND, is_free
 from salt.runs.stacks import Stack, save_stack
 
@@ -23,10 +22,7 @@ N_REASON = 160  # characters
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run: its settings without seed and name, and the out-of-fold scores of its tiles.
-
-    `tiles` has the index id and the columns fold, coverage and score, and section if the run knows it.
-    """
+    """A finished run: settings without seed and name; `tiles` has fold, coverage, score, maybe section, by id."""
 
     path: Path
     settings: str
@@ -58,18 +54,25 @@ def read_run(path: Path) -> FinishedRun:
         hint = f"; to compare the runs in it ({', '.join(below)}) give it alone" if below else ""
         raise ValueError(f"{first} is no run directory, it has no config.yaml{hint}")
     if not (path / "score.json").is_file():
-        raise ValueError(
-            f"{path} has no score.json yet{failure_reason(path)}: finish the run with the same salt-train command"
-        )
+        remedy = "finish the run with the same salt-train command"
+        raise ValueError(f"{path} has no score.json yet{failure_reason(path)}: {remedy}")
     config = flatten(read_yaml(first / "config.yaml"))
     settings = {key: value for key, value in config.items() if key not in SAME_ROW and not is_free(key)}
     digests = read_digests(first)
     if "unlabelled_sha256" in digests:  # instead of the paths of tiles and labels
         settings["semi_supervised.tiles"] = digests["unlabelled_sha256"]
     settings["blend"] = [entry for _, entry in blended(path)]
-    partial = bool(read_json(path / "score.json", "map").get("partial"))
+    score = read_json(path / "score.json", "map")
+    check_scored(path, score)
+    partial = bool(score.get("partial"))
     ordered = json.dumps(settings, sort_keys=True, default=str)
     return FinishedRun(path, ordered, config.get("seed"), read_oof_table(path / "oof.csv"), partial, digests)
+
+
+def check_scored(path: Path, score: dict[str, Any]) -> None:
+    """Raise ValueError if a run has a score.json, but no score."""
+    if score["map"] is None:
+        raise ValueError(f"{path} has no score: data.n_folds=1 trained on all images and held none out")
 
 
 def read_oof_table(file: Path) -> pd.DataFrame:
@@ -112,12 +115,6 @@ def failure_reason(point: Path) -> str:
     cause = lines[first : first + 1 + lines[first].endswith(":")]  # with the first case of a list
     text = " ".join(line.strip() for line in cause)
     return f" ({text[:N_REASON]})"
-
-
-def sweep_baseline(folder: Path) -> str | None:
-    """Return the baseline that a sweep names in Hydra's multirun.yaml, or None."""
-    name = in_multirun(folder, "callbacks", "sweep", "baseline")
-    return None if name is None else str(name)
 
 
 def points_in_order(folder: Path) -> list[str]:

@@ -12,20 +12,21 @@ import yaml
 
 from salt.config import RunConfig, check_config
 from salt.machine import distributed
+from salt.overrides import describe_changes, flatten
 from salt.runs.environment import LOCAL, UNKNOWN, Conditions
 from salt.runs.files import check_free, read_json, read_yaml, remove, write_json, write_text
-from salt.runs.options import describe_changes, flatten
 
+PER_CALL = ("folds", "dry_run", "restart", "accept", "report")  # they do not describe the run as a whole
 # May differ when a run resumes: they change where and how it works, not what it computes.
 FREE_KEYS = (
-    *("name", "folds", "dry_run", "restart", "accept", "report"),
+    *("name", *PER_CALL),
     *("data.root", "data.cache", "data.mosaic", "data.unlabelled", "data.pseudo"),
     *("trainer.device", "trainer.workers", "trainer.predict_batch_size", "trainer.checkpoint_seconds"),
 )
 # Null until the data is read, then taken from it.
 SETTLED_KEYS = ("data.tile", "data.amplitudes.range")
 BLEND = "blend.json"  # written by salt-blend into a folder that is no run: the runs it averages, and their weights
-SCORE_KEYS = ("folds", "gains", "map", "n", "threshold")  # of score.json, always there
+SCORE_KEYS = ("folds", "gains", "interval", "map", "n", "threshold")  # of score.json, always there
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,6 @@ class RunDir:
     path: Path
 
     def fold_path(self, fold: int) -> Path:
-        """Return the folder of a fold."""
         return self.path / f"fold_{fold}"
 
     def is_done(self, fold: int) -> bool:
@@ -94,10 +94,7 @@ class RunDir:
 
     @contextmanager
     def record_failure(self) -> Iterator[None]:
-        """Write the traceback of a failure within this context to error.txt; remove an old one first.
-
-        If several processes fail, only the first one writes: the others fail because of it.
-        """
+        """Write the traceback of the first process that fails within this context to error.txt; remove an old one."""
         file = self.path / "error.txt"
         remove(file)
         distributed.barrier()
@@ -113,21 +110,13 @@ class RunDir:
         return (self.path / "config.yaml").exists() and (self.path / "environment.json").exists()
 
     def check(self, config: dict[str, Any], digests: Digests = NOT_COMPARED) -> list[str]:
-        """Return the differences that `accept` allows between this config and that of the directory; write nothing.
-
-        A digest that is None is not compared.
-
-        Raises:
-            ValueError: the directory belongs to another config (the message names the keys), or to other data, tiles
-                without a mask or encoder weights.
-        """
+        """Return the differences that `accept` allows between this config and the directory's, or raise ValueError."""
         # first: another process may start the run just now, which writes these last
         results = [*self.path.glob("fold_*"), *self.path.glob("score.json")]
         if not self.is_begun():
             if results:
-                raise ValueError(
-                    f"{self.path} holds results but lacks config.yaml or environment.json; choose another name=..."
-                )
+                lacks = "lacks config.yaml or environment.json"
+                raise ValueError(f"{self.path} holds results but {lacks}; choose another name=...")
             return []
         changes = differences(read_yaml(self.path / "config.yaml"), config)
         refused = [line for line in changes if line.partition(":")[0] not in config["accept"]]
@@ -170,10 +159,7 @@ class RunDir:
             check_free(self.fold_path(fold), "fold")
 
     def claim(self, config: dict[str, Any], digests: Digests, begun: Conditions = UNKNOWN) -> None:
-        """Write config.yaml, environment.json and local.json into a new directory, or `check` one that has them.
-
-        Write differences that `accept` allows into config.yaml and environment.json.
-        """
+        """Write config and records of a new directory, or `check` old ones and note changes that `accept` allows."""
         file, record = self.path / "config.yaml", self.path / "environment.json"
         changes, settings = self.check(config, digests), yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         if self.is_begun():

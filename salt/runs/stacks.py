@@ -70,12 +70,7 @@ def save_stack(path: Path, ids: NDArray[np.str_], **stacks: Stack) -> None:
 
 
 def read_probabilities(file: Path) -> tuple[list[str], Stack]:
-    """Return ids and probabilities from a file of `save_stack`.
-
-    Raises:
-        OSError: it cannot be read, which says nothing about its content.
-        ValueError: it is missing or damaged.
-    """
+    """Return ids and probabilities of `save_stack`; raise OSError if unreadable, ValueError if missing or damaged."""
     if not file.is_file():
         raise ValueError(f"{file} is missing")
     content = io.BytesIO(file.read_bytes())

@@ -19,12 +19,7 @@ def save_weights(model: nn.Module, file: Path) -> None:
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
-    """Load a file of a fold into the network.
-
-    Raises:
-        OSError: the file cannot be read, which says nothing about its content.
-        ValueError: the file is missing, damaged or of another network; or the GPU's memory is too small.
-    """
+    """Load a fold's file into the network; raise OSError if unreadable, ValueError if damaged or of another one."""
     weights = read_weights(file)
     if other := describe_mismatch(model, weights):
         raise ValueError(f"{file} cannot be used: it is of another network: {other}. {how_to_remake(file)}")
@@ -41,10 +36,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def describe_mismatch(module: nn.Module, weights: dict[str, Tensor]) -> str | None:
-    """Describe the first tensor in which a module and weights for it differ; None if they fit.
-
-    Call it before `load_state_dict`, whose RuntimeError may also mean that the device has failed.
-    """
+    """Describe the first tensor in which they differ, since torch's RuntimeError may mean a failed device."""
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     for name in {**expected, **found}:

@@ -16,10 +16,7 @@ HALF = int(np.flatnonzero(THRESHOLDS == 0.5)[0])
 
 
 def is_salt(probabilities: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
-    """Return whether each probability (any shape) is strictly above the threshold, both as float64.
-
-    NumPy alone would round the threshold to float32 or float16 first.
-    """
+    """Return whether probabilities (any shape) exceed the threshold in float64, which NumPy alone would round first."""
     return np.greater(probabilities, threshold, signature="dd->?")
 
 
@@ -36,20 +33,30 @@ def score_counts(intersection: Ints, truth: Ints, prediction: Ints) -> Floats:
     return np.where(union == 0, 1.0, np.asarray(hits) / 10)
 
 
-def count_pixels(probabilities: NDArray[Any], masks: NDArray[Any], thresholds: Floats = THRESHOLDS) -> Counts:
+def count_pixels(
+    probabilities: NDArray[Any], masks: NDArray[Any], thresholds: Floats = THRESHOLDS, known: NDArray[Any] | None = None
+) -> Counts:
     """Count intersection (N T), truth (N 1) and predicted pixels (N T) of N tiles at T ascending thresholds.
 
-    Probabilities and masks are arrays (N H W), or N arrays of several sizes. A pixel is predicted if `is_salt`.
-    A histogram over the bins between thresholds is summed from above.
+    Probabilities and masks are arrays (N H W), or N arrays of several sizes. A pixel is predicted if `is_salt`. With
+    `known` (as masks, bool) only these pixels count. A histogram over the bins between thresholds is summed from above.
     """
     n_bins, limits = len(thresholds) + 1, tuple(thresholds.tolist())
     histogram = np.empty((len(masks), 2, n_bins), dtype=np.int64)
     for i, (probability, mask) in enumerate(zip(probabilities, masks, strict=True)):
+        if known is not None:
+            probability, mask = probability[known[i]], mask[known[i]]
         cell = count_below(probability.ravel(), limits)
         cell += (mask.ravel() != 0) * cell.dtype.type(n_bins)
         histogram[i] = np.bincount(cell, minlength=2 * n_bins).reshape(2, n_bins)
     above = histogram[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
     return above[:, 1, 1:], above[:, 1, :1], above[:, :, 1:].sum(axis=1)
+
+
+def known_sizes(masks: NDArray[Any], known: NDArray[Any] | None) -> Ints:
+    """Return how many pixels of each mask (N) count, see `count_pixels`."""
+    counted = [mask.size for mask in masks] if known is None else [pixels.sum() for pixels in known]
+    return np.array(counted, dtype=np.int64)
 
 
 def count_below(values: NDArray[np.floating], thresholds: tuple[float, ...]) -> NDArray[np.unsignedinteger]:
@@ -65,9 +72,9 @@ def count_below_halves(thresholds: tuple[float, ...]) -> NDArray[np.unsignedinte
     return count_below(np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float64), thresholds)
 
 
-def score_table(probabilities: NDArray[Any], masks: NDArray[Any]) -> Floats:
+def score_table(probabilities: NDArray[Any], masks: NDArray[Any], known: NDArray[Any] | None = None) -> Floats:
     """Score N tiles (N H W, or N arrays) at every candidate of `THRESHOLDS`; returns (N T)."""
-    return score_counts(*count_pixels(probabilities, masks))
+    return score_counts(*count_pixels(probabilities, masks, known=known))
 
 
 def iou(intersection: Ints, truth: Ints, prediction: Ints) -> Floats:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from salt.scoring import metrics
 from salt.scoring.bootstrap import are_enough, bootstrap
-from salt.scoring.metrics import HALF, THRESHOLDS, Floats, Ints
+from salt.scoring.metrics import HALF, THRESHOLDS, Counts, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,33 @@ def score_out_of_fold(
     folds: Ints,
     sections: Ints | None = None,
     seed: int = 0,
-    chosen: Ints | None = None,
+    known: NDArray[Any] | None = None,
 ) -> OutOfFold:
     """Score probabilities (N H W, or N arrays) of networks that did not train on the tile against masks.
 
     The threshold is 0.5, unless thresholds chosen on other folds gain more than chance (see `accept_thresholds`). A
-    single fold is split into random halves by `seed`. `chosen` (N, indices of `THRESHOLDS`) are thresholds that the
-    caller chose on other folds. Intervals draw `sections` (N, numbers) as a whole.
+    single fold is split into random halves by `seed`. Intervals draw `sections` (N, numbers) as a whole. With `known`
+    (as masks, bool) only these pixels count.
     """
-    counts = metrics.count_pixels(probabilities, masks)
+    counts = metrics.count_pixels(probabilities, masks, known=known)
+    groups = folds if len(np.unique(folds)) > 1 else split_in_halves(len(folds), sections, seed)
+    chosen = cross_fit(metrics.score_counts(*counts), groups)
+    return score_counted(counts, metrics.known_sizes(masks, known), chosen, folds, sections)
+
+
+def score_counted(counts: Counts, sizes: Ints, chosen: Ints, folds: Ints, sections: Ints | None) -> OutOfFold:
+    """Score tiles from their counts at every threshold, `sizes` (N, known pixels) and the thresholds fitted for them.
+
+    `chosen` (N, indices of `THRESHOLDS`) has for each tile the threshold that was fitted on other folds.
+    """
     scores = metrics.score_counts(*counts)
-    if chosen is None:
-        groups = folds if len(np.unique(folds)) > 1 else split_in_halves(len(folds), sections, seed)
-        chosen = cross_fit(scores, groups)
     used, threshold, gain = accept_thresholds(scores, chosen, folds, sections)
     row, truth = np.arange(len(folds)), counts[1][:, 0]
     at_used = counts[0][row, used], truth, counts[2][row, used]
     table = pd.DataFrame(
         {
             "fold": folds,
-            "coverage": truth / [mask.size for mask in masks],
+            "coverage": truth / sizes,
             "iou": metrics.iou(*at_used),
             "score": metrics.score_counts(*at_used),
             "threshold": THRESHOLDS[used],
@@ -67,13 +74,19 @@ def score_out_of_fold(
     return OutOfFold(table, summary | measure_spread(table, sections))
 
 
+def not_scored() -> dict[str, Any]:
+    """Return the numbers of score.json of a run that holds out no tile."""
+    names = ("map", "map_at_0.5", "iou", "empty", "map_all_empty", "interval", "interval_over", "fold_spread")
+    fold = {"fold": 0, "map": None, "map_at_0.5": None, "iou": None, "n": 0}
+    return dict.fromkeys(names) | {"threshold": 0.5, "n": 0, "folds": [fold], "gains": {"threshold": None}}
+
+
 def split_in_halves(n: int, sections: Ints | None, seed: int) -> Ints:
     """Return a random half, 0 or 1, for each of n tiles; several sections (N) stay whole."""
     units = np.arange(n)
     if sections is not None and len(np.unique(sections)) > 1:
         units = np.unique(sections, return_inverse=True)[1]
-    half: Ints = (np.random.default_rng(seed).permutation(units.max() + 1) % 2)[units]
-    return half
+    return (np.random.default_rng(seed).permutation(units.max() + 1) % 2)[units]
 
 
 def best_threshold(scores: Floats) -> int:
@@ -86,10 +99,11 @@ def best_threshold(scores: Floats) -> int:
 def cross_fit(scores: Floats, groups: Ints) -> Ints:
     """Choose for each tile the index of the threshold that scores best (N T) on the tiles of all other groups.
 
-    No tile takes part in the choice of its own threshold, so the resulting score has no leak.
+    It is that of 0.5 if there is only one group, such as a single tile.
     """
-    assert len(np.unique(groups)) > 1
-    chosen = np.empty(len(groups), dtype=np.int64)
+    chosen = np.full(len(groups), HALF, dtype=np.int64)
+    if len(np.unique(groups)) == 1:
+        return chosen
     for group in np.unique(groups):
         chosen[groups == group] = best_threshold(scores[groups != group])
     return chosen

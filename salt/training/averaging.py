@@ -67,7 +67,6 @@ class EMA(Averaging):
         self.decay = decay
 
     def after_step(self) -> None:
-        """Move the average towards the weights."""
         n = int(self.n_averaged)
         self.move(1 - min(self.decay, (1 + n) / (10 + n)) if n else 1.0)
 
@@ -95,7 +94,6 @@ class SWA(Averaging):
         self.start = start
 
     def after_epoch(self, progress: float) -> None:
-        """Add the weights to the mean; before `start`, replace it."""
         if progress > self.start:
             self.move(1 / (int(self.n_averaged) + 1))
         else:

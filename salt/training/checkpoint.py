@@ -19,7 +19,7 @@ from salt.machine.distributed import is_main
 from salt.runs.files import BROKEN, first_line, rename, write_atomic, write_text
 from salt.runs.weights import describe_mismatch
 from salt.training.schedule import Plateau
-from salt.training.state import PARTS, Clock, Epoch, FoldState
+from salt.training.step import PARTS, Clock, Epoch, FoldState
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,7 @@ def write_table(state: FoldState, path: Path) -> None:
 
 
 def save(state: FoldState, path: Path) -> None:
-    """Write last.pt atomically on rank 0; the checkpoint before stays as previous.pt.
-
-    Raises:
-        OSError: it cannot be written, or the device fails while its tensors are copied to the host.
-    """
+    """Write last.pt atomically on rank 0; the one before becomes previous.pt. Raise OSError if disk or device fail."""
     if not is_main():
         return
     content = {"format": FORMAT, "epoch": state.epoch, "current": vars(state.current)}
@@ -60,12 +56,7 @@ def save(state: FoldState, path: Path) -> None:
 
 
 def load(state: FoldState, path: Path) -> None:
-    """Fill a state from last.pt; if that is damaged, warn, rename it to damaged.pt and take previous.pt.
-
-    Raises:
-        OSError: one of them cannot be read.
-        ValueError: both are damaged; or the file is of another format or network, or holds Python objects.
-    """
+    """Fill a state from last.pt, or previous.pt if that is damaged; raise OSError or ValueError if neither works."""
     damaged = []
     for file in (path / "last.pt", path / "previous.pt"):
         if not file.exists():
@@ -84,13 +75,7 @@ def load(state: FoldState, path: Path) -> None:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint.
-
-    Raises:
-        Damaged: its bytes are not the ones that were written.
-        OSError: it cannot be read, which says nothing about its bytes.
-        ValueError: it is of another format, or holds more than numbers, texts and tensors.
-    """
+    """Return the content of a checkpoint; raise Damaged for other bytes than written, ValueError for another format."""
     stored = io.BytesIO(file.read_bytes())
     try:
         with zipfile.ZipFile(stored) as archive:
@@ -117,13 +102,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
 
 def fill(state: FoldState, content: dict[str, Any], file: Path) -> None:
-    """Put the content of a checkpoint into a state.
-
-    With another batch size the new schedule starts at the same part of the epochs.
-
-    Raises:
-        ValueError: it is of another network or optimizer.
-    """
+    """Put a checkpoint into a state; with another batch size the schedule starts at the same part of the epochs."""
     same_steps = content["steps_per_epoch"] == state.steps_per_epoch
     if not same_steps:
         done = content["epoch"] * content["steps_per_epoch"] + content["current"]["steps"]
@@ -152,10 +131,7 @@ def fill(state: FoldState, content: dict[str, Any], file: Path) -> None:
 
 
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Give the moments the memory layout of their weights, which trainer.channels_last may have changed.
-
-    A fused optimizer goes through both in the order of memory, so different layouts would mix up the numbers.
-    """
+    """Give the moments the memory layout of their weights, which a fused optimizer needs and channels_last changes."""
     for weights, moments in optimizer.state.items():
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.shape == weights.shape and value.stride() != weights.stride():

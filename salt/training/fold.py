@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from salt import build
-from salt.data.loader import Batch, TrainTiles, train_loader
+from salt.data.loader import Batch, train_loader
 from salt.data.windows import Windows
-from salt.inference.predict import WINDOWS_AT_ONCE, Predictor, inputs, predict_mean, to_float
+from salt.inference.choose import load_engine
+from salt.inference.engine import engine_of, to_float
+from salt.inference.predict import Predictor
 from salt.job import Job
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
@@ -34,13 +35,20 @@ from salt.runs.weights import save_weights
 from salt.scoring import metrics
 from salt.training import checkpoint
 from salt.training.averaging import recompute_norms
-from salt.training.batches import epoch_batches, training_tiles
 from salt.training.loggers import spread, tiles_picture
-from salt.training.progress import epoch_line, step_line, time_left
 from salt.training.schedule import after_epoch, snapshot_epochs
-from salt.training.setup import make_fold, make_state, snapshot_files
-from salt.training.state import Epoch, EpochRow, Fold, FoldState
-from salt.training.step import HELP, read_outcome, train_step
+from salt.training.setup import (
+    epoch_batches,
+    labelled_tiles,
+    make_crops,
+    make_fold,
+    make_state,
+    snapshot_files,
+    training_positions,
+    training_tiles,
+)
+from salt.training.step import HELP, Ahead, Epoch, EpochRow, Fold, FoldState, read_outcome, train_step
+from salt.words import duration
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +67,7 @@ def train_fold(job: Job, number: int) -> list[Path]:
     """
     config, n_epochs = job.config, job.config.trainer.epochs
     tiles = training_tiles(job, number)
-    dataset = TrainTiles(tiles, build.build_augment(config), (config.seed, number), config.data.size)
+    dataset = make_crops(job, number, tiles)
     batches = epoch_batches(job, number, tiles)  # which tiles, in another order each epoch
     loader = train_loader(dataset, batches, job.runtime.workers, pin_memory=job.runtime.device.type == "cuda")
 
@@ -89,14 +97,9 @@ def train_epoch(fold: Fold, state: FoldState, loader: "DataLoader[Batch]", ids: 
     config = fold.job.config
     state.model.train()
     set_progress(fold.loss, state.epoch / config.trainer.epochs)  # for a loss that changes during training
+    hidden, title = distributed.tqdm_disable(), f"epoch {state.epoch + 1}"
     bar = tqdm(
-        loader,
-        initial=state.current.steps,
-        total=state.steps_per_epoch,
-        desc=f"epoch {state.epoch + 1}",
-        unit="step",
-        disable=distributed.tqdm_disable(),
-        leave=False,
+        loader, title, state.steps_per_epoch, leave=False, initial=state.current.steps, unit="step", disable=hidden
     )
     stop = False
     unread: tuple[Tensor, AsyncScalars] | None = None
@@ -168,11 +171,11 @@ def validate(fold: Fold, state: FoldState) -> EpochRow:
     """Return the metrics of the held-out tiles at threshold 0.5, not mirrored; None in an epoch without validation."""
     job, tiles, trainer = fold.job, fold.job.data.train, fold.job.config.trainer
     assert tiles.masks is not None
-    if state.epoch < trainer.epochs and state.epoch % trainer.validate_every:
+    if (state.epoch < trainer.epochs and state.epoch % trainer.validate_every) or not len(fold.held_out):
         return NOT_VALIDATED
     with use_average(fold, state):
-        predictor = Predictor(job.network, job.runtime, tta=False, title="validate")
-        probabilities = predictor.predict(tiles, fold.held_out)
+        predictor = Predictor(engine_of(job.network, job.runtime), "validate")
+        probabilities = predictor.predict(tiles, fold.held_out).mean
     if not distributed.is_main():  # rank 0 has the probabilities, and writes the table
         return NOT_VALIDATED
     tiles.empty_unseen(probabilities, fold.held_out, job.config.data.constant_tiles)
@@ -181,7 +184,7 @@ def validate(fold: Fold, state: FoldState) -> EpochRow:
         some = spread(tiles.coverage[fold.held_out], fold.logger.n_images)
         picture = tiles_picture(tiles.images[fold.held_out[some]], masks[some], probabilities[some])
         fold.logger.call("picture", state.epoch, picture)
-    counts = metrics.count_pixels(probabilities, masks, np.array([0.5]))
+    counts = metrics.count_pixels(probabilities, masks, np.array([0.5]), tiles.known_at(fold.held_out))
     return {"map_at_0.5": float(metrics.score_counts(*counts).mean()), **metrics.mean_metrics(*counts)}
 
 
@@ -191,11 +194,12 @@ def write_fold_result(fold: Fold, state: FoldState) -> list[Path]:
     files = [*snapshot_files(state, fold.path), fold.path / "model.safetensors"]
     with use_average(fold, state):
         save_weights(state.model, files[-1])
-        distributed.barrier()  # the other processes read what rank 0 wrote
-        predictor = Predictor(job.network, job.runtime, job.config.trainer.tta, "validate")
-        probabilities = predict_mean(predictor.in_turn(files), tiles, fold.held_out)
-    ids = np.array([tiles.ids[i] for i in fold.held_out])
-    save_stack(fold.path / "oof.npz", ids, probabilities=as_float16(probabilities))
+    distributed.barrier()  # the other processes read what rank 0 wrote
+    if len(fold.held_out):
+        engine = load_engine(job.config, files, job.runtime)
+        probabilities = Predictor(engine, "validate").predict(tiles, fold.held_out).mean
+        ids = np.array([tiles.ids[i] for i in fold.held_out])
+        save_stack(fold.path / "oof.npz", ids, probabilities=as_float16(probabilities))
     times = {"epochs": state.epoch, "seconds": state.clock.seconds, "images_per_second": state.clock.images_per_second}
     write_json(fold.path / "timing.json", times | {"memory_gb": peak_memory(job.runtime.device)})
     return files
@@ -203,10 +207,7 @@ def write_fold_result(fold: Fold, state: FoldState) -> list[Path]:
 
 @contextmanager
 def use_average(fold: Fold, state: FoldState) -> Iterator[None]:
-    """Load the averaged weights into the model, and its own weights again at the end.
-
-    The weights change place instead of the models, so that a compiled network serves both.
-    """
+    """Load the averaged weights into the model, which may be compiled, and its own weights again at the end."""
     own = {k: v.clone() for k, v in state.model.state_dict().items()}
     state.model.load_state_dict(state.average.module.state_dict())
     try:
@@ -220,15 +221,14 @@ def use_average(fold: Fold, state: FoldState) -> Iterator[None]:
 
 
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and depths of the training tiles without augmentation, in full batches; copy many at once."""
+    """Yield images and depths of the training tiles without augmentation, in full batches."""
     job, size = fold.job, fold.job.config.trainer.batch_size
-    windows = Windows(job.data.train.images, np.flatnonzero(job.folds != fold.number), job.network.model.tile)
-    end = len(windows) // size * size
-    block = max(WINDOWS_AT_ONCE // size, 1) * size
-    for begin in range(0, end, block):
-        images, depths = inputs(job.data.train, windows, begin, min(begin + block, end), job.runtime)
-        for some_images, some_depths in zip(images.split(size), depths.split(size), strict=True):
-            yield to_float(some_images, job.runtime), some_depths
+    tiles = labelled_tiles(job, fold.number)
+    windows = Windows(tiles.images, training_positions(job, fold.number, tiles), job.network.model.tile)
+    for begin in range(0, len(windows) // size * size, size):
+        images, at = windows.cut(begin, begin + size)
+        depths = torch.from_numpy(tiles.depths[at]).float().to(job.runtime.device)
+        yield to_float(torch.from_numpy(images)[:, None].to(job.runtime.device)), depths
 
 
 @contextmanager
@@ -240,3 +240,35 @@ def open_logger(fold: Fold, state: FoldState) -> Iterator[None]:
         yield
     finally:
         fold.logger.call("end")
+
+
+def step_line(state: FoldState, images_per_second: float) -> str:
+    """Return the end of the progress bar; the first loss is known one step later."""
+    loss = f"loss {state.current.mean_loss:.4f}, " if state.current.losses else ""
+    return f"{loss}lr {state.current.lr:.2e}, {images_per_second:.0f} images/s"
+
+
+def epoch_line(state: FoldState, ahead: Ahead) -> str:
+    """Return one line about the newest epoch."""
+    row = state.rows[-1]
+    parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.4f}", f"lr {row['lr']:.3g}"]
+    if row["map_at_0.5"] is not None:
+        parts.append(f"map {row['map_at_0.5']:.4f} at threshold 0.5")
+    if row["iou"] is not None:
+        parts.append(f"IoU {row['iou']:.4f} of tiles with salt")
+    if row["empty"] is not None:
+        parts.append(f"{row['empty']:.1%} of empty tiles found")
+    return ", ".join([*parts, f"{state.clock.images_per_second:.1f} images/s", time_left(state, ahead)])
+
+
+def time_left(state: FoldState, ahead: Ahead) -> str:
+    """Return how long the fold, the run and the sweep will still take, by the mean time of the epochs so far."""
+    each = state.clock.seconds / state.epoch
+    fold, whole = each * (state.epochs - state.epoch), each * state.epochs
+    run = fold + whole * ahead.in_run
+    text = f"{duration(fold)} left"
+    if ahead.in_run:
+        text += f", {duration(run)} for all folds"
+    if ahead.in_sweep:
+        text += f", {duration(run + whole * ahead.in_sweep)} for the sweep"
+    return text

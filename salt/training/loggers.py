@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -54,18 +54,15 @@ class TensorBoard(NoLogger):
         self.writer = SummaryWriter(str(path / "tensorboard"), purge_step=epoch + 1)
 
     def epoch(self, numbers: Numbers) -> None:
-        """Add a point for each number that is not None."""
         for key, value in numbers.items():
             if key != "epoch" and value is not None:
                 self.writer.add_scalar(key, value, numbers["epoch"])
         self.writer.flush()
 
     def picture(self, epoch: int, image: NDArray[np.uint8]) -> None:
-        """Add a picture."""
         self.writer.add_image("held-out tiles", image, epoch, dataformats="HWC")
 
     def end(self) -> None:
-        """Close the file."""
         self.writer.close()
 
 
@@ -100,17 +97,13 @@ class WandB(NoLogger):
         self.kind = wandb.Image
 
     def epoch(self, numbers: Numbers) -> None:
-        """Add a step with each number that is not None."""
-        self.run.log(
-            {key: value for key, value in numbers.items() if value is not None}, step=int(numbers["epoch"] or 0)
-        )
+        known = {key: value for key, value in numbers.items() if value is not None}
+        self.run.log(known, step=int(numbers["epoch"] or 0))
 
     def picture(self, epoch: int, image: NDArray[np.uint8]) -> None:
-        """Add a picture to the step."""
         self.run.log({"held-out tiles": self.kind(image)}, step=epoch)
 
     def end(self) -> None:
-        """End the run."""
         self.run.finish()
 
 
@@ -126,12 +119,10 @@ class SafeLogger:
         return self.logger.n_images if self.logger else 0
 
     def call(self, name: str, *given: Any) -> None:
-        """Call a method of the logger."""
         if self.logger is None:
             return
         try:
-            method: Callable[..., None] = getattr(self.logger, name)
-            method(*given)
+            getattr(self.logger, name)(*given)
         except Exception as error:
             cause = f"{type(error).__name__}: {first_line(error)}"
             log.warning("%s failed, the run continues without it: %s", type(self.logger).__name__, cause)
@@ -162,8 +153,7 @@ def tiles_picture(images: Stack, masks: Stack, probabilities: Stack) -> NDArray[
             large = cv2.resize(salt.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST)
             contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(upper, contours, -1, colour, 2)
-        lower = cv2.resize(
-            (probability.astype(np.float32) * 255).astype(np.uint8), side, interpolation=cv2.INTER_NEAREST
-        )
+        grey = (probability.astype(np.float32) * 255).astype(np.uint8)
+        lower = cv2.resize(grey, side, interpolation=cv2.INTER_NEAREST)
         columns.append(np.concatenate([upper, cv2.cvtColor(lower, cv2.COLOR_GRAY2RGB)]))
     return np.concatenate(columns, axis=1)

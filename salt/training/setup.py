@@ -1,11 +1,13 @@
-"""Build what a fold trains with: its state, new or from a checkpoint, and what never changes."""
+"""Build what a fold trains with: tiles and batches, its state (new or from a checkpoint), what never changes."""
 
 import copy
 import inspect
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, Optimizer
@@ -14,21 +16,28 @@ from torch.optim.lr_scheduler import LRScheduler
 from salt import build
 from salt.build import Forward, Network, get_target
 from salt.config import RunConfig
+from salt.data.lines import parts_to_train
+from salt.data.load import join_tiles
+from salt.data.loader import Draws, EpochBatches, TrainTiles
+from salt.data.tiles import Tiles
 from salt.job import Job
 from salt.machine import distributed
 from salt.machine.device import Runtime, explain_full_gpu
 from salt.models.segmenter import Segmenter
-from salt.runs.bundle import open_run
 from salt.runs.files import sha256
-from salt.runs.rundir import RunDir, has_checkpoint, how_to_remake, snapshot_file, weight_files
+from salt.runs.rundir import has_checkpoint, how_to_remake, snapshot_file
+from salt.runs.stacks import as_stack
 from salt.runs.weights import load_weights
 from salt.training import checkpoint
 from salt.training.averaging import Averaging
 from salt.training.loggers import NoLogger, SafeLogger
 from salt.training.schedule import snapshot_epochs
-from salt.training.state import Ahead, Fold, FoldState, NormBackup
+from salt.training.step import Ahead, Fold, FoldState, NormBackup
+from salt.training.warmstart import first_weights
 
 log = logging.getLogger(__name__)
+
+OFTEN = 10  # times that an epoch has a tile without a mask
 
 
 @explain_full_gpu()
@@ -58,27 +67,12 @@ def make_state(job: Job, number: int, steps_per_epoch: int) -> FoldState:
 def set_first_weights(job: Job, number: int) -> None:
     """Load new weights into the network: those of the run that `init` names, or random ones with the encoder's own."""
     config, model = job.config, job.network.model
-    first = first_weights(config, number)
+    first = first_weights(job, number)
     model.load_state_dict(build.build_model(build.without_weights(config) if first else config).state_dict())
     if first is not None:
         load_weights(model, first)
         path = job.directory.fold_path(number)
         log.info("%s starts from the weights in %s, SHA-256 %s", path, first, sha256(first))
-
-
-def first_weights(config: RunConfig, number: int) -> Path | None:
-    """Return the file of the same finished fold in the run that `init` names, or None if there is no `init`."""
-    if config.init is None:
-        return None
-    source = RunDir(open_run(Path(config.init)))
-    n_folds = source.read_config().data.n_folds
-    if n_folds != config.data.n_folds:
-        raise ValueError(f"init={config.init} has {n_folds} folds, expected {config.data.n_folds}, as this run")
-    if not source.is_done(number):
-        raise ValueError(
-            f"init={config.init}: its fold {number} is not finished, so fold {number} cannot start from it"
-        )
-    return weight_files(source.fold_path(number))[-1]
 
 
 def make_fold(job: Job, number: int) -> Fold:
@@ -93,6 +87,7 @@ def make_fold(job: Job, number: int) -> Fold:
         held_out=job.held_out(number),
         train_forward=wrap_ddp(job.network, loss, job.runtime),
         loss=loss,
+        partly_known=job.data.partly_known,
         mix=build.build_augment(job.config).mix,
         norm_backup=NormBackup(job.network.model),
         ahead=Ahead(in_run=len(job.directory.unfinished(later)), in_sweep=job.launch.points_left * len(folds)),
@@ -110,10 +105,7 @@ def snapshot_files(state: FoldState, path: Path) -> list[Path]:
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
-    """Return the optimizer: without weight decay for tensors of one dimension, which are biases and scales of norms.
-
-    The encoder's learning rate is `encoder_lr_scale` times that of the other parts.
-    """
+    """Return the optimizer: no weight decay for biases and norms, another rate for the encoder (`encoder_lr_scale`)."""
     lr, groups = config.optimizer.lr, []
     for of_encoder, rate in ((False, lr), (True, lr * config.optimizer.encoder_lr_scale)):
         part = [p for name, p in model.named_parameters() if name.startswith("encoder.") == of_encoder]
@@ -124,29 +116,17 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
     fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
     optimizer: Optimizer = build.build("optimizer", {"fused": True} | node if fused else node, params=groups)
     if isinstance(optimizer, SGD):
-        start_with_zeros(optimizer)
+        # torch allocates the momentum in the first step; if a fused optimizer skips that, it would be undefined
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group["momentum"] else ():
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
-
-
-def start_with_zeros(optimizer: SGD) -> None:
-    """Set the momentum to zero before the first step.
-
-    torch allocates it within that step; if a fused optimizer skips the step, its content would be undefined.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"] if group["momentum"] else ():
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
     """Return the schedule of the learning rate, whose step() is called after each training step."""
-    return build.build(
-        "schedule",
-        config.schedule.node(),
-        optimizer=optimizer,
-        epochs=config.trainer.epochs,
-        steps_per_epoch=steps_per_epoch,
-    )
+    steps = {"epochs": config.trainer.epochs, "steps_per_epoch": steps_per_epoch}
+    return build.build("schedule", config.schedule.node(), optimizer=optimizer, **steps)
 
 
 def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
@@ -183,3 +163,75 @@ def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
     trial.loss(output, masks, loss).backward()
     for own, tried in zip(model.parameters(), trial.parameters(), strict=True):
         own.requires_grad_(tried.grad is not None)
+
+
+def training_tiles(job: Job, number: int) -> Tiles:
+    """Return the tiles with masks of all folds (see `labelled_tiles`), then those with pseudo-labels for this fold."""
+    tiles = labelled_tiles(job, number)
+    if job.data.unlabelled is None:
+        return tiles
+    added = job.data.unlabelled.for_training(number, job.config.semi_supervised.least)
+    log.info(
+        "fold %d: %d of %d tiles without a mask take part, %d in each batch",
+        *(number, len(added.ids), len(job.data.unlabelled.tiles.ids), n_pseudo(job.config)),
+    )
+    return join_tiles(tiles, added)
+
+
+def make_crops(job: Job, number: int, tiles: Tiles) -> TrainTiles:
+    """Return the augmented tiles that a fold trains on, or crops of them."""
+    config = job.config
+    return TrainTiles(tiles, build.build_augment(config), (config.seed, number), config.data.size, config.data.passes)
+
+
+def labelled_tiles(job: Job, number: int) -> Tiles:
+    """Return the tiles with masks of all folds; what is too near to a held-out line of this fold is unknown."""
+    tiles = job.data.train
+    if tiles.lines is None:
+        return tiles
+    parts = parts_to_train(tiles.lines, job.folds == number, job.config.data.gap)
+    if all(part.all() for part, fold in zip(parts, job.folds, strict=True) if fold != number):
+        return tiles  # nothing is too near
+    pixels = [np.broadcast_to(part, image.shape) for part, image in zip(parts, tiles.images, strict=True)]
+    tiles = tiles.known_within(as_stack(pixels))
+    if not tiles.n_known.any():
+        raise ValueError(
+            f"data.gap={job.config.data.gap} leaves fold {number} no line to train on; expected a smaller gap or fewer "
+            "folds (data.n_folds=1 trains on all lines without a score)"
+        )
+    return tiles
+
+
+def training_positions(job: Job, number: int, tiles: Tiles) -> NDArray[np.int64]:
+    """Return the positions of the tiles with masks that train a fold."""
+    n = len(job.folds)
+    return np.flatnonzero((job.folds != number) & (tiles.n_known[:n] > 0))
+
+
+def epoch_batches(job: Job, number: int, tiles: Tiles) -> EpochBatches:
+    """Return the batches of an epoch, without the held-out tiles; `tiles` are all of a fold, or those with a mask."""
+    config = job.config
+    images = tiles.crops(config.data.size, config.data.passes)
+    n = int(np.searchsorted(images, len(job.folds)))  # crops of images with a mask, which come first
+    training = np.flatnonzero(np.isin(images[:n], training_positions(job, number, tiles)))
+    draws = Draws(
+        positions=training,
+        empty=training[tiles.coverage[images[training]] == 0],
+        empty_share=config.trainer.empty_share,
+        pseudo=np.arange(n, len(images)),
+        n_pseudo=n_pseudo(config),
+    )
+    batches = EpochBatches(draws, config.trainer.batch_size, (config.seed, number), distributed.group())
+    if batches.repeats > OFTEN:
+        log.warning(
+            "fold %d: an epoch has each of the %d tiles without a mask up to %d times; more of them, or a lower "
+            "semi_supervised.share or least, would be better",
+            *(number, len(draws.pseudo), batches.repeats),
+        )
+    return batches
+
+
+def n_pseudo(config: RunConfig) -> int:
+    """Return how many tiles of a batch have no mask: at least one and not all, unless the share is 0."""
+    share, size = config.semi_supervised.share, config.trainer.batch_size
+    return min(max(round(share * size), 1), size - 1) if share else 0

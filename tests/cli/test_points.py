@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY, options, salt
 
 from salt.cli import sweep
-from salt.cli.points import check_points
+from salt.cli.sweep import check_points
 
 # What cannot be: everything else of each recipe with each ablation can.
 STEM = {"encoder.stem=no_maxpool"}

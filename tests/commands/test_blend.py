@@ -159,7 +159,7 @@ def test_a_run_without_weight_is_not_loaded(runs, tmp_path):
     file.write_text(json.dumps(content))
     both, b = (salt.load(tmp_path / "runs" / name, "cpu") for name in ("ab", "b"))
     image = np.arange(101 * 101, dtype=np.uint8).reshape(101, 101)
-    assert len(both.networks) == 1
+    assert len(both.predictors) == 1
     np.testing.assert_array_equal(both.predict(image), b.predict(image))
 
 

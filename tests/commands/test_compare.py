@@ -21,7 +21,7 @@ from helpers.compared import (
     write_multirun,
 )
 
-from salt.comparing.seeds import Side, seed_margin, widen
+from salt.comparing.comparison import Side, seed_margin, widen
 from salt.comparing.tables import compare_sweep
 from salt.scoring.bootstrap import bootstrap
 

@@ -12,12 +12,12 @@ from helpers.jobs import make_job
 from helpers.stop import stop_after_saving
 
 from salt.commands import pseudo
+from salt.data.load import read_labels
 from salt.data.tiles import Dataset, Tiles
-from salt.data.unlabelled import read_labels
 from salt.machine import distributed
 from salt.preflight.checks import check_shares
 from salt.runs.results import read_run
-from salt.training import batches
+from salt.training import setup
 
 SIZES = {name: (101, 101) for name in "abcdefgh"}
 PLAIN = [
@@ -137,10 +137,10 @@ def test_tiles_that_come_too_often_are_logged(tiny, caplog):
     images = np.zeros((49, *config.data.size), np.uint8)
     tiles = Tiles([str(i) for i in range(49)], images, images, np.zeros(49))
     data = Dataset(tiles, tiles)
-    batches.epoch_batches(make_job(config, data=data, folds=np.arange(48) % 2), 0, tiles)
+    setup.epoch_batches(make_job(config, data=data, folds=np.arange(48) % 2), 0, tiles)
     assert "each of the 1 tiles without a mask up to 24 times" in caplog.text
     caplog.clear()
-    batches.epoch_batches(make_job(config, data=data, folds=np.arange(41) % 2), 0, tiles)
+    setup.epoch_batches(make_job(config, data=data, folds=np.arange(41) % 2), 0, tiles)
     assert not caplog.text
 
 
@@ -232,7 +232,7 @@ def test_processes_must_be_able_to_share_both_kinds_of_tiles(tiny, monkeypatch, 
     monkeypatch.setattr(distributed, "world_size", lambda: processes)
     if message is None:
         check_shares(config)
-        assert batches.n_pseudo(config) == 8  # however many processes there are
+        assert setup.n_pseudo(config) == 8  # however many processes there are
         return
     with pytest.raises(ValueError, match=message):
         check_shares(config)

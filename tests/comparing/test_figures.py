@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from salt.comparing.figures import cost_and_score, draw_forest, unbeaten
+from salt.comparing.page import cost_and_score, draw_forest, unbeaten
 
 
 def results(*rows):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from salt.comparing.seeds import Side, seed_margin, widen
+from salt.comparing.comparison import Side, seed_margin, widen
 from salt.scoring.bootstrap import bootstrap
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from salt.config import Amplitudes
-from salt.data.amplitudes import Grey, Scaling, find_missing, find_outlier, has_few_levels
+from salt.data.amplitudes import Grey, Scaling, exact_percentile, find_missing, find_outlier, has_few_levels
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.standard_normal((60, 50)).astype(np.float32)
@@ -101,6 +103,12 @@ def test_outliers_of_whole_numbers():
     assert find_outlier(np.append(hundred, np.int16(-99))) is None
     assert find_outlier(np.array([0, 1, 255], np.uint8)) is None
     assert find_outlier(np.array([], np.float32)) is None
+
+
+@given(st.sampled_from([np.float32, np.int16, np.uint8]), st.integers(1, 40), st.integers(0, 99), st.floats(0, 100))
+def test_percentiles_are_those_of_float64(kind, n, seed, q):
+    known = (np.random.default_rng(seed).normal(scale=50, size=n) + 100).astype(kind)
+    assert exact_percentile(known, q / 100) == np.percentile(known.astype(np.float64), q)
 
 
 def test_few_grey_levels():

@@ -11,10 +11,9 @@ from conftest import raw_config, write_folder
 
 from salt.config import check_config
 from salt.data.doctor import check_data as check
-from salt.data.folds import assign_folds
+from salt.data.folds import assign_folds, read_sections
 from salt.data.load import load_data
-from salt.data.names import id_of, is_utf8, printable
-from salt.data.places import read_sections
+from salt.paths import id_of, is_utf8, printable
 
 NAMES = ["línea", "Ångström", "서울", "plain", "a.b"]
 NFC, NFD = ([unicodedata.normalize(form, name) for name in NAMES] for form in ("NFC", "NFD"))

@@ -9,8 +9,7 @@ import pytest
 from conftest import TINY, raw_config, salt
 
 from salt.config import check_config
-from salt.data.folds import assign_folds
-from salt.data.places import MOSAIC, known_sections
+from salt.data.folds import MOSAIC, assign_folds, known_sections
 from salt.data.source import source_of
 
 IDS = [f"t{i}" for i in range(12)]
@@ -32,7 +31,7 @@ def data_of(root, *overrides):
 
 
 def tiles():
-    return types.SimpleNamespace(ids=IDS, coverage=np.array([0, 0.5] * 6))
+    return types.SimpleNamespace(ids=IDS, coverage=np.array([0, 0.5] * 6), lines=None)
 
 
 def test_the_sections_of_the_tiles(root):

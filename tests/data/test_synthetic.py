@@ -8,8 +8,7 @@ from conftest import raw_config, salt
 from salt.commands import data as command
 from salt.config import check_config
 from salt.data.load import load_data
-from salt.data.made_up import make_tiles
-from salt.data.synthetic import Synthetic
+from salt.data.synthetic import Synthetic, make_tiles
 from salt.data.tgs import read_dataset
 from salt.scoring import metrics
 

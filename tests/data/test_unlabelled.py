@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from salt.data import rle
+from salt.data.load import LabelTable, Unlabelled, join_tiles
 from salt.data.tiles import Tiles
-from salt.data.unlabelled import LabelTable, Unlabelled, join_tiles
 from salt.runs.stacks import as_stack
 
 IDS = ["a", "b", "c"]

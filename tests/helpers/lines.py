@@ -7,7 +7,7 @@ import numpy as np
 from salt.config import Amplitudes
 from salt.data.amplitudes import Scaling
 from salt.data.image import TILE_SIZE
-from salt.data.made_up import make_line
+from salt.data.synthetic import make_line
 
 STRETCHED = Scaling(Amplitudes(per="image", percentiles=[0.5, 99.5], range=None))
 

@@ -28,6 +28,10 @@ def read_facts(kind, file):
     if kind == "onnx":
         onnx = pytest.importorskip("onnx")
         return {entry.key: entry.value for entry in onnx.load(str(file)).metadata_props}
+    if kind == "openvino":
+        graph = pytest.importorskip("openvino").Core().read_model(file)
+        names = ("threshold", "folds", "largest_difference", "size", "scaling")
+        return {name: graph.get_rt_info(["salt", name]).value for name in names}
     with zipfile.ZipFile(file) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("salt.json")]
         return json.loads(archive.read(name))
@@ -40,7 +44,10 @@ def test_a_file_predicts_what_the_run_does(finished, synthetic_root, kind, monke
     ended = command(finished, "runs/a", "--to", kind, main=main)
     assert ended.returncode == 0, ended.stderr
     file = finished / f"runs/a/model{EXPORT_FORMATS[kind].suffix}"
-    loaded, model = EXPORT_FORMATS[kind].load(file.read_bytes()), salt.load(finished / "runs/a", device="cpu")
+    loaded, model = (
+        EXPORT_FORMATS[kind].load(EXPORT_FORMATS[kind].read(file)),
+        salt.load(finished / "runs/a", device="cpu"),
+    )
     images = read_dataset(synthetic_root).test.images
     for some in (images[:1], images[:5]):
         found = loaded(torch.from_numpy(some)[:, None])
@@ -63,9 +70,11 @@ def test_snapshots_are_in_the_mean(finished, synthetic_root, monkeypatch):
     assert command(finished, *settings).returncode == 0
     ended = command(finished, "runs/snapshots", "--to", "torchscript", main=main)
     assert ended.returncode == 0, ended.stderr
-    loaded = EXPORT_FORMATS["torchscript"].load((finished / "runs/snapshots/model.pt").read_bytes())
+    loaded = EXPORT_FORMATS["torchscript"].load(
+        EXPORT_FORMATS["torchscript"].read(finished / "runs/snapshots/model.pt")
+    )
     model = salt.load(finished / "runs/snapshots", device="cpu")
-    assert len(model.networks[0]) == 2
+    assert len(model.predictors[0].engine.networks) == 2
     images = read_dataset(synthetic_root).test.images[:3]
     np.testing.assert_allclose(loaded(torch.from_numpy(images)[:, None])[:, 0], model.predict(images), atol=1e-5)
 
@@ -73,14 +82,16 @@ def test_snapshots_are_in_the_mean(finished, synthetic_root, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.slow
 def test_any_size_and_a_file_for_each_fold(finished, tmp_path, kind):
-    suffix = EXPORT_FORMATS[kind].suffix
+    form = EXPORT_FORMATS[kind]
+    suffix = form.suffix
     words = ("--to", kind, "--size", "any", "--folds", "each", "--out", tmp_path / f"net{suffix}")
     ended = command(finished, "runs/a", *words, main=main)
     assert ended.returncode == 0, ended.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"net_fold_0{suffix}", f"net_fold_1{suffix}"]
-    model = salt.load(finished / "runs/a", device="cpu").networks[0][1].network.model
+    expected = [part.name for fold in (0, 1) for part in form.files(tmp_path / f"net_fold_{fold}{suffix}")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(expected)
+    model = salt.load(finished / "runs/a", device="cpu").predictors[0].engine.networks[1]
     model.window = AnySize()
-    loaded = EXPORT_FORMATS[kind].load((tmp_path / f"net_fold_1{suffix}").read_bytes())
+    loaded = EXPORT_FORMATS[kind].load(EXPORT_FORMATS[kind].read(tmp_path / f"net_fold_1{suffix}"))
     for n, height, width in ((1, 64, 64), (3, 96, 160)):
         image = torch.randint(0, 256, (n, 1, height, width), dtype=torch.uint8)
         with torch.no_grad():

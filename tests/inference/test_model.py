@@ -1,5 +1,7 @@
 """salt.load: a run as one object that predicts images of any size and type."""
 
+import copy
+import dataclasses
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ import pytest
 import salt
 from salt.data import rle
 from salt.data.tgs import read_dataset
-from salt.inference import predict as predict_module
+from salt.inference.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def test_it_predicts_what_the_run_submitted(model, finished, images):
     submission = pd.read_csv(finished / "runs/a/submission.csv", keep_default_na=False)
     expected = rle.decode_all(submission["rle_mask"].tolist(), (101, 101))
     assert np.array_equal(model.mask(images), expected)
-    assert len(model.networks[0]) == 2
+    assert len(model.predictors[0].engine.networks) == 2
 
 
 def test_one_image_or_several(model, images):
@@ -124,11 +126,29 @@ def test_what_is_no_run_is_refused(tmp_path):
         salt.load(tmp_path)
 
 
-def test_a_large_image_is_predicted_in_blocks(model, monkeypatch):
+def test_bytes_do_not_depend_on_the_number_of_lanes(model):
     image = np.random.default_rng(0).integers(0, 256, (300, 400), dtype=np.uint8)
-    expected = model.predict(image)
-    monkeypatch.setattr(predict_module, "WINDOWS_AT_ONCE", 7)
-    np.testing.assert_allclose(model.predict(image), expected, atol=1e-6)
+    one, three = (with_lanes(model, lanes).predict(image) for lanes in (1, 3))
+    assert one.std() > 0 and np.array_equal(one, three)
+
+
+def with_lanes(model, lanes):
+    engine = copy.copy(model.predictors[0].engine)
+    engine.runtime = dataclasses.replace(engine.runtime, lanes=lanes)
+    return Model(model.ensemble, [dataclasses.replace(model.predictors[0], engine=engine)])
+
+
+def test_the_spread_is_the_deviation_over_the_networks(model):
+    image = np.random.default_rng(0).integers(0, 256, (150, 220), dtype=np.uint8)
+    mean, spread = model.predict(image, spread=True)
+    parts = []
+    for forward in model.predictors[0].engine.networks:
+        engine = copy.copy(model.predictors[0].engine)
+        engine.networks = [forward]
+        parts.append(Model(model.ensemble, [dataclasses.replace(model.predictors[0], engine=engine)]).predict(image))
+    np.testing.assert_allclose(mean, np.mean(parts, axis=0), atol=1e-6)
+    np.testing.assert_allclose(spread, np.std(parts, axis=0), atol=1e-6)
+    assert spread.max() > 1e-3 and np.array_equal(mean, model.predict(image))
 
 
 def test_the_package_imports_no_torch():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from salt.build import Network, build_model
+from salt.build import build_model
 from salt.data.load import load_data
-from salt.inference import predict as predict_module
-from salt.inference.predict import Predictor, predict_mean
+from salt.inference.choose import load_engine
+from salt.inference.engine import TorchEngine
+from salt.inference.predict import Predictor
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.runs.weights import save_weights
@@ -43,16 +44,23 @@ def expected(tiles, positions):
     return plain, (plain + both) / 2
 
 
-@pytest.mark.parametrize(("batch_size", "block"), [(4, 4096), (5, 4096), (100, 4096), (3, 7), (24, 24), (1, 1)])
-def test_every_tile_once_in_any_batches_and_blocks(tiny, tiles, monkeypatch, batch_size, block):
-    monkeypatch.setattr(predict_module, "WINDOWS_AT_ONCE", block)
+def predictor(model, runtime, mirror):
+    return Predictor(TorchEngine([model], model.tile, runtime, mirror), "test")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 5, 23, 100])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_every_tile_once_in_any_batches_and_lanes(tiny, tiles, batch_size, lanes):
     runtime = choose_runtime(tiny(f"trainer.predict_batch_size={batch_size}").trainer)
     positions = np.random.default_rng(0).permutation(24)[:23]
-    model = Brightness()
-    for tta in (False, True):
-        found = Predictor(Network(model, model), runtime, tta, "").predict(tiles, positions)
-        np.testing.assert_allclose(found, expected(tiles, positions)[tta], atol=1e-6)
-    assert set(model.calls) == {batch_size}  # a smaller last batch would be compiled again
+    for one_batch_size in (False, True):
+        model = Brightness()
+        runtime = dataclasses.replace(runtime, lanes=lanes, one_batch_size=one_batch_size)
+        for mirror in (False, True):
+            found = predictor(model, runtime, mirror).predict(tiles, positions).mean
+            np.testing.assert_allclose(found, expected(tiles, positions)[mirror], atol=1e-6)
+        last = 23 % batch_size or min(batch_size, 23)
+        assert set(model.calls) == ({batch_size} if one_batch_size else {min(batch_size, 23), last})
 
 
 @pytest.mark.parametrize(("setting", "size"), [("null", 4), ("7", 7)])
@@ -68,10 +76,11 @@ def test_the_mean_over_files_of_weights(tiny, tiles, tmp_path):
         model = build_model(config)
         files.append(tmp_path / f"{i}.safetensors")
         save_weights(model, files[-1])
-        parts.append(Predictor(Network(model, model), runtime, True, "").predict(tiles, positions))
+        parts.append(predictor(model.eval(), runtime, True).predict(tiles, positions).mean)
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
-    found = predict_mean(Predictor(Network(model, model), runtime, True, "").in_turn(files), tiles, positions)
-    np.testing.assert_allclose(found, np.mean(parts, axis=0), atol=1e-6)
+    found = Predictor(load_engine(config, files, runtime), "").predict(tiles, positions, spread=True)
+    np.testing.assert_allclose(found.mean, np.mean(parts, axis=0), atol=1e-6)
+    np.testing.assert_allclose(found.spread, np.std(parts, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,7 @@ def test_too_little_memory_names_the_setting(tiny, tiles, error):
     model = TooLarge()
     runtime = choose_runtime(tiny().trainer)
     with pytest.raises(ValueError, match=r"test: out of GPU memory with batches of 4 tiles.*predict_batch_size"):
-        Predictor(Network(model, model), runtime, True, "test").predict(tiles, np.arange(3))
+        predictor(model, runtime, True).predict(tiles, np.arange(3))
 
 
 def test_another_error_of_the_network_stays_as_it_is(tiny, tiles):
@@ -104,11 +113,11 @@ def test_another_error_of_the_network_stays_as_it_is(tiny, tiles):
 
     runtime = choose_runtime(tiny().trainer)
     with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
-        Predictor(Network(Broken(), Broken()), runtime, True, "test").predict(tiles, np.arange(3))
+        predictor(Broken(), runtime, True).predict(tiles, np.arange(3))
 
 
 def test_probabilities_that_are_nan_are_refused(tiny, tiles):
     runtime, model = choose_runtime(tiny().trainer), Brightness()
     tiles = dataclasses.replace(tiles, depths=np.where(np.arange(24) == 2, np.nan, tiles.depths))
     with pytest.raises(ValueError, match="NaN"):
-        Predictor(Network(model, model), runtime, False, "").predict(tiles, np.arange(3))
+        predictor(model, runtime, False).predict(tiles, np.arange(3))

@@ -16,7 +16,9 @@ from salt.config import check_config
 from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
 from salt.inference import model, submission
+from salt.inference.engine import TorchEngine
 from salt.inference.submission import check_submission, write_submission
+from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
 from salt.runs.ensemble import Ensemble, Member
 from salt.runs.rundir import RunDir
@@ -145,7 +147,7 @@ class Grey(nn.Module):
     def forward(self, images, depths):
         return Output(self.grey[(images * 255).round().long()] + self.column, [])
 
-    def loss(self, output, masks, loss):
+    def loss(self, output, masks, loss, known=None):
         return loss(output.logits, masks)
 
 
@@ -172,10 +174,13 @@ def logit_of(probability):
 def test_a_constant_tile_is_emptied_only_where_the_setting_says_so(with_constant_tiles, tmp_path, monkeypatch, policy):
     root, data = with_constant_tiles
     config = check_config(raw_config(*TINY, f"data.root={root}", *TILES, f"data.constant_tiles={policy}"))
-    monkeypatch.setattr(model, "predict_mean", lambda *_: np.ones(data.test.images.shape, dtype=np.float32))
+    everywhere = model.Prediction(np.ones(data.test.images.shape, dtype=np.float32), None)
+    monkeypatch.setattr(model.Predictor, "predict", lambda *_: everywhere)
     score = {"threshold": 0.5, "folds": []}
     ensemble = Ensemble(tmp_path, score, [Member(RunDir(tmp_path), config, score)])
-    submission.make_submission(model.Model(ensemble, [[]]), data.test)
+    runtime = choose_runtime(config.trainer)
+    predictor = model.Predictor(TorchEngine([], (101, 101), runtime, False), "")
+    submission.make_submission(model.Model(ensemble, [predictor]), data.test)
     masks = read_masks(tmp_path)
     full = [masks[tile_id].all() for tile_id in data.test.ids]
     assert full == [policy == "model" or not constant for constant in data.test.constant.tolist()]

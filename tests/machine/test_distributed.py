@@ -64,10 +64,10 @@ def test_variables_that_name_no_process_are_refused(variables, text):
 def test_nothing_but_a_run_of_salt_train_takes_part(monkeypatch):
     for key, value in (HERE | {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}).items():
         monkeypatch.setenv(key, value)
-    assert distributed.is_main() and distributed.world_size() == 1 and distributed.local_rank() == 0
+    assert distributed.is_main() and distributed.world_size() == 1 and distributed.group().local_rank == 0
     monkeypatch.setattr(distributed, "_group", distributed.Group())  # restored after the test
     distributed.take_part()
-    assert not distributed.is_main() and distributed.world_size() == 2 and distributed.local_rank() == 1
+    assert not distributed.is_main() and distributed.world_size() == 2 and distributed.group().local_rank == 1
 
 
 def test_a_command_writes_its_files_whatever_variables_are_left_over(tmp_path):

@@ -2,8 +2,10 @@
 
 import re
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from salt.comparing.tables import compare
@@ -77,6 +79,21 @@ def test_it_opens_and_shows_all_tiles(visit):
     )
     assert size == [101, 101]
     assert page.locator("figure svg[role=img]").count() == 6
+
+
+def test_pixels_that_nobody_interpreted_are_hatched(visit, finished, synthetic_root, tmp_path):
+    run = shutil.copytree(finished / "runs/a", tmp_path / "a")
+    data = read_dataset(synthetic_root)
+    known = np.ones(data.train.images.shape, np.bool_)
+    known[:, 10:60, :30] = False
+    known[:, :, 70] = False
+    write_report_page(run, data=replace(data, train=replace(data.train, known=known)))
+    page = visit(file=run / "report.html")
+    inside = """([x, y]) => [...document.querySelectorAll('#gallery path.unknown')].map(
+        path => path.isPointInFill(new DOMPoint(x, y)) && getComputedStyle(path).fill.includes('#hatch'))"""
+    for place in ((15, 30), (0.5, 10.5), (15, 59.5), (70.5, 95), (15, 5), (15, 65), (50, 30)):
+        unknown = not known[0, int(place[1]), int(place[0])]
+        assert page.evaluate(inside, place) == [unknown] * 48  # in the image and in the probability of 24 tiles
 
 
 @pytest.mark.parametrize("name", ["score", "iou", "coverage", "wrong", "fold", "id"])

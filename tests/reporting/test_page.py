@@ -90,7 +90,7 @@ def test_the_numbers_are_those_of_the_run(copy, synthetic_root):
     content = page_content(facts)
     score = json.loads((copy.path / "score.json").read_text())
     table = pd.read_csv(copy.path / "oof.csv")
-    assert facts.interval[0] < score["map"] < facts.interval[1]
+    assert facts.score["interval"][0] < score["map"] < facts.score["interval"][1]
     assert sum(row["n"] for row in content["classes"]) == len(table)
     assert sum(row["share"] for row in content["classes"]) == pytest.approx(1)
     assert sum(row["share"] for row in content["kinds"]) == pytest.approx(1)

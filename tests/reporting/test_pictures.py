@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
-from salt.reporting import pictures
+from salt.data.tiles import Tiles
+from salt.reporting import figures
 
 SIZE = 101
 HEAD = "epoch,lr,loss,map_at_0.5,iou,empty\n"
@@ -27,7 +30,7 @@ def drawn(monkeypatch):
 def test_the_curves_are_the_columns_of_the_table(tmp_path, drawn):
     rows = "1,0.001,0.9,,,\n2,0.0005,0.7,0.4,0.3,0.8\n3,0.0001,0.6,,,\n4,0,0.5,0.6,0.5,0.9\n"
     (tmp_path / "metrics.csv").write_text(HEAD + rows)
-    pictures.write_curves(tmp_path)
+    figures.write_curves(tmp_path)
     table = pd.read_csv(tmp_path / "metrics.csv")
     assert drawn["training loss"] == ([1, 2, 3, 4], table["loss"].tolist())
     assert drawn["learning rate"] == ([1, 2, 3, 4], table["lr"].tolist())
@@ -42,7 +45,7 @@ def test_the_curves_are_the_columns_of_the_table(tmp_path, drawn):
 @pytest.mark.parametrize("row", ["1,0.001,0.9,0.4,,\n", "1,0.001,,,,\n"])
 def test_one_epoch_and_missing_numbers_are_drawn(tmp_path, row):
     (tmp_path / "metrics.csv").write_text(HEAD + row)
-    pictures.write_curves(tmp_path)
+    figures.write_curves(tmp_path)
     assert imread(tmp_path / "metrics.png").shape[2] == 4
 
 
@@ -57,14 +60,15 @@ def tiles():
     probabilities = np.where(masks == 1, 0.9, 0.1).astype(np.float32)
     ranks = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7, 10, 11]
     table = pd.DataFrame({"id": list("abcdefghijkl"), "coverage": masks.mean((1, 2)), "threshold": 0.5})
-    return table.assign(score=np.array(ranks) / 10, iou=np.array(ranks) / 20), images, masks, probabilities
+    table = table.assign(score=np.array(ranks) / 10, iou=np.array(ranks) / 20)
+    return table, Tiles(table["id"].tolist(), images, masks, np.zeros(12)), probabilities
 
 
 def test_the_picture_goes_from_the_worst_to_the_best_tile_with_salt(tiles, monkeypatch):
     titles, rows = [], []
     monkeypatch.setattr(Axes, "set_title", lambda axes, text, **_: titles.append(text))
     monkeypatch.setattr(Axes, "set_ylabel", lambda axes, text, **_: rows.append(text))
-    size = pictures.draw_tiles(*tiles).canvas.get_width_height()
+    size = figures.draw_tiles(*tiles).canvas.get_width_height()
     assert size[0] > 1200 and size[1] > 600
     assert rows == ["tile", "truth", "probability", "prediction"]
     ranks = [0, 1, 3, 4, 5, 6, 8, 9]  # equal steps over the ten tiles with salt
@@ -73,24 +77,24 @@ def test_the_picture_goes_from_the_worst_to_the_best_tile_with_salt(tiles, monke
 
 def test_outlines_are_those_of_truth_and_prediction(tiles, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "outline", lambda axes, mask, colour: drawn.append((mask, colour)))
-    table, _, masks, probabilities = tiles
+    monkeypatch.setattr(figures, "outline", lambda axes, mask, colour: drawn.append((mask, colour)))
+    table, (masks, probabilities) = tiles[0], (tiles[1].masks, tiles[2])
     probabilities[:] = np.random.default_rng(1).random(probabilities.shape)
     table["threshold"] = np.linspace(0.2, 0.8, 12)
-    pictures.draw_tiles(*tiles)
+    figures.draw_tiles(*tiles)
     order = table[table["coverage"] > 0].sort_values("score").index[[0, 1, 3, 4, 5, 6, 8, 9]]
     assert len(drawn) == 16
     for k, i in enumerate(order):
         np.testing.assert_array_equal(drawn[2 * k][0], masks[i])
         np.testing.assert_array_equal(drawn[2 * k + 1][0], probabilities[i] > table["threshold"][i])
-        assert (drawn[2 * k][1], drawn[2 * k + 1][1]) == (pictures.TRUTH, pictures.PREDICTION)
+        assert (drawn[2 * k][1], drawn[2 * k + 1][1]) == (figures.TRUTH, figures.PREDICTION)
 
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_few_tiles_none_with_salt(tiles, n):
-    table, images, masks, probabilities = (part[-n:] for part in tiles)
-    masks[:] = 0
-    table = table.assign(coverage=0.0).reset_index(drop=True)
-    figure = pictures.draw_tiles(table, images, masks, probabilities)
+    last = tiles[1].take(np.arange(12 - n, 12))
+    table = tiles[0][-n:].assign(coverage=0.0).reset_index(drop=True)
+    empty = replace(last, masks=np.zeros_like(last.masks))
+    figure = figures.draw_tiles(table, empty, tiles[2][-n:])
     figure.canvas.draw()
     assert len(figure.axes) == 4 * n

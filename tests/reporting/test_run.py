@@ -1,6 +1,6 @@
 import pytest
 
-from salt.reporting import run
+from salt.commands import report
 
 
 def score(**changes):
@@ -11,7 +11,7 @@ def score(**changes):
 
 
 def test_the_table_ends_with_all_folds_and_with_all_tiles_empty(capsys):
-    run.print_scores(score())
+    report.print_scores(score())
     lines = capsys.readouterr().out.splitlines()
     words = [line.split() for line in lines]
     assert words[0] == ["threshold", "map", "map_at_0.5", "iou", "n"] and words[1] == ["fold"]
@@ -31,11 +31,11 @@ def test_the_table_ends_with_all_folds_and_with_all_tiles_empty(capsys):
     ],
 )
 def test_how_masks_are_made_is_told(capsys, changes, words):
-    run.print_scores(score(**changes))
+    report.print_scores(score(**changes))
     assert f"over 20 tiles ({words})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", [0.39, 0.2])
 def test_a_run_that_is_no_better_than_all_tiles_empty_is_told(capsys, value):
-    run.print_scores(score(map=value))
+    report.print_scores(score(map=value))
     assert "no better than predicting every tile empty, which scores 0.3900" in capsys.readouterr().out

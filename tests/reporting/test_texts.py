@@ -148,7 +148,9 @@ def cut(facts: Facts, keep: np.ndarray, **columns) -> Facts:
 
 def test_the_page_of_one_tile_and_of_one_fold(facts):
     one = np.arange(len(facts.table)) == 0
-    page = render("report.html.j2", **page_content(replace(cut(facts, one), interval=(0.5, 0.5))))
+    facts_of_one = cut(facts, one)
+    facts_of_one.score["interval"] = [0.5, 0.5]
+    page = render("report.html.j2", **page_content(facts_of_one))
     check(page)
     assert "of 1 tile;" in page and "0.5000, without spread" in page and "The only scored tile is in this page" in page
     check(render("report.html.j2", **page_content(cut(facts, facts.table["fold"].to_numpy() == 1))))

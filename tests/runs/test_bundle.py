@@ -13,6 +13,7 @@ from conftest import salt as command
 
 import salt
 from salt.commands import blend, export, predict, submit
+from salt.data import likeness
 from salt.runs.bundle import open_run, without_paths
 
 
@@ -47,6 +48,24 @@ def test_it_holds_a_card_and_no_path_of_this_machine(finished, bundle):
         assert not any(name.endswith(".pt") or "local.json" in name for name in archive.namelist())
     assert all(str(finished) not in text for text in texts.values())
     assert "Intended use" in texts["README.md"] and f"{salt.Run(bundle).map:.4f}" in texts["README.md"]
+
+
+def test_it_carries_what_the_training_data_looks_like_and_works_without(finished, bundle, tmp_path):
+    own = likeness.read(finished / "runs" / "a")
+    assert likeness.read(open_run(bundle)).images == own.images
+    older = shutil.copytree(finished / "runs" / "a", tmp_path / "older")
+    (older / likeness.LOOKS).unlink()
+    ended = command(tmp_path, older, "--to", "bundle", "--out", tmp_path / "older.zip", main=export.main)
+    assert ended.returncode == 0, ended.stderr
+    assert likeness.read(open_run(tmp_path / "older.zip")) is None
+    image = np.random.default_rng(0).integers(0, 255, (101, 101)).astype(np.uint8)
+    assert salt.load(tmp_path / "older.zip").predict(image).shape == image.shape
+
+
+def test_a_damaged_record_of_the_data_is_refused(bundle):
+    rewrite(bundle, {likeness.LOOKS: b'{"levels": []}'})
+    with pytest.raises(ValueError, match=r"data\.json is damaged"):
+        salt.load(bundle)
 
 
 def test_it_blends_and_starts_another_run(finished, synthetic_root, bundle, tmp_path):

@@ -5,7 +5,7 @@ import copy
 import pytest
 from conftest import options, raw_config
 
-from salt.runs.options import NONE, describe_changes, flatten
+from salt.overrides import NONE, describe_changes, flatten
 from salt.runs.rundir import differences
 
 

@@ -119,7 +119,14 @@ def test_a_score_of_other_folds_than_the_finished_ones_is_refused(tmp_path):
     run = RunDir(tmp_path)
     with pytest.raises(ValueError, match=r"has no score\.json yet"):
         run.read_score(3)
-    score = {"gains": {}, "map": 0.5, "n": 2, "threshold": 0.5, "folds": [{"fold": 0}, {"fold": 2}]}
+    score = {
+        "gains": {},
+        "interval": [0.4, 0.6],
+        "map": 0.5,
+        "n": 2,
+        "threshold": 0.5,
+        "folds": [{"fold": 0}, {"fold": 2}],
+    }
     (tmp_path / "score.json").write_text(json.dumps(score))
     for fold in (0, 2):
         (tmp_path / f"fold_{fold}").mkdir()

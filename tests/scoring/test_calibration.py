@@ -3,7 +3,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from salt.runs.stacks import as_stack
-from salt.scoring.calibration import bias, calibration_error, reliability
+from salt.scoring.errors import bias, calibration_error, reliability
 
 
 @pytest.mark.parametrize("mixed", [False, True])

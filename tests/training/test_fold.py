@@ -10,8 +10,10 @@ from helpers.jobs import make_job
 from helpers.stop import stop_after_saving
 from safetensors.torch import load_file
 
+from salt import build
 from salt.data.folds import assign_folds
 from salt.data.load import load_data
+from salt.inference.predict import Prediction
 from salt.machine import distributed, interrupt
 from salt.training import checkpoint
 from salt.training import fold as fold_module
@@ -142,7 +144,7 @@ def test_a_step_without_a_finite_loss_changes_no_weight(tiny, tmp_path, monkeypa
     config = tiny("trainer.epochs=1", "folds=[0]", "averaging=none")
     weights = []
     for calls in ((2,), (2, 3)):  # the third and last step as well
-        monkeypatch.setattr(fold_module.build, "build_loss", lambda config, calls=calls: Broken(calls))
+        monkeypatch.setattr(build, "build_loss", lambda config, calls=calls: Broken(calls))
         train(config, tmp_path / str(len(calls)))
         weights.append(load_file(tmp_path / str(len(calls)) / "fold_0" / "model.safetensors"))
     assert "skipped a step: loss nan" in caplog.text and "in epoch 1; tiles of the batch: " in caplog.text
@@ -155,7 +157,7 @@ def test_a_step_without_a_finite_loss_changes_no_weight(tiny, tmp_path, monkeypa
 
 def test_too_many_steps_without_a_finite_loss_stop_and_name_the_batch(tiny, tmp_path, monkeypatch):
     config = tiny("trainer.epochs=3", "folds=[0]")
-    monkeypatch.setattr(fold_module.build, "build_loss", lambda config: Broken((4, 5, 6)))
+    monkeypatch.setattr(build, "build_loss", lambda config: Broken((4, 5, 6)))
     with pytest.raises(ValueError, match=r"3 steps .* loss nan, .* in epoch 2; tiles of the batch: ") as e:
         train(config, tmp_path)
     assert len(str(e.value).split("batch: ")[1].split(". ")[0].split(", ")) == 4
@@ -182,7 +184,7 @@ def test_statistics_that_are_not_finite_are_never_kept(config, tmp_path, monkeyp
 @pytest.mark.parametrize("constant_tiles", ["empty", "model"])
 def test_the_validation_predicts_constant_tiles_as_the_score_does(tiny, tmp_path, monkeypatch, constant_tiles):
     def salt_everywhere(predictor, tiles, positions, *_):
-        return np.ones((len(positions), 101, 101), np.float32)
+        return Prediction(np.ones((len(positions), 101, 101), np.float32), None)
 
     config = tiny("data.n_folds=2", "trainer.epochs=1", f"data.constant_tiles={constant_tiles}")
     data = load_data(config)

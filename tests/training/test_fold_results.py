@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from test_fold import files, stop_after_saving, train
 from torch import distributed
 
+from salt import build
 from salt.build import Network, build_loss, build_model
+from salt.inference.engine import TorchEngine
 from salt.inference.predict import Predictor
 from salt.machine.device import choose_runtime
 from salt.models.segmenter import Output
@@ -27,7 +29,8 @@ def test_snapshots_are_the_cycle_ends_and_their_probabilities_are_averaged(tiny,
     for name in names:
         model = build_model(config)
         model.load_state_dict(load_file(tmp_path / "fold_0" / name))
-        parts.append(Predictor(Network(model, model), runtime, True, "").predict(data.train, held_out))
+        engine = TorchEngine([model.eval()], model.tile, runtime, mirror=True)
+        parts.append(Predictor(engine, "").predict(data.train, held_out).mean)
     assert np.abs(parts[0] - parts[1]).max() > 1e-4
     with np.load(tmp_path / "fold_0" / "oof.npz") as oof:
         np.testing.assert_allclose(oof["probabilities"], (parts[0] + parts[1]) / 2, atol=1e-3)
@@ -129,10 +132,10 @@ def test_float16_trains_with_a_scaled_loss(tiny, tmp_path, monkeypatch):
         def forward(self, images, depths):
             return Output(self.conv(images), [])
 
-        def loss(self, output, masks, loss):
+        def loss(self, output, masks, loss, known=None):
             assert output.logits.dtype == torch.float16
-            return loss(output.logits, masks)
+            return loss(output.logits, masks, known=known)
 
-    monkeypatch.setattr(fold_module.build, "build_model", lambda config: Small())
+    monkeypatch.setattr(build, "build_model", lambda config: Small())
     train(tiny("trainer.precision=fp16", "trainer.clip=1.0"), tmp_path)
     assert torch.load(tmp_path / "fold_0" / "last.pt", weights_only=True)["scaler"]["scale"] > 1

@@ -7,7 +7,7 @@ import torch
 from test_fold import train
 
 from salt.training import fold
-from salt.training.progress import Ahead, epoch_line, time_left
+from salt.training.fold import Ahead, epoch_line, time_left
 from salt.words import duration
 
 

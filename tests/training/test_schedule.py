@@ -5,7 +5,7 @@ from conftest import flat, options, perturbed, raw_config
 
 from salt.build import build
 from salt.training import schedule
-from salt.training.state import Epoch
+from salt.training.step import Epoch
 
 
 def rates(make, n_steps, **settings):

@@ -1,11 +1,18 @@
-"""init=RUN: each fold begins with the weights of the same fold of another run, and never of one that saw its tiles."""
+"""init=RUN: a fold begins with the weights of a fold of another run, and never of a network that saw its tiles."""
 
+import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
 from conftest import TINY, salt
+from helpers.jobs import make_job
 from safetensors.torch import load_file
+
+from salt.data import likeness
+from salt.data.load import load_data
+from salt.training.warmstart import check_same_start, first_weights, shared_images
 
 
 def train(finished, synthetic_root, *overrides):
@@ -66,3 +73,74 @@ def test_another_number_of_folds_and_a_blend_are_refused(finished, synthetic_roo
     (finished / "runs/blend/blend.json").write_text(json.dumps({"runs": []}))
     ended = train(finished, synthetic_root, "name=g", "init=runs/blend")
     assert ended.returncode == 1 and "init: there is no file runs/blend/config.yaml" in ended.stderr
+
+
+def other_data(folder):
+    return [f"data.root={folder / 'other'}", "data.seed=1", "data.n_train=15"]
+
+
+def test_data_without_a_shared_image_begins_with_any_fold(finished, tmp_path):
+    words = [*TINY, *other_data(finished), "trainer.epochs=1", "data.n_folds=3", "folds=[1,2]"]
+    ended = salt(finished, *words, "init=runs/a", "name=h")
+    assert ended.returncode == 0, ended.stderr
+    text = (finished / "runs/h/train.log").read_text()
+    for fold, of_theirs in ((1, 1), (2, 0)):  # they have the folds 0 and 1
+        file = f"runs/a/fold_{of_theirs}/model.safetensors"
+        assert f"runs/h/fold_{fold} starts from the weights in {file}, SHA-256" in text
+    seen, own = likeness.read(finished / "runs/a"), likeness.read(finished / "runs/h")
+    assert own.others == seen.images and not set(own.images) & set(seen.images)
+
+
+def test_images_that_a_network_saw_before_count(finished, synthetic_root):
+    assert salt(finished, *TINY, *other_data(finished), "trainer.epochs=1", "init=runs/a", "name=i").returncode == 0
+    ended = salt(finished, *TINY, f"data.root={synthetic_root}", "init=runs/i", "name=j")
+    assert ended.returncode == 1 and not (finished / "runs/j").exists()
+    n = len(likeness.read(finished / "runs/a").images)
+    assert f"it shares {n} images with this run, so its folds must be the same" in ended.stderr
+
+
+def test_a_run_that_does_not_record_its_images_needs_the_same_folds(finished, synthetic_root):
+    shutil.copytree(finished / "runs/a", finished / "runs/older")
+    (finished / "runs/older/data.json").unlink()
+    ended = train(finished, synthetic_root, "name=k", "init=runs/older", "folds=[0]")
+    assert ended.returncode == 0, ended.stderr
+    for changed in (["data.n_folds=3"], other_data(finished)):
+        ended = salt(finished, *TINY, f"data.root={synthetic_root}", *changed, "init=runs/older", "name=l")
+        assert ended.returncode == 1 and "it does not record its images (data.json)" in ended.stderr
+
+
+@pytest.fixture
+def job_with(finished, tiny, tmp_path):
+    """A function that makes the job of a run from runs/a, whose training tiles are changed ones of its own."""
+
+    def make(change, **settings):
+        config = tiny(f"init={finished / 'runs/a'}")
+        data = load_data(config)
+        return make_job(config, tmp_path / "run", dataclasses.replace(data, train=change(data.train)), **settings)
+
+    return make
+
+
+def test_one_shared_image_demands_the_same_folds(job_with):
+    job = job_with(lambda tiles: dataclasses.replace(tiles, images=255 - tiles.images))
+    assert shared_images(job) == set() and first_weights(job, 7).parent.name == "fold_0"
+
+    def keep_one(tiles):
+        images = 255 - tiles.images
+        images[3] = tiles.images[3]
+        return dataclasses.replace(tiles, images=images)
+
+    assert not load_data(job.config).train.constant[3]
+    folds = 1 - job.folds
+    with pytest.raises(ValueError, match="it shares 1 image with this run"):
+        check_same_start(job_with(keep_one, folds=folds))
+    check_same_start(job_with(keep_one))
+
+
+def test_other_looks_and_the_same_names_are_warned_of(job_with, caplog):
+    check_same_start(job_with(lambda tiles: tiles))
+    assert not caplog.messages
+    check_same_start(job_with(lambda tiles: dataclasses.replace(tiles, images=tiles.images // 4)))
+    looks, names = caplog.messages
+    assert "this data differs from what it was trained on: grey levels differ by" in looks
+    assert "24 images of the same name as here" in names

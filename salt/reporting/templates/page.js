@@ -58,6 +58,20 @@
     return parts.join("");
   }
 
+  // The area of a mask, to be filled: a rectangle for each part of a run of pixels in one column.
+  function area([height, , runs]) {
+    const numbers = runs ? runs.split(" ").map(Number) : [], parts = [];
+    for (let k = 0; k < numbers.length; k += 2) {
+      for (let at = numbers[k] - 1, left = numbers[k + 1]; left > 0;) {
+        const y = at % height, n = Math.min(left, height - y);
+        parts.push(`M${Math.floor(at / height)} ${y}h1v${n}h-1z`);
+        at += n;
+        left -= n;
+      }
+    }
+    return parts.join("");
+  }
+
   function make(tag, attributes = {}, ...children) {
     const element = tag === "svg" || tag === "path" ? document.createElementNS("http://www.w3.org/2000/svg", tag)
       : document.createElement(tag);
@@ -67,11 +81,12 @@
   }
 
   function picture(tile, kind, outlines, run = 0, alt = "") {
-    const [image, truth, runs] = tile, [probability, prediction] = runs[run];
+    const [image, truth, runs, unknown] = tile, [probability, prediction] = runs[run];
     const source = kind === "probability" ? `data:image/png;base64,${probability}` : `data:image/jpeg;base64,${image}`;
     const box = make("span", { class: `picture ${kind}` }, make("img", { src: source, alt, decoding: "async" }));
     if (outlines) {
       const drawing = make("svg", { viewBox: `0 0 ${prediction[1]} ${prediction[0]}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+      if (unknown) drawing.append(make("path", { class: "unknown", d: area(unknown) }));
       if (truth) drawing.append(make("path", { class: "truth", d: outline(truth) }));
       drawing.append(make("path", { class: "prediction", d: outline(prediction) }));
       box.append(drawing);

@@ -1,0 +1,120 @@
+"""The lines in SEG-Y files: of 3-D surveys, and files of one 2-D line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salt.data.lines import Line
+from salt.runs.stacks import Size
+from salt.survey.geometry import Direction, Survey, open_survey, open_volume
+from salt.survey.layout import naming
+from salt.survey.line import SEGY_SUFFIXES, read_line, sample_interval
+from salt.survey.read import read_line_of
+
+NEIGHBOURS = 100  # line numbers within which two files count as parts of one survey
+
+
+class LineKey(NamedTuple):
+    """A line of a survey, or a file of its own, which has no direction."""
+
+    survey: str
+    direction: Direction | None
+    number: int
+
+
+def alone(name: str) -> LineKey:
+    """Return the key of a file of one line."""
+    return LineKey(name, None, 0)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The seismic files of a folder, by name: 3-D surveys, and files of one 2-D line."""
+
+    surveys: dict[str, Survey]
+    files: dict[str, Path]
+
+    def name(self, key: LineKey) -> str:
+        """Return the id of a line."""
+        if key.direction is None:
+            return key.survey
+        name = f"{key.direction}_{key.number}"
+        return f"{key.survey}_{name}" if len(self.surveys) > 1 else name
+
+    def read(self, key: LineKey) -> NDArray[np.floating[Any]]:
+        """Return the amplitudes (samples, traces) of a line; NaN without a trace. Raise ValueError if there is none."""
+        if key.direction is None:
+            return read_file(self.files[key.survey])
+        return read_line_of(self.surveys[key.survey], key.direction, key.number)
+
+    def size(self, key: LineKey) -> Size:
+        """Return the numbers of samples and traces of a line."""
+        if key.direction is None:
+            height, width = self.read(key).shape
+            return height, width
+        survey = self.surveys[key.survey]
+        return survey.n_samples, len(survey.lines(other_direction(key.direction)))
+
+    def place(self, key: LineKey) -> Line:
+        """Return where a line lies; surveys that touch or overlap have one name."""
+        if key.direction is None:
+            return Line(key.survey, "inline", 0, np.arange(self.size(key)[1]))
+        across = self.surveys[key.survey].lines(other_direction(key.direction))
+        group = next(name for name, survey in self.surveys.items() if touch(survey, self.surveys[key.survey]))
+        return Line(group, key.direction, key.number, across)
+
+    def interval(self) -> float | None:
+        """Return the interval between samples, in ms, if all files have the same."""
+        found = {survey.interval for survey in self.surveys.values()} | set(map(sample_interval, self.files.values()))
+        return found.pop() if len(found) == 1 else None
+
+    def some(self, n: int) -> list[LineKey]:
+        """Return up to n inlines spread over each survey, and all files of one line."""
+        keys = []
+        for name, survey in self.surveys.items():
+            numbers = survey.inlines
+            at = np.unique(np.linspace(0, len(numbers) - 1, min(n, len(numbers))).round().astype(np.int64))
+            keys += [LineKey(name, "inline", number) for number in numbers[at].tolist()]
+        return keys + [alone(name) for name in self.files]
+
+
+def other_direction(direction: Direction) -> Direction:
+    """Return crossline for inline, and the reverse."""
+    return "crossline" if direction == "inline" else "inline"
+
+
+def touch(first: Survey, second: Survey) -> bool:
+    """Return whether two surveys overlap or lie so near to each other that their lines are neighbours."""
+    pairs = ((first.inlines, second.inlines), (first.crosslines, second.crosslines))
+    return all(a[0] - NEIGHBOURS <= b[-1] and b[0] - NEIGHBOURS <= a[-1] for a, b in pairs)
+
+
+def find_segy(root: Path) -> list[Path]:
+    """Return a SEG-Y file, or those in a folder by name, without hidden ones."""
+    if root.is_file():
+        return [root] if root.suffix.lower() in SEGY_SUFFIXES else []
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    return [path for path in inside if path.suffix.lower() in SEGY_SUFFIXES and not path.name.startswith(".")]
+
+
+def open_lines(root: Path, inline_byte: int | None, crossline_byte: int | None) -> Lines:
+    """Open all SEG-Y files of a folder; raise ValueError if one is neither a survey nor a line."""
+    surveys: dict[str, Survey] = {}
+    files: dict[str, Path] = {}
+    for path in find_segy(root):
+        named = inline_byte is not None or crossline_byte is not None
+        survey = open_survey(path, inline_byte, crossline_byte) if named else open_volume(path)
+        if survey is None:
+            files[path.stem] = path
+        else:
+            surveys[path.stem] = survey
+    return Lines(surveys, files)
+
+
+def read_file(path: Path) -> NDArray[np.floating[Any]]:
+    """Return the amplitudes (samples, traces) of a file of one line; raise ValueError that names it."""
+    with naming(path):
+        return read_line(path)

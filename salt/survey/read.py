@@ -1,0 +1,104 @@
+"""Amplitudes of a 3-D survey, by lines or blocks of lines, with NaN at places without a trace."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salt.survey.geometry import Direction, Survey, describe_lines, first_at, read_layout
+from salt.survey.layout import IBM_FLOAT, Layout, from_ibm, header_numbers
+
+KIND, DEAD = 29, 2  # where a trace header says what the trace is; a dead one
+LARGEST = np.finfo(np.float32).max
+
+
+def read_line_of(
+    survey: Survey, direction: Direction, number: int, keep_dead: bool = False
+) -> NDArray[np.floating[Any]]:
+    """Return the amplitudes (samples, traces) of one line; the other line number ascends from left to right.
+
+    Places without a trace and dead traces are NaN, as in `read_block`; `keep_dead` keeps the zeros of the latter.
+
+    Raises:
+        ValueError: the survey has no line of this number.
+    """
+    return read_traces(survey.layout, survey.places(direction)[row_of(survey, direction, number)], keep_dead).T
+
+
+def row_of(survey: Survey, direction: Direction, number: int) -> int:
+    """Return which of the survey's lines has a number, from 0; raise ValueError if none has it."""
+    found = np.flatnonzero(survey.lines(direction) == number)
+    if not len(found):
+        known = describe_lines(survey.lines(direction))
+        raise ValueError(f"{survey.path} has no {direction} {number}: its {direction}s are {known}")
+    return int(found[0])
+
+
+def read_block(survey: Survey, first: int, last: int, direction: Direction = "inline") -> NDArray[np.floating[Any]]:
+    """Return the amplitudes (lines, traces, samples) of consecutive lines, read in the file's order.
+
+    `first` and `last` count the survey's lines from 0, as a slice does. The amplitudes are 32-bit floats, or 64-bit
+    ones if they need their range. NaN means that there is no amplitude: no trace at this place, or a dead one, whose
+    header says so or whose samples are all zero.
+    """
+    return read_traces(survey.layout, survey.places(direction)[first:last])
+
+
+def read_traces(layout: Layout, wanted: NDArray[np.int64], keep_dead: bool = False) -> NDArray[np.floating[Any]]:
+    """Return the amplitudes (..., samples) of the traces of these numbers (...); -1 stands for no trace."""
+    order = np.argsort(wanted, axis=None, kind="stable")
+    numbers = wanted.ravel()[order]
+    found: NDArray[np.floating[Any]] = np.full((wanted.size, layout.n_samples), np.nan, np.float32)
+    begin = int(np.searchsorted(numbers, 0))
+    while begin < len(numbers):
+        start = int(numbers[begin])
+        end = int(np.searchsorted(numbers, start + layout.window))
+        traces = layout.traces(start, int(numbers[end - 1]) + 1)[numbers[begin:end] - start]
+        amplitudes = read_amplitudes_of(traces, layout, keep_dead)
+        if found.dtype == np.float32 and not fit_32_bits(amplitudes):
+            found = found.astype(np.float64)
+        found[order[begin:end]] = amplitudes
+        begin = end
+    return found.reshape(*wanted.shape, layout.n_samples)
+
+
+def read_amplitudes_of(traces: NDArray[Any], layout: Layout, keep_dead: bool) -> NDArray[np.floating[Any]]:
+    """Return the amplitudes (N samples) of traces; NaN if they are dead, unless `keep_dead`."""
+    samples = traces["samples"]
+    amplitudes = from_ibm(samples) if layout.code == IBM_FLOAT else samples.astype(np.result_type(samples, np.float32))
+    if not keep_dead:
+        dead = (header_numbers(traces, layout.order, KIND, "i2") == DEAD) | ~amplitudes.any(axis=1)
+        amplitudes[dead] = np.nan
+    return amplitudes
+
+
+def fit_32_bits(amplitudes: NDArray[np.floating[Any]]) -> bool:
+    """Return whether 32-bit floats have the range of these numbers; infinity and NaN have a place there."""
+    return amplitudes.dtype == np.float32 or not (np.isfinite(amplitudes) & (np.abs(amplitudes) > LARGEST)).any()
+
+
+def places_of(path: Path, survey: Survey) -> tuple[Layout, NDArray[np.int64]]:
+    """Return the layout of a file with traces at places of a survey, and which one lies at each place; -1 if none.
+
+    The file may have a part of the survey's traces, even a single line; the first of several at a place counts.
+
+    Raises:
+        ValueError: it has another number of samples, or a trace at no line of the survey.
+    """
+    layout = read_layout(path)
+    numbers = layout.numbers(dict.fromkeys(survey.words, "i4"))
+    rows, columns = (
+        np.searchsorted(lines, numbers[word]).clip(0, len(lines) - 1)
+        for lines, word in zip((survey.inlines, survey.crosslines), survey.words, strict=True)
+    )
+    inlines, crosslines = (numbers[word] for word in survey.words)
+    found = (survey.inlines[rows] == inlines) & (survey.crosslines[columns] == crosslines)
+    what = None if layout.n_samples == survey.n_samples else f"{layout.n_samples} samples, expected {survey.n_samples}"
+    if not found.all():
+        odd = int(found.argmin())
+        what = f"trace {odd + 1} at inline {inlines[odd]}, crossline {crosslines[odd]}, which the survey does not have"
+    if what is not None:
+        raise ValueError(f"{path}: has another geometry than {survey.path}: {what}")
+    places = rows * len(survey.crosslines) + columns
+    return layout, first_at(places, np.arange(len(rows)), survey.trace_of.size).reshape(survey.trace_of.shape)
