@@ -52,7 +52,7 @@ def main() -> None:
         options = survey_options(arguments)
         ensemble = read_ensemble(arguments.run)
         check_depth(ensemble, arguments.depth)
-        surveys = find_surveys(files, options)
+        surveys = find_surveys(ensemble, files, options)
         lines = [path for path in files if path not in surveys]
         out.mkdir(parents=True, exist_ok=True)
         failed = predict_lines(ensemble, settings, lines, arguments) if lines else 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salt.commands.common import settings_from
-from salt.inference.survey_options import SurveyOptions, check_survey_options
+from salt.inference.survey_options import SurveyOptions, check_survey_options, trained_bytes
 from salt.paths import printable
 from salt.runs.ensemble import Ensemble
 from salt.runs.files import first_line
@@ -45,7 +45,7 @@ def survey_options(arguments: Namespace) -> SurveyOptions:
     return check_survey_options(as_int8=arguments.kind == "int8", spread=arguments.spread, **values)
 
 
-def find_surveys(files: list[Path], options: SurveyOptions) -> list[Path]:
+def find_surveys(ensemble: Ensemble, files: list[Path], options: SurveyOptions) -> list[Path]:
     """Return those of the files that hold a 3-D survey; all SEG-Y files if the bytes of its lines are named.
 
     Raises:
@@ -59,7 +59,7 @@ def find_surveys(files: list[Path], options: SurveyOptions) -> list[Path]:
     for path in files:
         if path.suffix.lower() in SEGY_SUFFIXES:
             try:
-                if named or is_volume(path):
+                if named or is_volume(path, trained_bytes(ensemble.first.config.data)):
                     surveys.append(path)
             except ValueError:
                 if len(files) == 1:

@@ -1,8 +1,8 @@
 """A run or a blend as one object that predicts images of any size."""
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import tee
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -160,7 +160,7 @@ class Model:
 
     def predict_blocks(self, blocks: Iterable[Tiles], spread: bool = False) -> Iterator[Prediction]:
         """Yield the prediction of one set of tiles after the other; the networks do not wait between them."""
-        own, *copies = tee(blocks, 1 + len(self.predictors))
+        own, *copies = side_by_side(blocks, 1 + len(self.predictors))
         streams = [p.predict_blocks(copy, spread) for p, copy in zip(self.predictors, copies, strict=True)]
         for tiles, *parts in zip(own, *streams, strict=True):
             yield self.combine(parts, tiles, np.arange(len(tiles.ids)))
@@ -204,6 +204,24 @@ class Model:
     def mask(self, images: ArrayLike, depth: float | None = None) -> NDArray[np.bool_]:
         """Return the mask of salt: the pixels where `predict` is above `threshold`."""
         return is_salt(self.predict(images, depth), self.threshold)
+
+
+def side_by_side(items: Iterable[Tiles], n: int) -> list[Iterator[Tiles]]:
+    """Return n iterators over the same items, as `itertools.tee` does, which keeps up to 56 that all have passed."""
+    source, waiting = iter(items), [deque[Tiles]() for _ in range(n)]
+
+    def one(own: deque[Tiles]) -> Iterator[Tiles]:
+        while True:
+            if not own:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                for queue in waiting:
+                    queue.append(item)
+            yield own.popleft()
+
+    return [one(own) for own in waiting]
 
 
 def mix(parts: Sequence[Prediction], weights: Sequence[np.float32]) -> Prediction:

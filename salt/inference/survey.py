@@ -25,12 +25,12 @@ from salt.inference.model import Model
 from salt.inference.predict import Prediction
 from salt.inference.settings import PredictionSettings
 from salt.inference.survey_blocks import LineBlock, Scratch, SurveySample, blocks_of, read_tiles, sample_survey
-from salt.inference.survey_options import SurveyOptions
+from salt.inference.survey_options import SurveyOptions, trained_bytes
 from salt.inference.survey_results import results_of, results_size, write_survey_results
 from salt.machine.lanes import in_lanes
 from salt.paths import printable
 from salt.runs.ensemble import Ensemble
-from salt.runs.files import locked
+from salt.runs.files import locked, remove_left, sha256
 from salt.survey.geometry import Survey, cut_survey, open_survey
 from salt.words import plural
 
@@ -74,8 +74,9 @@ class SurveyJob:
 
     @property
     def scratch(self) -> Scratch:
-        """Return where blocks are kept until all are done."""
-        return Scratch(self.out / f"{self.name}_blocks", self.survey, self.options.spread)
+        """Return where blocks are kept until all are done; those of this record count."""
+        key = sha256(self.record)[:12] if self.record.exists() else ""
+        return Scratch(self.out / f"{self.name}_blocks", self.survey, self.options.spread, key)
 
     @property
     def blocks(self) -> list[list[LineBlock]]:
@@ -104,8 +105,8 @@ def open_job(
     """
     if options.depth is None and ensemble.sees_depth:
         raise ValueError("this network sees the survey depth: give depth=..., in feet")
-    whole = open_survey(path, options.inline_byte, options.crossline_byte)
     data = ensemble.first.config.data
+    whole = open_survey(path, options.inline_byte, options.crossline_byte, trained_bytes(data))
     sample = sample_survey(whole, data, data.nodata if options.nodata is None else options.nodata)
     survey = cut_survey(whole, {direction: (first, last) for direction, (first, last) in options.lines.items()})
     described = {"survey": identify(whole, sample), "range": list(sample.limits)}
@@ -185,9 +186,10 @@ def windows_of(job: SurveyJob, tiles: Tiles) -> Windows:
 def predict_blocks(job: SurveyJob, model: Model, read: Callable[[LineBlock], Tiles], todo: Sequence[LineBlock]) -> None:
     """Predict blocks; meanwhile the next one is read and the last one written."""
     predictions = model.predict_blocks(in_lanes(read, todo, n_lanes=1, waiting=1), job.options.spread)
+    scratch = job.scratch
 
     def write(predicted: tuple[LineBlock, Prediction]) -> LineBlock:
-        job.scratch.write(*predicted)
+        scratch.write(*predicted)
         return predicted[0]
 
     pairs = zip(todo, predictions, strict=True)
@@ -198,7 +200,8 @@ def predict_blocks(job: SurveyJob, model: Model, read: Callable[[LineBlock], Til
 
 
 def check_space(job: SurveyJob) -> None:
-    """Raise ValueError if the disk has no room for the blocks that are to come and the results."""
+    """Raise ValueError if the disk has no room for the blocks that are to come, of all parts, and the results."""
+    remove_left(job.scratch.folder)
     blocks = sum(job.scratch.size(block) for block in job.todo())
     needed = blocks + results_size(job.survey, job.options) + SPARE
     free = shutil.disk_usage(job.out).free
@@ -216,7 +219,8 @@ def finish(job: SurveyJob) -> bool:
             if left := job.todo():
                 log.info("%s: %s left for other parts", job.survey.path, plural(len(left), "block"))
                 return False
+            check_space(job)
             threshold = float(job.ensemble.score["threshold"])
             write_survey_results(job.survey, job.options, job.scratch, job.blocks, job.results, threshold)
-        shutil.rmtree(job.scratch.folder, ignore_errors=True)
+        job.scratch.clear()
     return True

@@ -4,10 +4,12 @@ A block's file is there when the block is done, and only then. So processes on a
 and do a block twice.
 """
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,14 @@ from salt.config import Data
 from salt.data.amplitudes import Grey, Range, Scaling, find_outlier, find_range, remarks
 from salt.data.tiles import Tiles
 from salt.inference.predict import Prediction
-from salt.runs.files import write_atomic
+from salt.runs.files import remove_left, write_atomic
 from salt.survey.geometry import Direction, Survey
 from salt.survey.read import read_block, read_traces
 
-MOST_LINES, MOST_VOXELS = 16, 1 << 23  # of a block, which has at least one line
+MOST_LINES, MOST_VOXELS = 16, 1 << 22  # of a block, which has at least one line
 SAMPLED, MOST_SAMPLED = 16, 1 << 22  # lines spread over the survey, and voxels, that give the range of amplitudes
-BLOCK_STEPS = 65535  # 1 in the files of blocks, which hold 16 bits for each voxel
+BLOCK_STEPS, BLOCK_TYPE = 65535, np.dtype("<u2")  # 1 in the files of blocks, which hold 16 bits for each voxel
+OTHER_FILES = 256  # that a process may open besides those of blocks
 
 
 class LineBlock(NamedTuple):
@@ -95,55 +98,112 @@ def read_tiles(survey: Survey, block: LineBlock, scaling: Scaling, depth: float 
 
 @dataclass(frozen=True)
 class Scratch:
-    """The files of blocks, which hold the probability and, with `spread`, its deviation, in 65535ths."""
+    """The files of blocks, which hold the probability and, with `spread`, its deviation, in 65535ths.
+
+    A file is an array (C, inlines, crosslines, samples) without a header. Its name has a key of what its bytes depend
+    on: blocks that were made in another way, whose record is gone, are none of these. Without a key no block is done.
+    """
 
     folder: Path
     survey: Survey
     spread: bool
+    key: str
 
     def path(self, block: LineBlock) -> Path:
         """Return the file of a block."""
-        return self.folder / f"{block.direction}_{block.first:06d}-{block.last:06d}.npy"
+        return self.folder / f"{block.direction}_{block.first:06d}-{block.last:06d}_{self.key}.bin"
 
     def size(self, block: LineBlock) -> int:
-        """Return the bytes of the values of a block."""
+        """Return the bytes of a block."""
         n_traces = self.survey.places(block.direction).shape[1]
         return 2 * (1 + self.spread) * block.n_lines * n_traces * self.survey.n_samples
 
     def has(self, block: LineBlock) -> bool:
         """Return whether a block is done."""
         try:
-            return self.path(block).stat().st_size > self.size(block)
+            return self.key != "" and self.path(block).stat().st_size == self.size(block)
         except OSError:
             return False
 
     def write(self, block: LineBlock, prediction: Prediction) -> None:
-        """Write the prediction (lines, samples, traces) of a block, atomically.
-
-        The file has it as (C, inlines, crosslines, samples), whatever its direction.
-        """
+        """Write the prediction (lines, samples, traces) of a block, atomically."""
         parts = [part for part in prediction if part is not None]
-        values = np.empty((len(parts), *np.array(parts[0].shape)[[0, 2, 1]]), np.uint16)
+        values = np.empty((len(parts), *np.array(parts[0].shape)[[0, 2, 1]]), BLOCK_TYPE)
         for into, part in zip(values, parts, strict=True):
-            into[:] = np.rint(part * np.float32(BLOCK_STEPS)).transpose(0, 2, 1)
+            for line, image in zip(into, part, strict=True):
+                line[:] = np.rint(image * np.float32(BLOCK_STEPS)).T
         if block.direction == "crossline":
-            values = values.swapaxes(1, 2)
+            values = np.ascontiguousarray(values.swapaxes(1, 2))
+        write_atomic(self.path(block), lambda temporary: temporary.write_bytes(values.data), clean=False)
 
-        def save(temporary: Path) -> None:
-            with temporary.open("wb") as file:
-                np.save(file, np.ascontiguousarray(values))
+    def clear(self) -> None:
+        """Delete all blocks, and the folder unless another process still writes in it."""
+        if self.folder.is_dir():
+            remove_left(self.folder)
+            for path in self.folder.glob("*.bin"):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):  # whoever writes there clears it when it ends
+                self.folder.rmdir()
 
-        write_atomic(self.path(block), save)
 
-    def read(self, blocks: Sequence[LineBlock], first: int, last: int) -> NDArray[np.float32]:
-        """Return the values (C, inlines, crosslines, samples) of some inlines, from all blocks of one direction."""
-        if blocks[0].direction == "inline":
-            parts = [
-                np.load(self.path(block), mmap_mode="r")[:, max(first - block.first, 0) : last - block.first]
-                for block in blocks
-                if block.first < last and first < block.last
-            ]
-            values = np.concatenate(parts, axis=1)
+class BlockReader(ExitStack):
+    """The values of inlines from all blocks of one direction, each of which is opened once: a crossline block has all.
+
+    Of more blocks than a process may keep open, the rest are opened each time.
+    """
+
+    def __init__(self, scratch: Scratch, blocks: Sequence[LineBlock]) -> None:
+        super().__init__()
+        self.scratch, self.blocks = scratch, blocks
+        self.most = allow_open(len(blocks)) if blocks[0].direction == "crossline" else 0
+        self.files: dict[LineBlock, BinaryIO] = {}
+
+    def read(self, inlines: LineBlock) -> NDArray[np.float32]:
+        """Return the values (C, inlines, crosslines, samples) of a block of inlines."""
+        survey = self.scratch.survey
+        across = self.blocks[0].direction == "crossline"
+        values = np.empty(
+            (1 + self.scratch.spread, inlines.n_lines, len(survey.crosslines), survey.n_samples), np.float32
+        )
+        for block in self.blocks if across else [inlines]:
+            place = values[:, :, block.first : block.last] if across else values
+            first = inlines.first if across else 0
+            with self.opened(block) as file:
+                for channel, into in enumerate(place):
+                    into[:] = self.rows(file, block, channel, first, into.shape)
+        values /= np.float32(BLOCK_STEPS)
+        return values
+
+    def rows(self, file: BinaryIO, block: LineBlock, channel: int, first: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        """Read inlines (shape) of a block from the one that is `first` in its file."""
+        n = self.scratch.size(block) // (1 + self.scratch.spread)
+        row = BLOCK_TYPE.itemsize * shape[1] * shape[2]
+        file.seek(channel * n + first * row)
+        content = file.read(shape[0] * row)
+        if len(content) < shape[0] * row:
+            raise OSError(f"{file.name} has changed while the results were written; the same command repairs it")
+        return np.frombuffer(content, BLOCK_TYPE).reshape(shape)
+
+    @contextmanager
+    def opened(self, block: LineBlock) -> Iterator[BinaryIO]:
+        """Open a block, unless it is open."""
+        if block in self.files:
+            yield self.files[block]
+        elif len(self.files) < self.most:
+            self.files[block] = self.enter_context(self.scratch.path(block).open("rb", buffering=0))
+            yield self.files[block]
         else:
-            values = np.concatenate([np.load(self.path(b), mmap_mode="r")[:, first:last] for b in blocks], axis=2)
-        return values.astype(np.float32) / np.float32(BLOCK_STEPS)
+            with self.scratch.path(block).open("rb", buffering=0) as file:
+                yield file
+
+
+def allow_open(n: int) -> int:
+    """Let this process keep up to `n` more files open than it does, and return how many it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = n + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return n if soft == resource.RLIM_INFINITY else max(min(n, soft - OTHER_FILES), 0)

@@ -1,5 +1,7 @@
 """What interpreters load of a predicted survey: connected bodies, and top and base of salt at each trace."""
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,56 +11,69 @@ from scipy.sparse.csgraph import connected_components
 
 from salt.survey.geometry import Survey
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.int64]  # (N 7)
 
 
 class Bodies:
     """Bodies of voxels that share a face, found in one block of inlines after the other.
 
-    Memory holds one block, and a row for each body: its voxels, and the first and last inline, crossline and sample.
-    Bodies of fewer voxels than `smallest` are dropped as soon as they end.
+    Memory holds one block, and a row for each part of a body in a block: its voxels, and the first and last inline,
+    crossline and sample. Parts of fewer voxels than `smallest` are dropped unless they touch the next or last block.
     """
 
     def __init__(self, smallest: int) -> None:
         self.smallest = smallest
         self.n_inlines = 0  # so far
-        self.ended: list[Rows] = []
-        self.open: Rows = np.empty((0, 7), np.int64)  # bodies that touch the last inline
-        self.border: NDArray[np.int64] | None = None  # (X S) of the last inline: the open body, from 1; 0 without
+        self.n_parts = [0]  # before each block, and so far; parts are counted over all blocks
+        self.rows: list[NDArray[np.int32]] = []  # (N 7) of each block's parts
+        self.labels: list[NDArray[np.int32]] = []  # of these parts in their block
+        self.touching: list[NDArray[np.int64]] = []  # (2 P): pairs of parts that share a face between two blocks
+        self.border: NDArray[np.int64] | None = None  # (X S) of the last inline: the part; -1 without
 
     def add(self, salt: NDArray[np.bool_]) -> None:
         """Take the next inlines (I X S)."""
         labels, n_labels = ndimage.label(salt)
-        rows = np.concatenate([self.open, measure(labels, n_labels, self.n_inlines)])
-        owner = self.connect(labels[0], n_labels)
-        merged = merge(rows, owner)
-        last = np.concatenate([[-1], owner[len(self.open) :]])[labels[-1]]
-        still_open, border = np.unique(last, return_inverse=True)
-        begin = int(still_open[0] == -1)
-        self.border = border.reshape(last.shape) + 1 - begin
-        self.end(np.delete(merged, still_open[begin:], axis=0))
-        self.open = merged[still_open[begin:]]
+        rows = measure(labels, n_labels, self.n_inlines)
+        counts = np.concatenate([[False], rows[:, 0] >= self.smallest])  # label 0 is no salt
+        for outside in (labels[0], labels[-1]):
+            counts[outside] = True
+        counts[0] = False
+        part_of = np.full(n_labels + 1, -1)
+        part_of[counts] = self.n_parts[-1] + np.arange(counts.sum())
+        first = part_of[labels[0]]
+        if self.border is not None:
+            both = (self.border >= 0) & (first >= 0)
+            self.touching.append(np.unique(np.stack([self.border[both], first[both]]), axis=1))
+        self.border = part_of[labels[-1]]
+        self.rows.append(rows[counts[1:]].astype(np.int32))
+        self.labels.append(np.flatnonzero(counts).astype(np.int32))
+        self.n_parts.append(self.n_parts[-1] + int(counts.sum()))
         self.n_inlines += len(salt)
 
-    def connect(self, first: NDArray[np.int64], n_labels: int) -> NDArray[np.int64]:
-        """Return the body of each open body and each label of a block (N), whose first inline is given (X S)."""
-        n_open = len(self.open)
-        n = n_open + n_labels
-        if self.border is None or n == 0:
-            return np.arange(n)
-        touching = (self.border > 0) & (first > 0)
-        pairs = np.unique(np.stack([self.border[touching] - 1, n_open + first[touching] - 1]), axis=1)
+    @cached_property
+    def owner(self) -> NDArray[np.int64]:
+        """The body of each part, after the last block."""
+        n, pairs = self.n_parts[-1], np.concatenate([np.empty((2, 0), np.int64), *self.touching], axis=1)
         graph = coo_array((np.ones(pairs.shape[1], np.bool_), (pairs[0], pairs[1])), shape=(n, n))
-        return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+        return np.asarray(connected_components(graph, directed=False)[1], np.int64) if n else np.empty(0, np.int64)
 
-    def end(self, rows: Rows) -> None:
-        """Keep bodies that have ended and are large enough."""
-        self.ended.append(rows[rows[:, 0] >= self.smallest])
+    @cached_property
+    def merged(self) -> Rows:
+        """The rows of the bodies, also of those that are too small."""
+        return merge(np.concatenate(self.rows), self.owner)
+
+    def large(self, number: int, salt: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the salt of a block (I X S), counted from 0, without bodies that are too small, after the last one."""
+        labels, n_labels = ndimage.label(salt)
+        kept = np.zeros(n_labels + 1, np.bool_)
+        owner = self.owner[slice(*self.n_parts[number : number + 2])]
+        kept[self.labels[number]] = self.merged[owner, 0] >= self.smallest
+        large: NDArray[np.bool_] = kept[labels]
+        return large
 
     def table(self, survey: Survey) -> pd.DataFrame:
         """Return all bodies, from the largest on, with line numbers, and times or depths as the survey has them."""
-        self.end(self.open)
-        rows = np.concatenate(self.ended)
+        rows = self.merged[self.merged[:, 0] >= self.smallest]
         rows = rows[np.lexsort((*rows.T[:0:-1], -rows[:, 0]))]
         inlines, crosslines, samples = survey.inlines, survey.crosslines, sample_positions(survey)
         columns = {"body": np.arange(1, len(rows) + 1), "voxels": rows[:, 0]}
@@ -70,14 +85,16 @@ class Bodies:
 def measure(labels: NDArray[np.int64], n_labels: int, n_before: int) -> Rows:
     """Return voxels and extent (N 7) of each label of a block that follows `n_before` inlines."""
     rows = np.empty((n_labels, 7), np.int64)
-    rows[:, 0] = np.bincount(labels.ravel(), minlength=n_labels + 1)[1:]
+    rows[:, 0] = 0
+    for line in labels:  # the numbers of which NumPy copies to 64 bits
+        rows[:, 0] += np.bincount(line.ravel(), minlength=n_labels + 1)[1:]
     for row, box in zip(rows, ndimage.find_objects(labels), strict=True):
         row[1:4], row[4:7] = [side.start for side in box], [side.stop - 1 for side in box]
     rows[:, [1, 4]] += n_before
     return rows
 
 
-def merge(rows: Rows, owner: NDArray[np.int64]) -> Rows:
+def merge(rows: NDArray[np.int32], owner: NDArray[np.int64]) -> Rows:
     """Return the rows of bodies from those of their parts; `owner` has the body of each part."""
     n = int(owner.max(initial=-1)) + 1
     merged = np.zeros((n, 7), np.int64)
@@ -88,21 +105,17 @@ def merge(rows: Rows, owner: NDArray[np.int64]) -> Rows:
     return merged
 
 
-def horizons_of(
-    salt: NDArray[np.bool_], survey: Survey, first: int, places: tuple[NDArray[np.float64], NDArray[np.float64]]
-) -> pd.DataFrame:
-    """Return top and base of salt at each trace of some inlines (I X S) from `first` on that has any.
-
-    `places` has x and y of each trace, in the file's order.
-    """
+def horizons_of(salt: NDArray[np.bool_], survey: Survey, first: int) -> pd.DataFrame:
+    """Return top and base of salt at each trace of some inlines (I X S) from `first` on that has any."""
     inlines, crosslines = np.nonzero(salt.any(axis=2))
     with_salt = salt[inlines, crosslines]
-    traces, samples = survey.trace_of[first + inlines, crosslines], sample_positions(survey)
+    samples = sample_positions(survey)
+    x, y = survey.coordinates(survey.trace_of[first + inlines, crosslines])
     columns = {
         "inline": survey.inlines[first + inlines],
         "crossline": survey.crosslines[crosslines],
-        "x": places[0][traces],
-        "y": places[1][traces],
+        "x": x,
+        "y": y,
         "top": samples[with_salt.argmax(axis=1)],
         "base": samples[::-1][with_salt[:, ::-1].argmax(axis=1)],
     }

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from salt.config import Data
 from salt.sections import Section, checked
 from salt.survey.geometry import Direction
+from salt.survey.line_numbers import Pair
 
 
 def as_directions(given: Any) -> Any:
@@ -95,6 +97,12 @@ class SurveyOptions(Section):
             "depth": self.depth,
             "nodata": self.nodata,
         }
+
+
+def trained_bytes(data: Data) -> Pair | None:
+    """Return where the line numbers were in the training data, if the run's settings name the bytes."""
+    inline, crossline = (data.source().get(f"{direction}_byte") for direction in ("inline", "crossline"))
+    return None if inline is None or crossline is None else (int(inline), int(crossline))
 
 
 def check_survey_options(**values: Any) -> SurveyOptions:

@@ -7,10 +7,12 @@ import json
 import os
 import socket
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from glob import escape
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -29,31 +31,38 @@ BROKEN = (
 )
 # Errors of a file system that lacks a call, such as NFS without its lock service or Lustre without flock
 NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+STALE = 24 * 3600.0  # seconds since the last change of a temporary file that another machine has given up
 TAKE_OVER = 15.0  # seconds in which loader workers may outlive a dead process and hold its lock
 
 
-def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None = None) -> None:
+def write_atomic(
+    path: Path,
+    write: Callable[[Path], object],
+    spare: Path | None = None,
+    put: Callable[[Path, Path], None] = os.replace,
+    clean: bool = True,
+) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step; the old one becomes `spare`.
 
-    Remove temporary files of this `path` that killed processes left.
+    Remove temporary files of this `path` that killed processes left; without `clean`, which spares a look at all names
+    in the folder, that is up to the caller.
 
     Raises:
         OSError: it cannot be written; the old file is still there.
     """
     if not is_main():
         return
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{escape(path.name)}.tmp-*"):
-            if is_gone(left.name.rpartition("-")[2]):
-                left.unlink(missing_ok=True)
+        if clean:
+            remove_left(path.parent, path.name)
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         if spare is not None and path.exists():
             os.replace(path, spare)
-        os.replace(temporary, path)
+        put(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise OSError(
@@ -63,6 +72,52 @@ def write_atomic(path: Path, write: Callable[[Path], object], spare: Path | None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def keep_first(temporary: Path, path: Path) -> None:
+    """Put a file in place unless one is there: of processes on any machines, one succeeds. For `write_atomic`."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in (*NOT_SUPPORTED, errno.EPERM):
+            raise
+        if not path.exists():  # without hard links, the caller's lock has to do
+            os.replace(temporary, path)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return the name of this process's temporary file for `path`; no process of any machine has it too."""
+    return path.with_name(f".{path.name}.tmp-{machine_id()}-{os.getpid()}")
+
+
+def remove_left(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files, of one or of all names in a folder, that nobody will finish."""
+    for temporary in folder.glob(f".{'*' if name is None else escape(name)}.tmp-*"):
+        if is_left(temporary):
+            temporary.unlink(missing_ok=True)
+
+
+def is_left(temporary: Path) -> bool:
+    """Return whether the process of a temporary file has ended; on another machine, whether a day has gone by."""
+    machine, _, number = temporary.name.rpartition(".tmp-")[2].rpartition("-")
+    if machine == machine_id():
+        return is_gone(number)
+    try:
+        return time.time() - temporary.stat().st_mtime > STALE
+    except OSError:
+        return False
+
+
+@cache
+def machine_id() -> str:
+    """Return what tells machines apart, also their starts and the containers on one: each numbers its processes."""
+    known = [socket.gethostname()]
+    with suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:12]
 
 
 def remove(*files: Path) -> None:
@@ -91,15 +146,15 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, put: Callable[[Path, Path], None] = os.replace) -> None:
     """Write a text file atomically."""
     content = as_text(text).encode("utf-8", "backslashreplace")  # a path in it may be no UTF-8
-    write_atomic(path, lambda temporary: temporary.write_bytes(content))
+    write_atomic(path, lambda temporary: temporary.write_bytes(content), put=put)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any], put: Callable[[Path, Path], None] = os.replace) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", put)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

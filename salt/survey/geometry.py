@@ -3,33 +3,30 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.survey.layout import TRACE_HEADER, HeaderNumbers, Layout, find_layout, naming, read_interval
-from salt.survey.line import CDP, OFFSET, STACK, count_different, count_gathers, fill_grid
+from salt.survey.layout import HeaderNumbers, Layout, find_layout, header_numbers, naming, read_interval
+from salt.survey.line_numbers import (
+    DELAY,
+    Pair,
+    check_bytes,
+    check_pair,
+    find_numbered,
+    find_pair,
+    pairs_from,
+    read_words,
+)
 from salt.words import plural
 
 Direction = Literal["inline", "crossline"]
 DIRECTIONS: tuple[Direction, Direction] = ("inline", "crossline")
-CHANNEL = 13
-PAIRS = (  # bytes of the trace header where inline and crossline begin in files of the usual kinds
-    (189, 193),  # since revision 1
-    (9, CDP),  # before it
-    (5, CDP),
-    (17, CDP),
-    (221, CDP),
-    (17, CHANNEL),  # shots and their channels if their offsets differ
-    (9, CHANNEL),
-)
-SCALAR, DELAY = 71, 109  # where these words of two bytes begin in a trace header
+SCALAR = 71  # where this word of two bytes begins in a trace header
 COORDINATES = ((181, 185), (73, 77))  # x and y: of the CDP; of the source, where traces before revision 1 have them
-LAST_WORD = TRACE_HEADER - 3  # where a last word of four bytes begins
-SHARED = 0.1  # of the traces, at least, lie at the place of another one if a file holds gathers
-MOST_PLACES = 100  # for each trace, in the grid that named words span
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +36,7 @@ class Survey:
     """A 3-D survey in a SEG-Y file: traces at the places of a grid, some of which may be empty."""
 
     layout: Layout
-    words: tuple[int, int]  # bytes where inline and crossline begin in a trace header
+    words: Pair  # bytes where inline and crossline begin in a trace header
     inlines: NDArray[np.int64]  # (I), ascending
     crosslines: NDArray[np.int64]  # (X), ascending
     trace_of: NDArray[np.int64]  # (I X): the number in the file of the trace at a place; -1 if there is none
@@ -67,55 +64,70 @@ class Survey:
         """Return the trace at each place, as (lines of this direction, lines of the other one)."""
         return self.trace_of if direction == "inline" else self.trace_of.T
 
-    def coordinates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Read x and y (N each) of all traces in the file's order, scaled as their headers say."""
-        numbers = self.layout.numbers({SCALAR: "i2"} | {byte: "i4" for pair in COORDINATES for byte in pair})
+    @cached_property
+    def coordinate_words(self) -> Pair:
+        """The bytes where x and y begin: the first pair that is not 0 in all traces of the file."""
+        layout = self.layout
+        for pair in COORDINATES:
+            if any(header_numbers(t, layout.order, byte).any() for _, t in layout.windows() for byte in pair):
+                return pair
+        return COORDINATES[0]
+
+    def coordinates(self, traces: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Read x and y (N each) of the traces of these numbers (N), scaled as their headers say."""
+        wanted, at = np.unique(traces, return_inverse=True)
+        numbers = self.layout.numbers({SCALAR: "i2"} | dict.fromkeys(self.coordinate_words, "i4"), wanted)
         scale = numbers[SCALAR].astype(np.float64)
-        used = next((pair for pair in COORDINATES if any(numbers[byte].any() for byte in pair)), COORDINATES[0])
         x, y = (
             np.where(scale < 0, numbers[byte] / np.maximum(-scale, 1), numbers[byte] * np.maximum(scale, 1))
-            for byte in used
+            for byte in self.coordinate_words
         )
-        return x, y
+        return x[at], y[at]
 
 
-def open_survey(path: Path, inline_byte: int | None = None, crossline_byte: int | None = None) -> Survey:
+def open_survey(
+    path: Path, inline_byte: int | None = None, crossline_byte: int | None = None, likely: Pair | None = None
+) -> Survey:
     """Read the geometry of a survey from its trace headers; of the file, only their words are kept in memory.
+
+    If the bytes are not named, the `likely` ones are tried before the usual ones.
 
     Raises:
         ValueError: the file is no sound SEG-Y, its geometry cannot be derived, or it holds gathers before the stack.
     """
     named = check_bytes(inline_byte, crossline_byte)
-    layout = read_layout(path)
-    numbers = read_words(layout, (named,) if named else PAIRS)
-    pair = check_pair(path, numbers, named) if named else find_pair(path, numbers)
-    if pair is None:
-        tried = ", ".join(f"{first}/{second}" for first, second in PAIRS)
+    if named:
+        layout = read_layout(path)
+        numbers = read_words(layout, (named,))
+        return place_traces(layout, numbers, check_pair(path, numbers, named))
+    survey = open_volume(path, likely)
+    if survey is None:
+        tried = ", ".join(f"{first}/{second}" for first, second in pairs_from(likely))
         raise ValueError(
             f"{path}: geometry cannot be derived: tried inline/crossline in bytes {tried}; "
             "name them by data.inline_byte and data.crossline_byte"
         )
-    return place_traces(layout, numbers, pair)
+    return survey
 
 
-def open_volume(path: Path) -> Survey | None:
+def open_volume(path: Path, likely: Pair | None = None) -> Survey | None:
     """Read the geometry of a survey from the usual words; return None if they make it none: it may be a 2-D line.
 
     Raises:
         ValueError: the file is no sound SEG-Y, or holds gathers before the stack.
     """
     layout = read_layout(path)
-    numbers = read_words(layout, PAIRS)
-    pair = find_pair(path, numbers)
-    return None if pair is None else place_traces(layout, numbers, pair)
+    found = find_pair(layout, likely)
+    return None if found is None else place_traces(layout, *found)
 
 
-def place_traces(layout: Layout, numbers: dict[int, HeaderNumbers], pair: tuple[int, int]) -> Survey:
+def place_traces(layout: Layout, numbers: dict[int, HeaderNumbers], pair: Pair) -> Survey:
     """Return the survey whose line numbers two words of the trace headers hold; warn of what is odd."""
     path, numbered = layout.path, find_numbered(numbers, pair)
-    inlines, rows = np.unique(numbers[pair[0]][numbered], return_inverse=True)
-    crosslines, columns = np.unique(numbers[pair[1]][numbered], return_inverse=True)
-    places = rows * len(crosslines) + columns
+    inlines, crosslines = (np.unique(numbers[byte][numbered]) for byte in pair)
+    places = np.searchsorted(inlines, numbers[pair[0]][numbered])
+    places *= len(crosslines)
+    places += np.searchsorted(crosslines, numbers[pair[1]][numbered])
     trace_of = first_at(places, numbered, len(inlines) * len(crosslines))
     second = trace_of[places] != numbered
     if n_unnumbered := layout.n_traces - len(numbered):
@@ -184,108 +196,23 @@ def describe_lines(lines: NDArray[np.int64]) -> str:
     return f"{lines[0]} to {lines[-1]}{step}"
 
 
-def is_volume(path: Path) -> bool:
+def is_volume(path: Path, likely: Pair | None = None) -> bool:
     """Return whether the usual words of a file's trace headers make it a 3-D survey; if not, it may be a 2-D line.
 
     Raises:
         ValueError: the file is no sound SEG-Y, or holds gathers before the stack.
     """
-    return find_pair(path, read_words(read_layout(path), PAIRS)) is not None
+    return find_pair(read_layout(path), likely) is not None
 
 
 def first_at(places: NDArray[np.int64], traces: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Return which of the traces (N, ascending) lies at each of n places, the first of several; -1 if none does."""
     trace_of = np.full(n, -1)
-    taken, first = np.unique(places, return_index=True)
-    trace_of[taken] = traces[first]
+    trace_of[places[::-1]] = traces[::-1]  # of several numbers for a place the last one stays
     return trace_of
-
-
-def check_bytes(inline_byte: int | None, crossline_byte: int | None) -> tuple[int, int] | None:
-    """Return the named bytes of inline and crossline, None if they are not named."""
-    if inline_byte is None and crossline_byte is None:
-        return None
-    if inline_byte is None or crossline_byte is None:
-        raise ValueError("data.inline_byte and data.crossline_byte: name both, or none")
-    for key, byte in (("data.inline_byte", inline_byte), ("data.crossline_byte", crossline_byte)):
-        if not 1 <= byte <= LAST_WORD:
-            raise ValueError(f"{key}={byte}: expected where a word begins in a trace header, 1 to {LAST_WORD}")
-    return inline_byte, crossline_byte
 
 
 def read_layout(path: Path) -> Layout:
     """Find the layout of a file; raise ValueError that names the file if it is no sound SEG-Y."""
     with naming(path):
         return find_layout(path)
-
-
-def read_words(layout: Layout, pairs: tuple[tuple[int, int], ...]) -> dict[int, HeaderNumbers]:
-    """Read all words of the trace headers that tell the geometry, in one pass through the file."""
-    usual = {DELAY: "i2"} | dict.fromkeys((OFFSET, CDP), "i4")
-    return layout.numbers(usual | {byte: "i4" for pair in pairs for byte in pair})
-
-
-def find_pair(path: Path, numbers: dict[int, HeaderNumbers]) -> tuple[int, int] | None:
-    """Return the first usual pair of bytes whose numbers place the traces on a grid; None if there is none.
-
-    Raises:
-        ValueError: the traces are gathers, of a survey or a line.
-    """
-    offsets = numbers[OFFSET]
-    for pair in PAIRS:
-        if pair[1] == CHANNEL and count_different(offsets) > 1:
-            continue
-        numbered = find_numbered(numbers, pair)
-        if fill_grid(*(numbers[byte][numbered] for byte in (*pair, OFFSET))):
-            check_stacked(path, numbers, pair)
-            log.info("%s: inlines are in bytes %d, crosslines in bytes %d of the trace headers", path, *pair)
-            return pair
-        if pair == PAIRS[0] and count_gathers(numbers[CDP], offsets):  # only revision 1 can tell otherwise
-            cdps, counts = np.unique(numbers[CDP], return_counts=True)
-            raise ValueError(gathers_at(path, f"CDP {cdps[counts.argmax()]}", counts.max()))
-    return None
-
-
-def find_numbered(numbers: dict[int, HeaderNumbers], pair: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the traces that have line numbers: all, unless several others pad the file and have zeros there."""
-    numbered = np.flatnonzero((numbers[pair[0]] != 0) | (numbers[pair[1]] != 0))
-    n_traces = len(numbers[pair[0]])
-    return numbered if n_traces < 2 * len(numbered) < 2 * (n_traces - 1) else np.arange(n_traces)
-
-
-def check_pair(path: Path, numbers: dict[int, HeaderNumbers], pair: tuple[int, int]) -> tuple[int, int]:
-    """Return a named pair of bytes if its numbers can be those of a survey.
-
-    Raises:
-        ValueError: there are not two numbers of each, or they span a grid too large for memory, or are gathers.
-    """
-    numbered = find_numbered(numbers, pair)
-    n_inlines, n_crosslines = (count_different(numbers[byte][numbered]) for byte in pair)
-    n_traces = len(numbered)
-    if min(n_inlines, n_crosslines) < 2 or n_inlines * n_crosslines > MOST_PLACES * n_traces:
-        inlines, crosslines = (plural(n, "different number") for n in (n_inlines, n_crosslines))
-        raise ValueError(
-            f"{path}: geometry cannot be derived from data.inline_byte={pair[0]} ({inlines}) and "
-            f"data.crossline_byte={pair[1]} ({crosslines}): {plural(n_traces, 'trace')} make no grid of them"
-        )
-    check_stacked(path, numbers, pair)
-    return pair
-
-
-def check_stacked(path: Path, numbers: dict[int, HeaderNumbers], pair: tuple[int, int]) -> None:
-    """Raise ValueError if most traces share a place, or many do and differ by their offsets."""
-    numbered = find_numbered(numbers, pair)
-    first, second, offsets = (numbers[byte][numbered] for byte in (*pair, OFFSET))
-    if (n_places := count_different(first, second)) == len(first):
-        return
-    shared, by_offset = (n - n_places for n in (len(first), count_different(first, second, offsets)))
-    if shared < n_places and (shared < SHARED * len(first) or 2 * by_offset < shared):
-        return
-    places, counts = np.unique(np.stack((first, second)), axis=1, return_counts=True)
-    inline, crossline = places[:, counts.argmax()]
-    raise ValueError(gathers_at(path, f"inline {inline}, crossline {crossline}", counts.max()))
-
-
-def gathers_at(path: Path, place: str, n: int) -> str:
-    """Return what is wrong with a file that has `n` traces at a place."""
-    return f"{path}: {place} has {n} traces, as gathers have, expected one: {STACK}"

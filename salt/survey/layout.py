@@ -67,12 +67,25 @@ class Layout:
         for first in range(0, self.n_traces, self.window):
             yield first, self.traces(first, first + self.window)
 
-    def numbers(self, words: dict[int, str]) -> dict[int, HeaderNumbers]:
-        """Return the numbers (N) of all trace headers that start at these bytes; `words` has their types (`i4`)."""
-        found = {byte: np.empty(self.n_traces, np.int32) for byte in words}
-        for first, traces in self.windows():
+    def some(self, wanted: NDArray[np.int64]) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.int64]]]:
+        """Yield which of the wanted traces (N, ascending) lie in one window, the window, and their places in it."""
+        begin = 0
+        while begin < len(wanted):
+            first = int(wanted[begin])
+            end = int(np.searchsorted(wanted, first + self.window))
+            yield slice(begin, end), self.traces(first, int(wanted[end - 1]) + 1), wanted[begin:end] - first
+            begin = end
+
+    def numbers(self, words: dict[int, str], wanted: NDArray[np.int64] | None = None) -> dict[int, HeaderNumbers]:
+        """Return the numbers (N) that start at these bytes of trace headers; `words` has their types (`i4`).
+
+        They are those of all traces, or of the wanted ones (N, ascending).
+        """
+        found = {byte: np.empty(self.n_traces if wanted is None else len(wanted), np.int32) for byte in words}
+        whole = ((slice(first, first + len(traces)), traces, slice(None)) for first, traces in self.windows())
+        for part, traces, rows in whole if wanted is None else self.some(wanted):
             for byte, kind in words.items():
-                found[byte][first : first + len(traces)] = header_numbers(traces, self.order, byte, kind)
+                found[byte][part] = header_numbers(traces, self.order, byte, kind, rows)
         return found
 
 
@@ -94,10 +107,12 @@ def trace_type(order: str, code: int, n_samples: int) -> np.dtype[Any]:
     return np.dtype([("header", "u1", TRACE_HEADER), ("samples", order + TYPES[code], n_samples)])
 
 
-def header_numbers(traces: NDArray[Any], order: str, byte: int, kind: str = "i4") -> NDArray[Any]:
-    """Return the number (N) that starts at a byte of each trace header."""
+def header_numbers(
+    traces: NDArray[Any], order: str, byte: int, kind: str = "i4", rows: slice | NDArray[np.int64] = slice(None)
+) -> NDArray[Any]:
+    """Return the number (N) that starts at a byte of the header of each trace, or of these rows of them."""
     last = byte - 1 + np.dtype(kind).itemsize
-    return np.ascontiguousarray(traces["header"][:, byte - 1 : last]).view(order + kind)[:, 0]
+    return np.ascontiguousarray(traces["header"][rows, byte - 1 : last]).view(order + kind)[:, 0]
 
 
 def number_at(content: Bytes, order: str, byte: int, kind: str = "H") -> int:

@@ -143,5 +143,8 @@ def fill_grid(first: HeaderNumbers, second: HeaderNumbers, offsets: HeaderNumber
 
 def count_different(*numbers: NDArray[np.integer[Any]]) -> int:
     """Count the different numbers, or tuples of numbers."""
-    rows = np.stack(numbers)[:, np.lexsort(numbers)]
-    return 1 + int((rows[:, 1:] != rows[:, :-1]).any(axis=0).sum())
+    order, changes = np.lexsort(numbers), np.zeros(len(numbers[0]) - 1, np.bool_)
+    for column in numbers:
+        ordered = column[order]
+        changes |= ordered[1:] != ordered[:-1]
+    return 1 + int(changes.sum())

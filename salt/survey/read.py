@@ -50,16 +50,12 @@ def read_traces(layout: Layout, wanted: NDArray[np.int64], keep_dead: bool = Fal
     order = np.argsort(wanted, axis=None, kind="stable")
     numbers = wanted.ravel()[order]
     found: NDArray[np.floating[Any]] = np.full((wanted.size, layout.n_samples), np.nan, np.float32)
-    begin = int(np.searchsorted(numbers, 0))
-    while begin < len(numbers):
-        start = int(numbers[begin])
-        end = int(np.searchsorted(numbers, start + layout.window))
-        traces = layout.traces(start, int(numbers[end - 1]) + 1)[numbers[begin:end] - start]
-        amplitudes = read_amplitudes_of(traces, layout, keep_dead)
+    there = int(np.searchsorted(numbers, 0))
+    for part, traces, rows in layout.some(numbers[there:]):
+        amplitudes = read_amplitudes_of(traces[rows], layout, keep_dead)
         if found.dtype == np.float32 and not fit_32_bits(amplitudes):
             found = found.astype(np.float64)
-        found[order[begin:end]] = amplitudes
-        begin = end
+        found[order[there:][part]] = amplitudes
     return found.reshape(*wanted.shape, layout.n_samples)
 
 

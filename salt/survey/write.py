@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.runs.files import locked, write_atomic
+from salt.runs.files import keep_first, write_atomic
 from salt.survey.geometry import Direction, Survey
 from salt.survey.layout import IEEE_FLOAT, INT8, TRACE_HEADER, TYPES, trace_type
 from salt.survey.line import write_copy
 
 PERCENT = 100  # INT8 holds probabilities in percent
-WAIT = 3600.0  # seconds for another process to make the file
 WRITTEN = 1000  # traces converted at once
 
 
@@ -38,9 +37,7 @@ class SurveyWriter:
         self.code = INT8 if as_int8 else IEEE_FLOAT
         self.kind = np.dtype(survey.layout.order + TYPES[self.code])
         if not path.exists():
-            with locked(path.parent, path.name, WAIT):
-                if not path.exists():
-                    write_atomic(path, self.make)
+            write_atomic(path, self.make, put=keep_first)
         if (size := path.stat().st_size) != (expected := required_bytes(survey, as_int8)):
             raise ValueError(
                 f"{path} has {size} bytes, expected {expected} for {survey.path}: delete it, or name another"

@@ -1,8 +1,14 @@
 """A survey predicted from file to file: against images, whole cubes, and itself after a kill and in parts."""
 
 import dataclasses
+import os
+import resource
 import shutil
+import time
 import tracemalloc
+import weakref
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +17,17 @@ from helpers.volumes import MADE, by_crosslines, chosen, volume, with_duplicates
 from scipy import ndimage
 
 import salt
+from salt.data.tiles import Tiles
 from salt.inference import survey_blocks, survey_results
 from salt.inference.model import Model
+from salt.inference.survey import SPARE, check_space, open_job, predict_survey
 from salt.inference.survey_blocks import sample_survey
+from salt.inference.survey_bodies import Bodies
+from salt.inference.survey_options import check_survey_options
+from salt.inference.survey_results import LONGEST_ROW
 from salt.runs.files import read_json, write_json
 from salt.survey import layout
-from salt.survey.geometry import open_survey
+from salt.survey.geometry import Survey, open_survey
 
 segyio = pytest.importorskip("segyio")
 
@@ -212,7 +223,7 @@ def test_after_a_kill_the_same_call_gives_the_same_bytes(model, tmp_path, monkey
     for after in (0, 4, 1, 2):
         with pytest.raises(KeyboardInterrupt):
             dying(model, after).predict_survey(path, out, **options)
-        done.append(len(list(out.glob("cube_blocks/*.npy"))))
+        done.append(len(list(out.glob("cube_blocks/*.bin"))))
     assert done == sorted(done) and done[-1] > done[0]
 
     def full(*arguments):
@@ -223,7 +234,7 @@ def test_after_a_kill_the_same_call_gives_the_same_bytes(model, tmp_path, monkey
         with pytest.raises(OSError, match="No space"):
             model.predict_survey(path, out, **options)
     assert not (out / "cube_probability.sgy").exists()
-    blocks = {file.name: file.stat().st_mtime_ns for file in out.glob("cube_blocks/*.npy")}
+    blocks = {file.name: file.stat().st_mtime_ns for file in out.glob("cube_blocks/*.bin")}
     assert len(blocks) == 7 + 4
     dying(model, 0).predict_survey(path, out, **options)  # nothing is left for the networks
     assert contents(out) == contents(tmp_path / "whole")
@@ -277,6 +288,127 @@ def test_other_settings_do_not_continue_a_survey(model, finished, tmp_path):
     assert contents(out) == contents(tmp_path / "whole")
 
 
+def test_parts_with_other_settings_that_start_together_are_refused(model, tmp_path):
+    path, out = saved(tmp_path / "cube.sgy", noise(MADE["full"])), tmp_path / "out"
+    jobs = [
+        open_job(model.ensemble, model.settings, path, out, check_survey_options(part=part, nodata=nodata))
+        for part, nodata in (("1/2", None), ("2/2", 0.0))
+    ]
+    assert not predict_survey(jobs[0], lambda *_: model)
+    with pytest.raises(ValueError, match="made with another --nodata"):
+        predict_survey(jobs[1], lambda *_: model)
+    model.predict_survey(path, out)
+    model.predict_survey(path, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_blocks_that_are_cut_or_without_a_record_are_computed_again(model, tmp_path):
+    made = noise(volume(range(20), range(30, 40)))
+    made.traces[:, 5] = -9
+    path, out = saved(tmp_path / "cube.sgy", made), tmp_path / "out"
+    model.predict_survey(path, tmp_path / "whole")
+    model.predict_survey(path, out, part="1/2", nodata=-9.0)
+    (out / "cube_survey.json").unlink()  # by a user who wants another nodata
+    model.predict_survey(path, out, part="2/2")
+    assert not (out / "cube_probability.sgy").exists()
+    key = open_job(model.ensemble, model.settings, path, out, check_survey_options()).scratch.key
+    cut = min(out.glob(f"cube_blocks/*{key}.bin"))
+    cut.write_bytes(cut.read_bytes()[:-1])
+    model.predict_survey(path, out, part="1/2")
+    assert not (out / "cube_probability.sgy").exists()
+    model.predict_survey(path, out)
+    assert contents(out) == contents(tmp_path / "whole") and not (out / "cube_blocks").exists()
+    (out / "cube_bodies.csv").unlink()  # a record without all data
+    model.predict_survey(path, out, part="2/2")
+    assert not (out / "cube_bodies.csv").exists()
+    model.predict_survey(path, out)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_the_last_part_deletes_no_file_that_another_one_is_writing(model, tmp_path):
+    path, out = saved(tmp_path / "cube.sgy", noise(MADE["full"])), tmp_path / "out"
+    model.predict_survey(path, out, part="1/3")
+    key = open_job(model.ensemble, model.settings, path, out, check_survey_options()).scratch.key
+    writing = out / f"cube_blocks/.inline_000000-000003_{key}.bin.tmp-0123456789ab-1"  # on another machine
+    results = out / "cube_blocks/.cube_probability.sgy.tmp-0123456789ab-1"
+    for file in (writing, results):
+        file.touch()
+    os.utime(results, (0, time.time() - 100_000))
+    model.predict_survey(path, out)
+    assert list(out.glob("cube_blocks/*")) == [writing]
+    os.utime(writing, (0, time.time() - 100_000))
+    model.predict_survey(path, out)
+    assert not (out / "cube_blocks").exists()
+
+
+@pytest.mark.parametrize("may_open", [1000, 2])
+def test_each_block_is_opened_once_for_each_pass(model, tmp_path, monkeypatch, may_open):
+    path, opened, original = saved(tmp_path / "cube.sgy", noise(volume(range(20), range(30, 40)))), [], Path.open
+
+    def count(self, mode="r", *arguments, **settings):
+        opened.append(self.name) if self.suffix == ".bin" and mode == "rb" else None
+        return original(self, mode, *arguments, **settings)
+
+    options = {"directions": "inline,crossline", "smallest_body": 3}
+    model.predict_survey(path, tmp_path / "whole", **options)
+    monkeypatch.setattr(survey_blocks, "allow_open", lambda n: min(n, may_open))
+    monkeypatch.setattr(Path, "open", count)
+    model.predict_survey(path, tmp_path / "out", **options)
+    monkeypatch.undo()
+    inlines, crosslines = 7, 4
+    expected = crosslines if may_open == 1000 else 2 + (crosslines - 2) * inlines
+    assert len(opened) == 2 * (inlines + expected)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_more_files_may_be_open_up_to_the_limit_of_the_system(monkeypatch):
+    now = [1024, 4096]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: tuple(now))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: now.__setitem__(slice(None), limits))
+    assert survey_blocks.allow_open(500) == 500 and now == [1024, 4096]
+    assert survey_blocks.allow_open(2000) == 2000 and now == [2256, 4096]
+    assert survey_blocks.allow_open(9000) == 3840 and now == [4096, 4096]
+
+
+def test_the_disk_must_hold_blocks_of_all_directions_and_the_results(model, tmp_path, monkeypatch):
+    path, voxels = saved(tmp_path / "cube.sgy", noise(MADE["full"])), 63 * 12
+    sizes = {"blocks": 2 * voxels, "result": 3600 + 63 * (240 + 4 * 12), "tables": 63 * LONGEST_ROW + SPARE}
+    for options, n_blocks, n_results in (
+        ({}, 1, 1),
+        ({"directions": "inline,crossline"}, 2, 1),
+        ({"directions": "inline,crossline", "spread": True}, 4, 2),
+        ({"directions": "inline,crossline", "spread": True, "part": "2/9"}, 4, 2),  # all parts share the disk
+    ):
+        needed = n_blocks * sizes["blocks"] + n_results * sizes["result"] + sizes["tables"]
+        job = open_job(model.ensemble, model.settings, path, tmp_path / "out", check_survey_options(**options))
+        for missing in (1, 0):
+            free = shutil._ntuple_diskusage(10**9, 0, needed - missing)
+            monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: free)
+            with pytest.raises(ValueError, match="GB free, but the prediction of") if missing else nullcontext():
+                check_space(job)
+
+
+def test_the_bytes_that_the_run_was_trained_with_are_tried_first(model, tmp_path):
+    numbers = {5: np.repeat(range(9), 7), 21: np.tile(range(7), 9)}  # another grid
+    made = noise(volume(headers=numbers))
+    path = saved(tmp_path / "cube.sgy", made)
+    data = model.ensemble.first.config.data
+
+    def shape(trained, **options):
+        config = model.ensemble.first.config.model_copy(update={"data": data.model_copy(update=trained)})
+        ensemble = dataclasses.replace(
+            model.ensemble, members=[dataclasses.replace(model.ensemble.first, config=config)]
+        )
+        job = open_job(ensemble, model.settings, path, tmp_path / "out", check_survey_options(**options))
+        return job.survey.trace_of.shape
+
+    trained = {"inline_byte": 5, "crossline_byte": 21}
+    assert shape({}) == (7, 9) and shape(trained) == (9, 7)
+    assert shape(trained, inline_byte=189, crossline_byte=193) == (7, 9)
+    assert shape({"inline_byte": 25, "crossline_byte": 233}) == (7, 9)  # not in this file
+    assert shape({"inline_byte": None, "crossline_byte": None}) == (7, 9)
+
+
 def test_what_cannot_be_predicted_is_said_in_one_line(model, tmp_path, monkeypatch):
     made = noise(MADE["full"])
     path = saved(tmp_path / "cube.sgy", made)
@@ -316,7 +448,7 @@ def test_horizons_are_the_first_and_last_salt_of_each_trace(model, tmp_path, kin
     x, y = rng.integers(-(10**6), 10**6, (2, len(made.places)))
     made.headers = {181: x, 185: y, 71: scales, 109: np.full(len(made.places), 200)}
     results = model.predict_survey(saved(tmp_path / "cube.sgy", made), tmp_path)
-    table = pd.read_csv(results["horizons"])
+    table = pd.read_csv(results["horizons"], comment="#")
     salt_of = np.float64(traces_of(results["probability"])) > model.threshold
     expected, seen = [], set()
     for i, place in enumerate(made.places.tolist()):
@@ -327,6 +459,7 @@ def test_horizons_are_the_first_and_last_salt_of_each_trace(model, tmp_path, kin
         seen.add(tuple(place))
     assert list(table.columns) == ["inline", "crossline", "x", "y", "top", "base"] and len(expected) > 20
     np.testing.assert_allclose(table.to_numpy(), sorted(expected))
+    assert results["horizons"].read_text().splitlines()[0] == "# bodies of at least 1 voxel"
 
 
 def test_bodies_are_those_of_the_whole_cube(model, tmp_path):
@@ -349,6 +482,34 @@ def test_bodies_are_those_of_the_whole_cube(model, tmp_path):
     assert sorted(table.to_numpy()[:, 1:].tolist()) == sorted(np.float64(expected).tolist())
     large = model.predict_survey(path, tmp_path / "b", smallest_body=20)
     pd.testing.assert_frame_equal(pd.read_csv(large["bodies"]), table[table["voxels"] >= 20])
+    salt_of = np.isin(labels, 1 + np.flatnonzero(np.bincount(labels.ravel())[1:] >= 20))
+    rows = [
+        [inlines[i], crosslines[x], 4 * salt_of[i, x].argmax(), 4 * (39 - salt_of[i, x, ::-1].argmax())]
+        for i, x in np.argwhere(salt_of.any(axis=2)).tolist()
+    ]
+    horizons = pd.read_csv(large["horizons"], comment="#")
+    assert horizons.drop(columns=["x", "y"]).to_numpy().tolist() == rows
+    assert large["horizons"].read_text().startswith("# bodies of at least 20 voxels\ninline,crossline,x,y,top,base\n")
+    all_horizons = pd.read_csv(results["horizons"], comment="#")
+    assert not all_horizons.equals(horizons), "no body was small"
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 12])
+@pytest.mark.parametrize("share", [0.02, 0.15, 0.4])
+def test_bodies_of_blocks_are_those_of_the_whole(size, share):
+    salt_of = np.random.default_rng(int(100 * share)).random((12, 9, 10)) < share
+    for smallest in (1, 2, 5, 10**6):
+        bodies = Bodies(smallest)
+        blocks = np.split(salt_of, range(size, 12, size))
+        for block in blocks:
+            bodies.add(block)
+        found = np.concatenate([bodies.large(number, block) for number, block in enumerate(blocks)])
+        labels, n = ndimage.label(salt_of)
+        counts = np.bincount(labels.ravel(), minlength=n + 1)
+        counts[0] = 0
+        np.testing.assert_array_equal(found, (counts >= smallest)[labels])
+        voxels = bodies.merged[:, 0]
+        assert sorted(voxels[voxels >= smallest].tolist()) == sorted(counts[1:][counts[1:] >= smallest].tolist())
 
 
 def test_an_array_is_predicted_as_the_survey(model, tmp_path):
@@ -403,4 +564,36 @@ def test_memory_does_not_grow_with_the_number_of_inlines(model, tmp_path):
 
     peak(3)  # whatever stays in memory
     few, many = peak(18), peak(30)
-    assert many - few < (30 - 18) * 20 * 202 / 2  # bytes; grey values of the survey alone would take twice as many
+    assert many - few < (30 - 18) * 20 * 202 / 4  # bytes; grey values of the survey alone would take four times as many
+
+
+def test_memory_holds_few_numbers_of_each_trace_while_a_survey_is_opened(tmp_path):
+    path = saved(tmp_path / "cube.sgy", volume(range(50), range(100), 1))
+    tracemalloc.start()
+    survey = open_survey(path)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert survey.trace_of.size == 5_000
+    assert kept < 5_000 * 10 and peak < 5_000 * 66  # bytes
+
+
+def test_coordinates_are_read_for_the_traces_of_a_block(model, tmp_path, monkeypatch):
+    lengths = []
+    original = Survey.coordinates
+    monkeypatch.setattr(Survey, "coordinates", lambda self, n: lengths.append(len(n)) or original(self, n))
+    results = model.predict_survey(saved(tmp_path / "cube.sgy", noise(MADE["full"])), tmp_path)
+    assert len(lengths) == 3 and max(lengths) <= 27
+    assert sum(lengths) == len(pd.read_csv(results["horizons"], comment="#"))
+
+
+def test_no_block_is_kept_after_its_prediction(model):
+    seen = []
+
+    def blocks():
+        for _ in range(12):
+            tiles = Tiles(["a"], np.zeros((1, 20, 20), np.uint8), None, np.full(1, np.nan), None)
+            seen.append(weakref.ref(tiles))
+            yield tiles
+
+    alive = [sum(tiles() is not None for tiles in seen) for _ in model.predict_blocks(blocks())]
+    assert len(alive) == 12 and max(alive) < 8

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from urllib.parse import unquote
 
@@ -13,7 +15,16 @@ import pytest
 from filelock import FileLock
 
 from salt.machine import distributed
-from salt.runs.files import check_free, folder_name, locked, sync_folder, write_atomic, write_json
+from salt.runs.files import (
+    check_free,
+    folder_name,
+    keep_first,
+    locked,
+    machine_id,
+    sync_folder,
+    write_atomic,
+    write_json,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -44,12 +55,41 @@ write_atomic(Path("a[0].json"), die)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
     (half,) = tmp_path.iterdir()
     assert half.read_text() == "half"
-    writing = tmp_path / f".a[0].json.tmp-{os.getppid()}"  # a process that lives
-    others = [tmp_path / f".b.json.{half.name.rpartition('.')[2]}", writing]
-    for file in others:
+    machine, number = half.name.rpartition("-")[::2]
+    writing = tmp_path / f"{machine}-{os.getppid()}"  # a process that lives
+    elsewhere = tmp_path / f".a[0].json.tmp-0123456789ab-{number}"  # no process of this machine has its number
+    given_up = tmp_path / f".a[0].json.tmp-0123456789ab-{os.getppid()}"
+    others = [tmp_path / f".b.json.{half.name.rpartition('.')[2]}", writing, elsewhere]
+    for file in (*others, given_up):
         file.write_text("")
+    for file, hours in ((elsewhere, 23), (given_up, 25), (writing, 25)):
+        os.utime(file, (0, time.time() - 3600 * hours))
     write_json(tmp_path / "a[0].json", {"x": 1})
     assert set(tmp_path.iterdir()) == {*others, tmp_path / "a[0].json"}
+
+
+def test_processes_of_one_number_on_two_machines_write_different_temporary_files(tmp_path, monkeypatch):
+    names = set()
+    for host in ("node-1", "node-2"):
+        machine_id.cache_clear()
+        monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
+        write_atomic(tmp_path / "a", lambda temporary: names.add(temporary.name) or temporary.touch())
+    machine_id.cache_clear()
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_writers_the_first_one_s_file_stays(tmp_path, monkeypatch, links):
+    if not links:
+
+        def fails(*_: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", fails)
+    file = tmp_path / "a.json"
+    for n in (1, 2):
+        write_json(file, {"x": n}, keep_first)
+    assert json.loads(file.read_text()) == {"x": 1} and list(tmp_path.iterdir()) == [file]
 
 
 def test_a_lock_with_a_damaged_owner_is_given(tmp_path):
