@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from salt.config import Data
 from salt.sections import Section, checked
 from salt.survey.geometry import Direction
-from salt.survey.line_numbers import Pair
+from salt.survey.line_numbers import WordPair
 
 
 def as_directions(given: Any) -> Any:
@@ -99,7 +99,7 @@ class SurveyOptions(Section):
         }
 
 
-def trained_bytes(data: Data) -> Pair | None:
+def trained_bytes(data: Data) -> WordPair | None:
     """Return where the line numbers were in the training data, if the run's settings name the bytes."""
     inline, crossline = (data.source().get(f"{direction}_byte") for direction in ("inline", "crossline"))
     return None if inline is None or crossline is None else (int(inline), int(crossline))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from salt.survey.layout import HeaderNumbers, Layout, find_layout, header_numbers, naming, read_interval
 from salt.survey.line_numbers import (
     DELAY,
-    Pair,
+    WordPair,
     check_bytes,
     check_pair,
     find_numbered,
@@ -36,7 +36,7 @@ class Survey:
     """A 3-D survey in a SEG-Y file: traces at the places of a grid, some of which may be empty."""
 
     layout: Layout
-    words: Pair  # bytes where inline and crossline begin in a trace header
+    words: WordPair  # bytes where inline and crossline begin in a trace header
     inlines: NDArray[np.int64]  # (I), ascending
     crosslines: NDArray[np.int64]  # (X), ascending
     trace_of: NDArray[np.int64]  # (I X): the number in the file of the trace at a place; -1 if there is none
@@ -65,7 +65,7 @@ class Survey:
         return self.trace_of if direction == "inline" else self.trace_of.T
 
     @cached_property
-    def coordinate_words(self) -> Pair:
+    def coordinate_words(self) -> WordPair:
         """The bytes where x and y begin: the first pair that is not 0 in all traces of the file."""
         layout = self.layout
         for pair in COORDINATES:
@@ -86,7 +86,7 @@ class Survey:
 
 
 def open_survey(
-    path: Path, inline_byte: int | None = None, crossline_byte: int | None = None, likely: Pair | None = None
+    path: Path, inline_byte: int | None = None, crossline_byte: int | None = None, likely: WordPair | None = None
 ) -> Survey:
     """Read the geometry of a survey from its trace headers; of the file, only their words are kept in memory.
 
@@ -110,7 +110,7 @@ def open_survey(
     return survey
 
 
-def open_volume(path: Path, likely: Pair | None = None) -> Survey | None:
+def open_volume(path: Path, likely: WordPair | None = None) -> Survey | None:
     """Read the geometry of a survey from the usual words; return None if they make it none: it may be a 2-D line.
 
     Raises:
@@ -121,7 +121,7 @@ def open_volume(path: Path, likely: Pair | None = None) -> Survey | None:
     return None if found is None else place_traces(layout, *found)
 
 
-def place_traces(layout: Layout, numbers: dict[int, HeaderNumbers], pair: Pair) -> Survey:
+def place_traces(layout: Layout, numbers: dict[int, HeaderNumbers], pair: WordPair) -> Survey:
     """Return the survey whose line numbers two words of the trace headers hold; warn of what is odd."""
     path, numbered = layout.path, find_numbered(numbers, pair)
     inlines, crosslines = (np.unique(numbers[byte][numbered]) for byte in pair)
@@ -196,7 +196,7 @@ def describe_lines(lines: NDArray[np.int64]) -> str:
     return f"{lines[0]} to {lines[-1]}{step}"
 
 
-def is_volume(path: Path, likely: Pair | None = None) -> bool:
+def is_volume(path: Path, likely: WordPair | None = None) -> bool:
     """Return whether the usual words of a file's trace headers make it a 3-D survey; if not, it may be a 2-D line.
 
     Raises:

@@ -11,7 +11,7 @@ from salt.survey.layout import TRACE_HEADER, HeaderNumbers, Layout
 from salt.survey.line import CDP, OFFSET, STACK, count_different, count_gathers, fill_grid
 from salt.words import plural
 
-Pair = tuple[int, int]
+WordPair = tuple[int, int]
 
 DELAY = 109  # where this word of two bytes begins in a trace header
 CHANNEL = 13
@@ -31,7 +31,7 @@ MOST_PLACES = 100  # for each trace, in the grid that named words span
 log = logging.getLogger(__name__)
 
 
-def check_bytes(inline_byte: int | None, crossline_byte: int | None) -> Pair | None:
+def check_bytes(inline_byte: int | None, crossline_byte: int | None) -> WordPair | None:
     """Return the named bytes of inline and crossline, None if they are not named."""
     if inline_byte is None and crossline_byte is None:
         return None
@@ -43,18 +43,18 @@ def check_bytes(inline_byte: int | None, crossline_byte: int | None) -> Pair | N
     return inline_byte, crossline_byte
 
 
-def pairs_from(likely: Pair | None) -> list[Pair]:
+def pairs_from(likely: WordPair | None) -> list[WordPair]:
     """Return the bytes of inline and crossline in the order in which they are tried."""
     return list(dict.fromkeys(([] if likely is None else [likely]) + list(PAIRS)))
 
 
-def read_words(layout: Layout, pairs: Sequence[Pair]) -> dict[int, HeaderNumbers]:
+def read_words(layout: Layout, pairs: Sequence[WordPair]) -> dict[int, HeaderNumbers]:
     """Read all words of the trace headers that tell the geometry, in one pass through the file."""
     usual = {DELAY: "i2"} | dict.fromkeys((OFFSET, CDP), "i4")
     return layout.numbers(usual | {byte: "i4" for pair in pairs for byte in pair})
 
 
-def find_pair(layout: Layout, likely: Pair | None) -> tuple[dict[int, HeaderNumbers], Pair] | None:
+def find_pair(layout: Layout, likely: WordPair | None) -> tuple[dict[int, HeaderNumbers], WordPair] | None:
     """Return the numbers of trace headers, and the first pair of bytes where they place the traces on a grid.
 
     Return None if there is none. The rarer pairs are read only if the first ones are none: memory holds few numbers.
@@ -72,7 +72,7 @@ def find_pair(layout: Layout, likely: Pair | None) -> tuple[dict[int, HeaderNumb
     return None
 
 
-def fitting_pair(path: Path, numbers: dict[int, HeaderNumbers], pairs: Sequence[Pair]) -> Pair | None:
+def fitting_pair(path: Path, numbers: dict[int, HeaderNumbers], pairs: Sequence[WordPair]) -> WordPair | None:
     """Return the first of the pairs whose numbers place the traces on a grid; None if there is none."""
     offsets = numbers[OFFSET]
     for pair in pairs:
@@ -89,14 +89,14 @@ def fitting_pair(path: Path, numbers: dict[int, HeaderNumbers], pairs: Sequence[
     return None
 
 
-def find_numbered(numbers: dict[int, HeaderNumbers], pair: Pair) -> NDArray[np.int64]:
+def find_numbered(numbers: dict[int, HeaderNumbers], pair: WordPair) -> NDArray[np.int64]:
     """Return the traces that have line numbers: all, unless several others pad the file and have zeros there."""
     numbered = np.flatnonzero((numbers[pair[0]] != 0) | (numbers[pair[1]] != 0))
     n_traces = len(numbers[pair[0]])
     return numbered if n_traces < 2 * len(numbered) < 2 * (n_traces - 1) else np.arange(n_traces)
 
 
-def check_pair(path: Path, numbers: dict[int, HeaderNumbers], pair: Pair) -> Pair:
+def check_pair(path: Path, numbers: dict[int, HeaderNumbers], pair: WordPair) -> WordPair:
     """Return a named pair of bytes if its numbers can be those of a survey.
 
     Raises:
@@ -115,7 +115,7 @@ def check_pair(path: Path, numbers: dict[int, HeaderNumbers], pair: Pair) -> Pai
     return pair
 
 
-def check_stacked(path: Path, numbers: dict[int, HeaderNumbers], pair: Pair) -> None:
+def check_stacked(path: Path, numbers: dict[int, HeaderNumbers], pair: WordPair) -> None:
     """Raise ValueError if most traces share a place, or many do and differ by their offsets."""
     numbered = find_numbered(numbers, pair)
     first, second, offsets = (numbers[byte][numbered] for byte in (*pair, OFFSET))

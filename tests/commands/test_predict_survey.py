@@ -112,6 +112,20 @@ def test_line_numbers_in_bytes_that_are_named(finished, tmp_path):
     assert "name both" in predict(finished, path, "--out", tmp_path / "b", *bytes_of[:2]).stderr
 
 
+def test_line_numbers_in_bytes_that_the_run_was_trained_with(finished, tmp_path):
+    path, usual, copy = tmp_path / "odd.sgy", tmp_path / "usual.sgy", tmp_path / "copy"
+    path.write_bytes(volume(words=(25, 233)).content())
+    usual.write_bytes(volume().content())
+    config = shutil.copytree(finished / "runs/a", copy) / "config.yaml"
+    words = "data:\n  inline_byte: 25\n  crossline_byte: 233\n"
+    config.write_text(config.read_text().replace("data:\n", words, 1))
+    ended = run(tmp_path, copy, path, usual, "--out", "out", "--device", "cpu", main=command.main)
+    assert ended.returncode == 0, ended.stderr
+    assert {"odd_bodies.csv", "usual_bodies.csv"} <= contents(tmp_path / "out").keys()
+    predict(finished, path, "--out", tmp_path / "b")
+    assert not (tmp_path / "b/odd_bodies.csv").exists(), "no run was trained with these bytes"
+
+
 def test_errors_are_one_line(finished, cube, tmp_path):
     made = volume()
     rows = np.repeat(np.arange(63), 6)

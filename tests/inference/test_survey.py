@@ -574,7 +574,7 @@ def test_memory_holds_few_numbers_of_each_trace_while_a_survey_is_opened(tmp_pat
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert survey.trace_of.size == 5_000
-    assert kept < 5_000 * 10 and peak < 5_000 * 66  # bytes
+    assert kept < 5_000 * 10 and peak < 5_000 * 80  # bytes
 
 
 def test_coordinates_are_read_for_the_traces_of_a_block(model, tmp_path, monkeypatch):
