@@ -1,15 +1,23 @@
 """SEG-Y as training data: every accepted layout of surveys and labels, and what is refused."""
 
+import re
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 from conftest import raw_config
-from helpers.volumes import MADE, volume, with_duplicates
+from helpers.segy import segy
+from helpers.volumes import MADE, Volume, by_crosslines, chosen, volume, with_duplicates
 
 from salt.config import check_config
+from salt.data.folds import NEVER, assign_folds
+from salt.data.lines import distances
 from salt.data.load import load_data
+from salt.training.setup import labelled_tiles, training_positions
 
 SIZES = {"inlines": range(100, 140), "crosslines": range(200, 240), "n_samples": 40}
+SMALL = {"inlines": range(100, 106), "crosslines": range(200, 240), "n_samples": 40}
 
 
 def config(folder, *overrides):
@@ -34,8 +42,33 @@ def write_survey(folder, made, name="survey", **settings):
     return salt_at
 
 
-def write_label(folder, name, mask):
-    cv2.imwrite(str(folder / "labels" / f"{name}.png"), mask.astype(np.uint8))
+def write_label(folder, name, mask, suffix="png"):
+    path = folder / "labels" / f"{name}.{suffix}"
+    if suffix == "npy":
+        np.save(path, mask)
+    else:
+        cv2.imwrite(str(path), mask.astype(np.uint8))
+
+
+def label_volume(salt_at, inlines=SMALL["inlines"], crosslines=SMALL["crosslines"], value=1, **settings):
+    """The traces of a label file that has all of these lines."""
+    made = volume(inlines, crosslines, salt_at.shape[2], **settings)
+    made.traces = salt_at.reshape(len(made.places), -1) * value
+    return made
+
+
+def refusal(folder, *overrides):
+    """What a run says to the data, in one line."""
+    with pytest.raises(ValueError) as error:
+        load_data(config(folder, *overrides))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder with a small survey and no label yet, and its truth."""
+    return tmp_path / "own", write_survey(tmp_path / "own", volume(**SMALL))
 
 
 @pytest.mark.parametrize("kind", [k for k in MADE if k not in ("one sample",)])
@@ -69,3 +102,284 @@ def test_a_label_file_of_one_line_or_of_a_part_of_the_traces(tmp_path):
     for row, (inline, crossline) in enumerate(one.places.tolist()):
         first = row == one.places.tolist().index([inline, crossline])
         one.traces[row] = salt_at[inline - 100, crossline - 200] == first  # the second one says the opposite
+    (folder / "labels" / "interpreted.sgy").write_bytes(one.content(code=8))
+    line = volume((120,), SIZES["crosslines"], 40)
+    line.traces = np.array([salt_at[20, crossline - 200] for _, crossline in line.places.tolist()])
+    (folder / "labels" / "one.segy").write_bytes(line.content(code=3))
+    train = load_data(config(folder)).train
+    assert train.ids == ["inline_107", "inline_108", "inline_120"]
+    for row, mask, known in zip((7, 8, 20), train.masks, train.known, strict=True):
+        there = np.zeros_like(known)
+        there[:, slice(5, 30) if row < 20 else slice(None)] = True
+        assert np.array_equal(known, there) and np.array_equal(mask, salt_at[row].T & there)
+
+
+@pytest.mark.parametrize(("code", "value"), [(1, 1), (2, -7), (3, 300), (5, 0.5), (6, 1e300), (16, 255)])
+def test_a_label_file_of_the_same_geometry_has_any_type_and_order_of_traces(tmp_path, code, value):
+    folder = tmp_path / "own"
+    salt_at = write_survey(folder, volume(**SMALL))
+    labels = label_volume(salt_at, value=value)
+    (folder / "labels" / "survey.sgy").write_bytes(by_crosslines(labels).content(code=code, order="<"))
+    train = load_data(config(folder)).train
+    assert train.ids == [f"inline_{n}" for n in SMALL["inlines"]] and train.known is None
+    assert np.array_equal(train.masks, salt_at.transpose(0, 2, 1))
+
+
+def test_a_label_file_of_another_geometry_is_refused(tmp_path):
+    folder = tmp_path / "own"
+    salt_at = write_survey(folder, volume(**SMALL))
+    path = folder / "labels" / "survey.sgy"
+    path.write_bytes(label_volume(salt_at[:, :, :30]).content())
+    assert refusal(folder) == f"{path}: has another geometry than {folder}/survey.sgy: 30 samples, expected 40"
+    other = label_volume(salt_at)
+    other.places[5] += (0, 1000)
+    path.write_bytes(other.content())
+    assert re.search(
+        r"survey.sgy: trace 6 at inline 100, crossline 1205, which the survey does not have$", refusal(folder)
+    )
+
+
+def test_a_label_file_without_a_known_sample_is_none(tmp_path):
+    folder = tmp_path / "own"
+    salt_at = write_survey(folder, volume(**SMALL))
+    labels = label_volume(salt_at, value=255)
+    labels.traces[: 3 * 40] = 128
+    (folder / "labels" / "mask.sgy").write_bytes(labels.content(code=16))
+    train = load_data(config(folder, "data.labels.unknown=128")).train
+    assert train.ids == [f"inline_{n}" for n in (103, 104, 105)] and train.known is None
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "npy"])
+def test_an_image_of_each_kind_is_the_label_of_a_line(own, suffix):
+    folder, salt_at = own
+    write_label(folder, "inline_103", salt_at[3].T * 255, suffix)
+    write_label(folder, "crossline_217", salt_at[:, 17].T, suffix)
+    train = load_data(config(folder)).train
+    assert train.ids == ["crossline_217", "inline_103"] and train.known is None
+    for mask, expected in zip(train.masks, (salt_at[:, 17].T, salt_at[3].T), strict=True):
+        assert np.array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    ("inline", "crossline"),
+    [
+        ("IL103", "XL217"),
+        ("il_103", "xl-217"),
+        ("iline 103", "Xline_217"),
+        ("Inline 103", "CROSSLINE217"),
+        ("survey_inline_103", "survey-XL217"),
+        ("survey/IL103", "survey/crossline_217"),
+    ],
+)
+def test_spellings_of_a_line(own, inline, crossline):
+    folder, salt_at = own
+    (folder / "labels" / "survey").mkdir()
+    write_label(folder, inline, salt_at[3].T)
+    write_label(folder, crossline, salt_at[:, 17].T)
+    assert sorted(load_data(config(folder)).train.ids) == ["crossline_217", "inline_103"]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("inline_103", (39, 40), "inline_103.png: has 39 samples x 40 traces, expected 40 samples x 40 traces"),
+        ("crossline_203", (40, 5), "crossline_203.png: has 40 samples x 5 traces, expected 40 samples x 6 traces"),
+        ("inline_106", (40, 40), r"inline_106.png: .*survey.sgy has no inline 106: its inlines are 100 to 105$"),
+        ("crossline_7", (40, 6), r"crossline_7.png: .* has no crossline 7: its crosslines are 200 to 239$"),
+        ("103", (40, 40), r"labels/103.png: .*inline_.*crossline_"),
+        ("other_inline_103", (40, 40), r"labels/other_inline_103.png: its name means no line of survey; "),
+    ],
+)
+def test_an_image_that_fits_no_line_is_refused(own, name, size, message):
+    folder, _ = own
+    write_label(folder, name, np.eye(*size))
+    assert re.search(message, refusal(folder))
+
+
+def test_two_labels_of_one_line_are_refused(own):
+    folder, salt_at = own
+    write_label(folder, "inline_103", salt_at[3].T)
+    np.save(folder / "labels" / "IL103.npy", salt_at[3].T)
+    both = f"{folder}/labels/inline_103.png and {folder}/labels/IL103.npy are both labels of inline_103; keep one"
+    assert refusal(folder) == both
+    (folder / "labels" / "IL103.npy").unlink()
+    (folder / "labels" / "all.sgy").write_bytes(label_volume(salt_at).content())
+    assert re.search("inline_103.png and .*all.sgy are both labels of inline_103; keep one$", refusal(folder))
+
+
+def test_no_label_at_all_is_refused(own):
+    folder, _ = own
+    assert re.match(f"{folder}/labels holds no label, expected .* inline_1203.png$", refusal(folder))
+    (folder / "labels").rmdir()
+    assert re.match(f"{folder}/labels holds no label", refusal(folder))
+    (folder / "survey.sgy").unlink()
+    assert re.match(f"data.root: there is no SEG-Y file in {folder}; expected", refusal(folder))
+
+
+def test_values_that_nobody_interpreted_are_unknown(own):
+    folder, salt_at = own
+    mask = np.where(salt_at[3].T, 255, 0)
+    mask[:, :10] = 128
+    write_label(folder, "inline_103", mask)
+    assert re.search(r"inline_103.png: .*has 3 values \[0, 128, 255\].*data.labels.unknown", refusal(folder))
+    assert re.search(r"has the values \[255\], expected 0, 128 for salt", refusal(folder, "data.labels.salt=128"))
+    with_nan = np.where(salt_at[4].T, 1.0, 0)
+    with_nan[30:] = np.nan
+    np.save(folder / "labels" / "inline_104.npy", with_nan)
+    train = load_data(config(folder, "data.labels.unknown=128")).train
+    for row, known, mask, there in zip((3, 4), train.known, train.masks, (np.s_[:, 10:], np.s_[:30]), strict=True):
+        expected = np.zeros_like(known)
+        expected[there] = True
+        assert np.array_equal(known, expected) and np.array_equal(mask, salt_at[row].T & expected)
+
+
+def test_dead_traces_and_places_without_one_are_unknown(tmp_path):
+    folder, made = tmp_path / "own", chosen(volume(**SMALL), np.r_[0:125, 130:240])
+    salt_at = write_survey(folder, made)
+    made.headers[29] = np.where(np.arange(235) == 121, 2, 1)
+    made.traces[122] = 0
+    (folder / "survey.sgy").write_bytes(made.content())
+    write_label(folder, "inline_103", np.ones((40, 40)))
+    write_label(folder, "crossline_208", salt_at[:, 8].T)
+    train = load_data(config(folder)).train
+    expected = ~np.isin(np.arange(40), [1, 2, 5, 6, 7, 8, 9]) & np.ones((40, 1), bool)
+    assert np.array_equal(train.known[1], expected) and np.array_equal(train.masks[1], expected)
+    assert np.array_equal(train.known[0], np.arange(6) != np.full((40, 1), 3))
+
+
+def test_several_surveys_and_lines_in_one_folder(tmp_path):
+    folder = tmp_path / "own"
+    first = write_survey(folder, volume(**SMALL), "north")
+    second = write_survey(folder, volume(range(4000, 4006), range(7000, 7012), 40), "south")
+    line = np.random.default_rng(1).normal(0, 30, (50, 33))
+    (folder / "L7.sgy").write_bytes(segy(line, headers={"cdp": lambda i: i}))
+    assert (
+        refusal(folder)
+        == f"{folder}/labels holds no label, expected a SEG-Y of the same geometry, or images such as inline_1203.png"
+    )
+    (folder / "labels" / "south").mkdir()
+    write_label(folder, "north_inline_103", first[3].T)
+    write_label(folder, "south/crossline_7004", second[:, 4].T)
+    write_label(folder, "L7", line > 0)
+    (folder / "labels" / "south.sgy").write_bytes(
+        label_volume(second[:2], range(4000, 4002), range(7000, 7012)).content()
+    )
+    data = load_data(config(folder, "data.amplitudes.range=[-100,220]"))
+    names = ["L7", "north_inline_103", "south_inline_4000", "south_inline_4001", "south_crossline_7004"]
+    masks = [line > 0, first[3].T, second[0].T, second[1].T, second[:, 4].T]
+    found = dict(zip(data.train.ids, zip(data.train.images, data.train.masks, strict=True), strict=True))
+    assert sorted(found) == sorted(names)
+    for name, mask in zip(names, masks, strict=True):
+        assert np.array_equal(found[name][1], mask)
+    assert np.array_equal(found["L7"][0], np.rint(255 * ((line.astype("f4") + 100.0) / 320).clip(0, 1)))
+    write_label(folder, "inline_104", first[4].T)
+    assert re.search(
+        r"labels/inline_104.png: its name means no line of north, south, L7; .*survey's name", refusal(folder)
+    )
+
+
+def test_one_range_of_amplitudes_counts_for_the_survey(tmp_path):
+    folder, made = tmp_path / "own", volume(**SMALL)
+    made.traces = made.traces * np.linspace(0.1, 5, 240)[:, None]  # the labelled line is weak
+    salt_at = write_survey(folder, made)
+    write_label(folder, "inline_100", salt_at[0].T)
+    write_label(folder, "inline_101", salt_at[1].T)
+    data = load_data(config(folder, "data.amplitudes.percentiles=[2,98]"))
+    cube = made.cube()[2]
+    assert data.limits == pytest.approx(np.percentile(cube, [2, 98]), rel=0.03)
+    low, high = data.limits
+    scaled = np.rint(255 * ((cube[:2].transpose(0, 2, 1).astype("f4") - low) / (high - low)).clip(0, 1))
+    assert np.abs(data.train.images - scaled).max() <= 1
+    alone = load_data(config(folder, "data.amplitudes.per=image"))
+    assert alone.limits is None and alone.train.images.max() == 255 > data.train.images.max()
+
+
+def test_the_bytes_of_line_numbers(tmp_path):
+    folder = tmp_path / "own"
+    salt_at = write_survey(folder, volume(words=(33, 57), **SMALL))
+    write_label(folder, "inline_103", salt_at[3].T)
+    (folder / "labels" / "part.sgy").write_bytes(label_volume(salt_at[4:5], (104,), words=(33, 57)).content())
+    tried = "189/193, 9/21, 5/21, 17/21, 221/21, 17/13, 9/13"
+    assert re.search(
+        f"survey.sgy: geometry cannot be derived: tried .* bytes {tried}; .*data.inline_byte", refusal(folder)
+    )
+    words = ["data.inline_byte=33", "data.crossline_byte=57"]
+    train = load_data(config(folder, *words)).train
+    assert train.ids == ["inline_103", "inline_104"] and np.array_equal(train.masks, salt_at[3:5].transpose(0, 2, 1))
+    assert re.search("data.inline_byte and data.crossline_byte: name both", refusal(folder, words[0]))
+    assert re.search(
+        "data.crossline_byte=400: expected .* 1 to 237", refusal(folder, words[0], "data.crossline_byte=400")
+    )
+    wrong = refusal(folder, "data.inline_byte=37", words[1])
+    assert re.search(r"survey.sgy: geometry .* data.inline_byte=37 \(1 different number\)", wrong)
+
+
+def test_gathers_before_the_stack_are_refused(tmp_path):
+    places = [(i, x) for i in SMALL["inlines"] for x in SMALL["crosslines"] for _ in range(3)]
+    made = Volume(np.array(places), np.ones((720, 40)), {37: np.tile([100, 200, 300], 240)})
+    (tmp_path / "survey.sgy").write_bytes(made.content())
+    assert re.search(
+        "survey.sgy: inline 100, crossline 200 has 3 traces, as gathers have, expected one", refusal(tmp_path)
+    )
+
+
+def fold_of(folder, number, *overrides):
+    """The folds by line, and the traces of each line that train this fold, after the run's own steps."""
+    settings = config(folder, *overrides)
+    data = load_data(settings)
+    folds = assign_folds(settings, data.train)
+    job = SimpleNamespace(data=data, folds=folds, config=settings)
+    tiles = labelled_tiles(job, number)
+    trained = training_positions(job, number, tiles)
+    known = [tiles.known[i].all(axis=0) if tiles.known is not None else np.ones(40, bool) for i in trained]
+    return dict(zip(data.train.ids, folds.tolist(), strict=True)), dict(
+        zip([tiles.ids[i] for i in trained], known, strict=True)
+    )
+
+
+@pytest.fixture
+def crossing(tmp_path):
+    """Six interpreted inlines and a crossline."""
+    folder = tmp_path / "own"
+    salt_at = write_survey(folder, volume(**SIZES))
+    for number in INLINES:
+        write_label(folder, f"inline_{number}", salt_at[number - 100].T)
+    write_label(folder, "crossline_220", salt_at[:, 20].T)
+    return folder
+
+
+INLINES = (102, 104, 110, 119, 125, 139)
+
+
+def test_folds_are_blocks_of_lines_and_what_is_near_to_them_does_not_train(crossing):
+    words = ["data.n_folds=2", "data.gap=6"]
+    folds, trained = fold_of(crossing, 0, *words)
+    assert [folds[f"inline_{n}"] for n in INLINES] == [1, 1, 1, 0, 0, 0] and folds["crossline_220"] == 0
+    assert sorted(trained) == ["inline_102", "inline_104", "inline_110"]
+    assert all(np.array_equal(part, np.abs(np.arange(200, 240) - 220) > 6) for part in trained.values())
+    _, trained = fold_of(crossing, 1, *words)
+    assert sorted(trained) == ["crossline_220", "inline_119", "inline_125", "inline_139"]
+    assert np.array_equal(trained.pop("crossline_220"), np.arange(100, 140) > 110 + 6)
+    assert all(part.all() for part in trained.values())
+    _, trained = fold_of(crossing, 0, "data.n_folds=2", "data.gap=9")
+    assert sorted(trained) == ["inline_102", "inline_104"]  # 110 lies 9 numbers from 119
+    with pytest.raises(ValueError, match=r"data.gap=40 leaves fold 0 no line to train on; expected a smaller gap"):
+        fold_of(crossing, 0, "data.n_folds=2", "data.gap=40")
+    with pytest.raises(ValueError, match=r"data.n_folds=8 is more than the 7 interpreted lines; data.n_folds=1"):
+        fold_of(crossing, 0, "data.n_folds=8")
+
+
+def test_distances_of_held_out_lines(crossing):
+    settings = config(crossing, "data.n_folds=2", "data.gap=6")
+    train = load_data(settings).train
+    apart = dict(zip(train.ids, distances(train.lines, assign_folds(settings, train), 6).tolist(), strict=True))
+    # the crossline trains from trace 117 on, the first three inlines 7 traces from the crossline
+    near = {102: 15, 104: 13, 110: 7, 119: 9, 125: 15, 139: 29}
+    assert apart == {f"inline_{number}": distance for number, distance in near.items()} | {"crossline_220": 7}
+
+
+def test_one_fold_trains_on_all_lines(crossing):
+    folds, trained = fold_of(crossing, 0, "data.n_folds=1")
+    assert set(folds.values()) == {NEVER} and len(trained) == 7 and all(part.all() for part in trained.values())
+    with pytest.raises(ValueError, match=r"data.folds=lines: data.n_folds=1 holds no image out, expected null"):
+        fold_of(crossing, 0, "data.n_folds=1", "data.folds=lines")
