@@ -58,7 +58,7 @@ class Segy(Source):
             tiles.depths,
             tiles.missing,
             as_stack([mask.known for mask in masks.values()]),
-            [lines.place(key) for key in masks] if lines.surveys else None,
+            [lines.place(key) for key in masks] if lines.surveys or lines.numbered else None,
         )
         return Dataset(train, make_tiles(lines, [], scaling), scaling.amplitudes.limits, interval=lines.interval())
 

@@ -12,7 +12,7 @@ from helpers.volumes import MADE, Volume, by_crosslines, chosen, volume, with_du
 
 from salt.config import check_config
 from salt.data.folds import NEVER, assign_folds
-from salt.data.lines import distances
+from salt.data.lines import block_folds, distances, parts_to_train
 from salt.data.load import load_data
 from salt.training.setup import labelled_tiles, training_positions
 
@@ -376,6 +376,83 @@ def test_distances_of_held_out_lines(crossing):
     # the crossline trains from trace 117 on, the first three inlines 7 traces from the crossline
     near = {102: 15, 104: 13, 110: 7, 119: 9, 125: 15, 139: 29}
     assert apart == {f"inline_{number}": distance for number, distance in near.items()} | {"crossline_220": 7}
+
+
+def lines_that_train(folder, out, gap):
+    """Which traces of the other lines train if the lines `out` are held out, by line."""
+    train = load_data(config(folder)).train
+    held_out = np.array([name in out for name in train.ids])
+    parts = parts_to_train(train.lines, held_out, gap)
+    return {name: part.tolist() for name, part in zip(train.ids, parts, strict=True) if name not in out}
+
+
+def test_surveys_that_adjoin_or_overlap_are_one_for_the_folds(tmp_path):
+    folder, whole = tmp_path / "own", volume(range(100, 112), range(200, 240), 40)
+    inline, crossline = whole.places.T
+    parts = {"a": (inline < 106) & (crossline < 220), "b": inline >= 106, "c": (inline < 107) & (crossline >= 220)}
+    for name, rows in parts.items():
+        write_survey(folder, chosen(whole, np.flatnonzero(rows)), name)
+    for name, size in {"a_inline_105": 20, "b_inline_106": 40, "b_inline_111": 40, "c_inline_106": 20}.items():
+        write_label(folder, name, np.eye(40, size))
+    write_label(folder, "a_crossline_219", np.eye(40, 6))
+    write_label(folder, "c_crossline_220", np.eye(40, 7))
+    found = lines_that_train(folder, {"b_inline_106"}, 2)
+    assert not any(found["a_inline_105"]) and not any(found["c_inline_106"]) and all(found["b_inline_111"])
+    assert found["a_crossline_219"] == [True] * 4 + [False] * 2 == [*found["c_crossline_220"][:6]]
+    found = lines_that_train(folder, {"a_crossline_219"}, 2)
+    assert not any(found["c_crossline_220"]) and found["c_inline_106"] == [False] * 2 + [True] * 18
+
+
+def test_surveys_that_touch_through_others_are_one_for_the_folds(tmp_path):
+    folder = tmp_path / "own"
+    for name, first in {
+        "a": 3000,
+        "b": 1000,
+        "c": 2000,
+        "far": 9000,
+    }.items():  # a and b do not touch, but c touches both
+        write_survey(folder, volume(range(first, first + 6), range(200, 210), 40), name)
+        write_label(folder, f"{name}_inline_{first + 3}", np.eye(40, 10))
+    surveys = [line.survey for line in load_data(config(folder)).train.lines]
+    assert len(set(surveys[:3])) == 1 and surveys[3] == "far"
+    with pytest.raises(ValueError, match=r"data.gap.* 1000"):  # it must not be more than how far surveys touch
+        config(folder, "data.gap=1001")
+
+
+def line_file(folder, name, number, *, direction="inline", first=200, n=40):
+    """A file of one line, whose headers say which, and its label."""
+    other = "crossline" if direction == "inline" else "inline"
+    headers = {direction: lambda i: number, other: lambda i: first + i, "cdp": lambda i: 1 + i}
+    image = np.random.default_rng(number).normal(0, 30, (40, n))
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.sgy").write_bytes(segy(image, headers=headers))
+    write_label(folder, name, image > 0)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_files_of_one_line_of_a_survey_lie_where_their_headers_say(tmp_path, beside):
+    folder = tmp_path / "own"
+    if beside:  # the lines are lines of this survey, too
+        salt_at = write_survey(folder, volume(**SIZES))
+        write_label(folder, "IL105", salt_at[5].T)
+    for name, number in {"first": 100, "second": 104, "third": 115}.items():
+        line_file(folder, name, number)
+    line_file(folder, "across", 220, direction="crossline", first=100, n=20)
+    found = lines_that_train(folder, {"second"}, 4)
+    assert not any(found["first"]) and all(found["third"]) and not any(found.get("inline_105", ""))
+    assert found["across"] == [abs(n - 104) > 4 for n in range(100, 120)]
+    assert lines_that_train(folder, {"across"}, 4)["first"] == [abs(n - 220) > 4 for n in range(200, 240)]
+    settings = config(folder, "data.n_folds=2")
+    train = load_data(settings).train
+    assert np.array_equal(assign_folds(settings, train), block_folds(train.lines, 2))
+
+
+def test_numbers_that_do_not_tell_lines_apart_mean_nothing(tmp_path):
+    for name in ("L1", "L2", "L3"):
+        line_file(tmp_path, name, 1)
+    assert load_data(config(tmp_path)).train.lines is None
+    (tmp_path / "L1.segy").write_bytes((tmp_path / "L1.sgy").read_bytes())
+    assert re.search("L1.sgy: another SEG-Y file of this folder has the same name; rename one$", refusal(tmp_path))
 
 
 def test_one_fold_trains_on_all_lines(crossing):
