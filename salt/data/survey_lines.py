@@ -1,5 +1,6 @@
 """The lines in SEG-Y files: of 3-D surveys, and files of one 2-D line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -9,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.data.lines import Line, Numbers
+from salt.data.lines import Line
 from salt.runs.stacks import Size
 from salt.survey.geometry import Direction, Survey, open_survey, open_volume
 from salt.survey.layout import naming
-from salt.survey.line import SEGY_SUFFIXES, line_numbers, read_line, sample_interval
+from salt.survey.line import SEGY_SUFFIXES, numbers_of_line, read_line, sample_interval
 from salt.survey.read import read_line_of
 
 NEIGHBOURS = 1000  # line numbers within which two files count as parts of one survey; the largest data.gap
@@ -65,7 +66,7 @@ class Lines:
         """The files of one line that are lines of a survey, as their headers say."""
         found = {}
         for name, path in self.files.items():
-            if (numbers := line_numbers(path)) is not None:
+            if (numbers := numbers_of_line(path)) is not None:
                 found[name] = Line(name, *numbers)
         several = len({(line.direction, line.number) for line in found.values()}) > 1
         return found if several or self.surveys or len(found) == 1 else {}  # one number for all means nothing
@@ -113,7 +114,7 @@ def other_direction(direction: Direction) -> Direction:
     return "crossline" if direction == "inline" else "inline"
 
 
-def touch(first: tuple[Numbers, Numbers], second: tuple[Numbers, Numbers]) -> bool:
+def touch(first: Sequence[NDArray[np.int64]], second: Sequence[NDArray[np.int64]]) -> bool:
     """Return whether inlines and crosslines of two files overlap, or are so near that lines are neighbours."""
     pairs = zip(first, second, strict=True)
     return all(a.min() - NEIGHBOURS <= b.max() and b.min() - NEIGHBOURS <= a.max() for a, b in pairs)

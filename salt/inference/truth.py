@@ -67,7 +67,7 @@ def score_line(model: Model, lines: Lines, key: LineKey, truth: Survey, columns:
     """Return voxels of true, found and common salt, and the IoU, of some traces (X) of an inline."""
     grey = model.scaling(lines.read(key))
     probability: NDArray[np.float32] = model.predict_grey([grey]).mean[0]
-    values = read_line_of(truth, "inline", key.number, keep_dead=True)
+    values = read_line_of(truth, "inline", key.number, keep_zeros=True)
     known = np.isfinite(values) & ~grey.missing & columns
     labels = values != 0
     salt, found = labels & known, is_salt(probability, model.threshold) & known

@@ -58,7 +58,7 @@ def read_line(path: Path) -> NDArray[np.floating[Any]]:
     return (amplitudes.astype(np.float32) if fits else amplitudes).T
 
 
-def line_numbers(path: Path) -> tuple[str, int, NDArray[np.int64]] | None:
+def numbers_of_line(path: Path) -> tuple[str, int, NDArray[np.int64]] | None:
     """Return which line of a survey a file is, by its headers, and the number of the other direction at each trace.
 
     That is: inline or crossline, its number, and the crosslines or inlines (traces). Return None if in no usual words

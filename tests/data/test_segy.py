@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import raw_config
+from conftest import raw_config, salt, write_folder
 from helpers.segy import segy
 from helpers.volumes import MADE, Volume, by_crosslines, chosen, volume, with_duplicates
 
+from salt.commands import data as data_command
 from salt.config import check_config
+from salt.data.doctor import check_data
 from salt.data.folds import NEVER, assign_folds
 from salt.data.lines import block_folds, distances, parts_to_train
 from salt.data.load import load_data
@@ -200,11 +202,13 @@ def test_two_labels_of_one_line_are_refused(own):
     folder, salt_at = own
     write_label(folder, "inline_103", salt_at[3].T)
     np.save(folder / "labels" / "IL103.npy", salt_at[3].T)
-    both = f"{folder}/labels/inline_103.png and {folder}/labels/IL103.npy are both labels of inline_103; keep one"
-    assert refusal(folder) == both
+    assert (
+        refusal(folder)
+        == f"{folder}/labels/inline_103.png: is a second label of inline_103, beside {folder}/labels/IL103.npy"
+    )
     (folder / "labels" / "IL103.npy").unlink()
     (folder / "labels" / "all.sgy").write_bytes(label_volume(salt_at).content())
-    assert re.search("inline_103.png and .*all.sgy are both labels of inline_103; keep one$", refusal(folder))
+    assert re.search("inline_103.png: is a second label of inline_103, beside .*all.sgy$", refusal(folder))
 
 
 def test_no_label_at_all_is_refused(own):
@@ -245,6 +249,109 @@ def test_dead_traces_and_places_without_one_are_unknown(tmp_path):
     expected = ~np.isin(np.arange(40), [1, 2, 5, 6, 7, 8, 9]) & np.ones((40, 1), bool)
     assert np.array_equal(train.known[1], expected) and np.array_equal(train.masks[1], expected)
     assert np.array_equal(train.known[0], np.arange(6) != np.full((40, 1), 3))
+
+
+def test_padding_of_a_mask_volume_is_unknown(tmp_path):
+    folder, places = tmp_path / "own", np.r_[0:45, 50:80, 120:240]  # without inline 102 and five traces of 101
+    made = chosen(volume(**SMALL), places)
+    salt_at = truth_of(np.zeros((6, 40, 40)))
+    folder.mkdir()
+    (folder / "labels").mkdir()
+    (folder / "survey.sgy").write_bytes(made.content())
+    labels = label_volume(salt_at | (np.arange(40) > 30))  # a full grid: values also where the survey has no trace
+    padded = Volume(np.r_[labels.places, np.zeros((9, 2), int)], np.r_[labels.traces, np.ones((9, 40), int)])
+    padded.headers[29] = np.where(np.arange(249) == 7, 2, 1)  # dead, as its header says
+    padded.traces[13] = 0  # no salt at all
+    (folder / "labels" / "mask.sgy").write_bytes(padded.content(code=16))
+    train = load_data(config(folder)).train
+    assert train.ids == [f"inline_{n}" for n in (100, 101, 103, 104, 105)]
+    known = np.ones((5, 40), bool)
+    known[0, 7] = known[1, 5:10] = False
+    assert np.array_equal(train.known, np.repeat(known[:, None], 40, axis=1))
+    expected = padded.traces[:240].reshape(6, 40, 40)[[0, 1, 3, 4, 5]].transpose(0, 2, 1)
+    assert np.array_equal(train.masks, expected & train.known) and train.known[0, :, 13].all()
+    found = check_data(folder)  # counts the same pixels
+    assert not found.n_errors and any(fact.startswith("240 unknown pixels") for fact in found.facts)
+    padded.places[-5:] = [102, 239]  # duplicates
+    padded.places[:200, 0] = 102  # most traces lie where the survey has none
+    (folder / "labels" / "mask.sgy").write_bytes(padded.content(code=16))
+    assert re.search("trace 1 at inline 102, crossline 200, which the survey does not have$", refusal(folder))
+
+
+def test_a_mask_volume_of_mostly_empty_lines_is_a_warning(own, caplog):
+    folder, salt_at = own
+    for n, warned in ((2, True), (3, False)):
+        (folder / "labels" / "mask.sgy").write_bytes(
+            label_volume(salt_at * (np.arange(6) < n)[:, None, None]).content()
+        )
+        caplog.clear()
+        load_data(config(folder))
+        assert ("mask.sgy: 4 of 6 lines have no salt at all; " in caplog.text) == warned
+        assert ("data.labels.unknown" in caplog.text) == warned
+
+
+def check(folder, *words):
+    """What `salt-data check` ends with, and its table."""
+    ended = salt(folder, "check", ".", *words, main=data_command.main)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_the_check_lists_all_problems_of_all_labels(own):
+    folder, salt_at = own
+    mask = salt_at[3].T * 255
+    write_label(folder, "inline_100", mask[1:])
+    write_label(folder, "inline_101", np.where(np.arange(40) < 5, 128, mask))
+    write_label(folder, "inline_777", mask)
+    write_label(folder, "notes", mask)
+    write_label(folder, "crossline_205", salt_at[:, 5].T, "jpg")
+    (folder / "labels" / "inline_102.png").write_bytes(b"damaged")
+    (folder / "labels" / "readme.txt").write_text("")
+    write_label(folder, "XL217", salt_at[:, 17].T)
+    np.save(folder / "labels" / "crossline_217.npy", salt_at[:, 17].T)
+    bad = label_volume(salt_at[4:], (104, 105))
+    bad.traces[0, :2] = bad.traces[50, :2] = 2, 3
+    (folder / "labels" / "part.sgy").write_bytes(bad.content())
+    (folder / "labels" / "text.sgy").write_text("text")
+    errors = [one for one in check_data(folder).findings.values() if one.level == "error"]
+    found = {n.partition("labels/")[2]: one.what for one in errors for n in one.names if "labels/" in n}
+    expected = {
+        "inline_100.png": "has 39 samples x 40 traces, expected 40 samples x 40 traces, as its line",
+        "inline_101.png": r"has 3 values \[0, 128, 255\], expected 0 and one other; .*data.labels.unknown=128",
+        "inline_102.png": "cannot be read as an image",
+        "inline_777.png": "has no inline 777: its inlines are 100 to 105",
+        "notes.png": "its name means no line of survey; .*inline_1203, crossline_880, IL1203 or XL880",
+        "crossline_205.jpg": "is a JPEG, which changes the values of a mask; .* .sgy, .segy, .png, .tif, .tiff, .npy$",
+        "readme.txt": "is no label; expected a file that ends in .sgy, .segy, .png, .tif, .tiff, .npy$",
+        "crossline_217.npy": "is a second label of crossline_217, beside .*labels/XL217.png",
+        "part.sgy: inline_104": "has 4 values .*data.labels.salt and data.labels.unknown",
+        "part.sgy: inline_105": "has 4 values .*data.labels.salt and data.labels.unknown",
+        "text.sgy": "has 4 bytes, fewer than the 3600 of SEG-Y's headers",
+    }
+    assert found.keys() == expected.keys()
+    assert all(re.search(expected[name], what) for name, what in found.items()), found
+    with pytest.raises(ValueError, match=r"labels/.*\(10 more errors: salt-data check lists them\)$"):
+        load_data(config(folder))
+    code, text = check(folder)
+    assert code == 1 and "--unknown" in text and all(name in text for name in ("inline_100", "IL1203", "text.sgy"))
+
+
+def test_the_check_takes_the_options_that_a_run_takes(tmp_path):
+    folder = tmp_path / "own"
+    salt_at = write_survey(folder, volume(words=(33, 57), **SMALL))
+    mask = salt_at[3].T * 255
+    mask[:, :10] = 128
+    write_label(folder, "inline_103", mask)
+    code, text = check(folder)
+    assert code == 1 and "geometry cannot be derived" in text and "--inline-byte and --crossline-byte" in text
+    words = ["--inline-byte", "33", "--crossline-byte", "57"]
+    code, text = check(folder, *words, "--unknown", "128")
+    assert code == 0 and "survey.sgy: inlines 100 to 105 in bytes 33, crosslines 200 to 239 in bytes 57" in text
+    assert "400 unknown pixels" in text
+    write_folder(tmp_path / "images")
+    code, text = check(tmp_path / "images", *words)
+    assert code == 1 and "--inline-byte and --crossline-byte: . holds no SEG-Y" in text
+    (folder / "labels" / "inline_103.png").rename(folder / "labels" / "part.sgy")  # any label leads to the reason
+    assert "geometry cannot be derived" in refusal(folder)
 
 
 def test_several_surveys_and_lines_in_one_folder(tmp_path):
