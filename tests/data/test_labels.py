@@ -42,6 +42,8 @@ def test_the_values_of_a_mask(values, kind, labels, salt_at, known_at):
     ("values", "labels", "named"),
     [
         ([0, 1, 2, 0], {}, "[0, 1, 2]"),
+        ([0, 128, 255, 0], {}, "set data.labels.unknown=128 or data.labels.unknown=255"),
+        ([7, 1, 2, 0], {}, "without loss, or name the meaning of values by data.labels.salt and data.labels.unknown"),
         ([0, 1, 2, 7], {"salt": 1, "unknown": 2}, "[7]"),
         ([0, 5, 5, 0], {"salt": 1}, "[5]"),
         ([0, 5, 6, 9], {"unknown": 9}, "[5, 6]"),
