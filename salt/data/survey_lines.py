@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.data.lines import Line
+from salt.data.lines import OBLIQUE, Line
 from salt.runs.stacks import Size
-from salt.survey.geometry import Direction, Survey, open_survey, open_volume
+from salt.survey.geometry import Direction, Survey, open_survey, open_volume, read_layout
 from salt.survey.layout import naming
 from salt.survey.line import SEGY_SUFFIXES, numbers_of_line, read_line, sample_interval
 from salt.survey.read import read_line_of
@@ -92,7 +92,8 @@ class Lines:
             return Line(self.groups[key.survey], key.direction, key.number, across)
         if key.survey in self.numbered:
             return self.numbered[key.survey]._replace(survey=self.groups[key.survey])
-        return Line(key.survey, "inline", 0, np.arange(self.size(key)[1]))
+        oblique = any(lies_in(self.files[key.survey], survey) for survey in self.surveys.values())
+        return Line(key.survey, OBLIQUE if oblique else "inline", 0, np.arange(self.size(key)[1]))
 
     def interval(self) -> float | None:
         """Return the interval between samples, in ms, if all files have the same."""
@@ -118,6 +119,15 @@ def touch(first: Sequence[NDArray[np.int64]], second: Sequence[NDArray[np.int64]
     """Return whether inlines and crosslines of two files overlap, or are so near that lines are neighbours."""
     pairs = zip(first, second, strict=True)
     return all(a.min() - NEIGHBOURS <= b.max() and b.min() - NEIGHBOURS <= a.max() for a, b in pairs)
+
+
+def lies_in(path: Path, survey: Survey) -> bool:
+    """Return whether the trace headers of a file name lines of a survey alone; raise ValueError if it is no SEG-Y."""
+    numbers = read_layout(path).numbers(dict.fromkeys(survey.words, "i4"))
+    return all(
+        np.isin(numbers[word], lines).all()
+        for word, lines in zip(survey.words, (survey.inlines, survey.crosslines), strict=True)
+    )
 
 
 def find_segy(root: Path) -> list[Path]:

@@ -554,6 +554,21 @@ def test_files_of_one_line_of_a_survey_lie_where_their_headers_say(tmp_path, bes
     assert np.array_equal(assign_folds(settings, train), block_folds(train.lines, 2))
 
 
+def test_a_line_that_runs_obliquely_through_a_survey_is_in_no_fold(tmp_path):
+    folder = tmp_path / "own"
+    salt_at = write_survey(folder, volume(**SIZES))
+    write_label(folder, "inline_103", salt_at[3].T)
+    for name, first in (("oblique", 100), ("elsewhere", 110)):  # the second leaves the survey: another one's line
+        headers = {"inline": lambda i, first=first: first + i, "crossline": lambda i: 239 - i}
+        (folder / f"{name}.sgy").write_bytes(segy(np.ones((40, 40)) * np.arange(40), headers=headers))
+    write_label(folder, "elsewhere", np.eye(40))
+    fold_of(folder, 0, "data.n_folds=2")
+    write_label(folder, "oblique", np.eye(40))
+    with pytest.raises(ValueError, match=r"^oblique runs obliquely through a survey .* \(data.n_folds=1\)$"):
+        fold_of(folder, 0, "data.n_folds=2")
+    assert len(fold_of(folder, 0, "data.n_folds=1")[1]) == 3
+
+
 def test_numbers_that_do_not_tell_lines_apart_mean_nothing(tmp_path):
     for name in ("L1", "L2", "L3"):
         line_file(tmp_path, name, 1)
