@@ -110,7 +110,10 @@ class Data(Component):
         "id,fold; null: the data's own folds.csv, else lines if there are any, else random"
     )
     gap: int = Field(  # with a default: runs of earlier versions lack it
-        0, ge=0, description="data=segy: line numbers between training and held-out lines that take no part in training"
+        0,
+        ge=0,
+        le=1000,
+        description="data=segy: line numbers between training and held-out lines that take no part in training",
     )
     mosaic: PathText | None = Field(description="CSV of salt-data mosaic; null: the data's own mosaic.csv, if any")
     unlabelled: PathText | None = Field(description="other data of this kind whose test images are used; null: root")

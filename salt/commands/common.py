@@ -7,11 +7,17 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
 
 import salt
 from salt.inference.settings import PredictionSettings, check_prediction
 from salt.machine.pipes import current_folder, is_written, steady_output
+from salt.words import plural
+
+if TYPE_CHECKING:
+    from salt.inference.model import Model
 
 SHARED: dict[str, dict[str, Any]] = {
     "run": {"type": Path, "metavar": "RUN", "help": "run directory, such as runs/baseline"},
@@ -40,6 +46,13 @@ def make_parser(name: str, description: str, *shared: str) -> ArgumentParser:
 def settings_from(arguments: Namespace) -> PredictionSettings:
     """Return the typed settings of a prediction; raise ValueError for a wrong one."""
     return check_prediction(**{name: getattr(arguments, name, None) for name in PredictionSettings.model_fields})
+
+
+def announce(model: "Model") -> None:
+    """Print to stderr, above a progress bar, what predicts: engine, device, number format and lanes."""
+    made, lanes = model.made_with, max(predictor.engine.runtime.lanes for predictor in model.predictors)
+    how = f"{made['engine']} on {made['device']} in {made['precision']}, {plural(lanes, 'lane')}"
+    tqdm.write(f"predicting with {how}", file=sys.stderr)
 
 
 def finite_number(text: str) -> float:

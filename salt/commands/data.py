@@ -26,6 +26,8 @@ def make_data_parser() -> ArgumentParser:
     checking.add_argument("--nodata", type=finite_number, metavar="VALUE", help=nodata)
     checking.add_argument("--salt", type=finite_number, metavar="VALUE", help="value of salt in masks, if several")
     checking.add_argument("--unknown", type=finite_number, metavar="VALUE", help="value of pixels nobody interpreted")
+    checking.add_argument("--inline-byte", type=int, metavar="BYTE", help="of SEG-Y trace headers: the inline number")
+    checking.add_argument("--crossline-byte", type=int, metavar="BYTE", help="where the crossline number begins")
     placing.add_argument("--out", type=Path, metavar="FILE", help="default: DATA/mosaic.csv, or beside the zip")
     fetching = commands.add_parser("download", help="download Kaggle's archive with the command kaggle")
     fetching.add_argument("folder", type=Path, nargs="?", default=Path("data/tgs"), help="default: data/tgs")
@@ -75,7 +77,8 @@ def main() -> None:
         match arguments.command:
             case "check":
                 labels = checked(Labels, salt=arguments.salt, unknown=arguments.unknown)
-                found = check_data(arguments.data, arguments.nodata, labels, arguments.config_dir)
+                line_bytes = (arguments.inline_byte, arguments.crossline_byte)
+                found = check_data(arguments.data, arguments.nodata, labels, arguments.config_dir, line_bytes)
                 print(checkup_report(found))
                 if found.n_errors:
                     sys.exit(1)

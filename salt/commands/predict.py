@@ -3,6 +3,7 @@
 import filecmp
 import os
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from salt.commands.common import PREDICTION, finite_number, make_parser, messages, settings_from
+from salt.commands.common import PREDICTION, announce, finite_number, make_parser, messages, settings_from
 from salt.commands.predict_survey import add_survey_flags, find_surveys, predict_surveys, survey_options
 from salt.inference.claims import claim_results, facts_of, record_results
 from salt.inference.settings import PredictionSettings
 from salt.paths import id_of, on_disk, printable
 from salt.runs.ensemble import Ensemble, read_ensemble
 from salt.runs.files import first_line, locked, read_json, write_json, write_text
+from salt.words import duration, plural
 
 if TYPE_CHECKING:
+    from salt.inference.model import Model
     from salt.inference.stream import Stream
 
 TABLE, RECORD, SOURCES = "masks.csv", "run.json", "sources.json"  # in the folder of the predictions
@@ -55,8 +58,10 @@ def main() -> None:
         surveys = find_surveys(ensemble, files, options)
         lines = [path for path in files if path not in surveys]
         out.mkdir(parents=True, exist_ok=True)
+        begun = time.monotonic()
         failed = predict_lines(ensemble, settings, lines, arguments) if lines else 0
         failed += predict_surveys(ensemble, surveys, options, arguments)
+        print(f"{plural(len(files), 'file')} in {duration(time.monotonic() - begun)}", file=sys.stderr)
         if failed:
             sys.exit(f"salt-predict: {failed} of {len(files)} files failed")
 
@@ -160,7 +165,12 @@ def predict_all(stream: "Stream", files: list[Path], facts: dict[str, Any]) -> i
     if done:
         print(f"{len(done)} of {len(files)} files are done already")
     failed = 0
-    results = stream.run(todo, lambda model: record_results(out / RECORD, facts, model.made_with)) if todo else iter(())
+
+    def loaded(model: "Model") -> None:
+        record_results(out / RECORD, facts, model.made_with)
+        announce(model)
+
+    results = stream.run(todo, loaded) if todo else iter(())
     for path in tqdm(todo, "salt-predict", unit="file", disable=None):
         result = next(results)
         if isinstance(result, str):

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from salt.commands.common import settings_from
+from salt.commands.common import announce, settings_from
 from salt.inference.survey_options import SurveyOptions, check_survey_options, trained_bytes
 from salt.paths import printable
 from salt.runs.ensemble import Ensemble
@@ -111,4 +111,6 @@ def load(job: "SurveyJob", example: "NDArray[np.uint8]", n_windows: int) -> "Mod
     settings = job.settings
     if settings.engine == "auto" and n_windows < WORTHWHILE:
         settings = settings.model_copy(update={"engine": "torch"})
-    return load_networks(job.ensemble, settings, example)
+    model = load_networks(job.ensemble, settings, example)
+    announce(model)
+    return model

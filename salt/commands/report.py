@@ -37,7 +37,7 @@ def main() -> None:
     with messages("salt-report"):
         description = "Print what a run scored and wrote. Writes RUN/report.html and report.png."
         parser = make_parser("salt-report", description, "run", "--root")
-        truth = "data=segy: SEG-Y of 0 and salt; writes the IoU of lines without a label (truth.csv, truth.png)"
+        truth = "data=segy: SEG-Y of 0, salt, unknown as in masks; writes the IoU of other lines (truth.csv, truth.png)"
         parser.add_argument("--truth", type=Path, metavar="FILE", help=truth)
         parser.add_argument("--most", type=int, metavar="N", default=100, help="lines to compare (default: 100)")
         arguments = parser.parse_args()

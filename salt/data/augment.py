@@ -42,7 +42,11 @@ class Augment:
         return result["image"], result["mask"]
 
 
-def crop_transforms(size: tuple[int, int]) -> list[A.BasicTransform]:
-    """Return a random crop (h w) of an image (H W), which its reflection fills up if it is smaller."""
+def crop_transforms(size: tuple[int, int], smaller: bool = True) -> list[A.BasicTransform]:
+    """Return a random crop (h w) of an image (H W), which its reflection fills up if it may be `smaller`.
+
+    Both give the same crop of a larger image, but the first copies all of it for each crop.
+    """
     height, width = size
-    return [A.PadIfNeeded(height, width, border_mode=cv2.BORDER_REFLECT_101), A.RandomCrop(height, width)]
+    pad = [A.PadIfNeeded(height, width, border_mode=cv2.BORDER_REFLECT_101)] if smaller else []
+    return [*pad, A.RandomCrop(height, width)]

@@ -15,6 +15,7 @@ from salt.data.archive import MOST_EXAMPLES, Checkup, File, Part, in_threads, op
 from salt.data.folds import coverage_class
 from salt.data.image import Labelled, salt_value, several_values, to_labels
 from salt.data.picture import Pixels
+from salt.data.segy import Segy
 from salt.data.source import find_source
 from salt.data.tables import table_by_id
 
@@ -22,10 +23,22 @@ TINY = 10  # pixels; smaller bodies are more likely slips of the hand than salt
 
 
 def check_data(
-    root: Path, nodata: float | None = None, labels: Labels = TWO_VALUES, options: Path | None = None
+    root: Path,
+    nodata: float | None = None,
+    labels: Labels = TWO_VALUES,
+    options: Path | None = None,
+    line_bytes: tuple[int | None, int | None] = (None, None),
 ) -> Checkup:
-    """Look at every table, image and mask of a data set; raise ValueError if there is none."""
+    """Look at every table, image and mask of a data set; `line_bytes` are those of inline and crossline in SEG-Y.
+
+    Raises:
+        ValueError: there is no data set, or bytes are named for other data than SEG-Y.
+    """
     found, source = Checkup(), find_source(root, options)
+    if isinstance(source, Segy):
+        source.inline_byte, source.crossline_byte = line_bytes
+    elif line_bytes != (None, None):
+        raise ValueError(f"--inline-byte and --crossline-byte: {root} holds no SEG-Y, expected {Segy.wanted}")
     scaling = Scaling(BY_IMAGE, nodata, labels)
     parts = source.checked_parts(found, scaling)
     names: dict[str, list[str]] = defaultdict(list)  # of equal images, by their SHA-256

@@ -112,13 +112,23 @@ def to_labels(pixels: Pixels, labels: Labels = TWO_VALUES) -> Labelled:
     if found.size and (found != (found[0] if labels.salt is None else labels.salt)).any():
         values = np.unique(pixels[~unknown])
         if labels == TWO_VALUES:
-            hint = "0 and one other; data.labels.salt and data.labels.unknown name the meaning of others"
-            raise ValueError(f"has {len(values)} values {values[:5].tolist()}, expected {hint}")
+            raise ValueError(
+                f"has {len(values)} values {values[:5].tolist()}, expected 0 and one other; {hint_at_option(values)}"
+            )
         odd = values[(values != 0) & (values != labels.salt)]
         meanings = [f"0, {'one for salt' if labels.salt is None else f'{labels.salt:g} for salt'}"]
         meanings += [] if labels.unknown is None else [f"{labels.unknown:g} for unknown"]
         raise ValueError(f"has the values {odd[:5].tolist()}, expected {' and '.join(meanings)} (data.labels)")
     return Labelled(others.astype(np.uint8), ~unknown)
+
+
+def hint_at_option(values: Pixels) -> str:
+    """Return which settings may be missing if a mask has these values (N)."""
+    others = [f"{value:g}" for value in values[values != 0].tolist()]
+    if len(others) > 2:
+        return "save masks without loss, or name the meaning of values by data.labels.salt and data.labels.unknown"
+    options = " or ".join(f"data.labels.unknown={value}" for value in others)
+    return f"if one of them marks what nobody interpreted, set {options}"
 
 
 def to_mask(pixels: Pixels) -> NDArray[np.uint8]:

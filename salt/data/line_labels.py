@@ -1,6 +1,5 @@
 """What somebody interpreted of lines: images named after them, or a SEG-Y with traces of the same places."""
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from salt.config import Labels
 from salt.data import image
+from salt.data.archive import Checkup
 from salt.data.image import Labelled, salt_value, several_values, to_labels
 from salt.data.survey_lines import LineKey, Lines, alone, read_file
 from salt.paths import printable
@@ -19,58 +19,74 @@ from salt.survey.line import SEGY_SUFFIXES
 from salt.survey.read import places_of, read_traces, row_of
 
 NAMED = re.compile(r"(?:(?P<survey>.+?)[_-])?(?P<kind>inline|crossline|iline|xline|il|xl)[_ -]?(?P<number>-?\d+)", re.I)
+JPEG = (".jpg", ".jpeg")
+VALUES = "name the values by --salt and --unknown (data.labels), or save the mask without loss"
+BYTES = "name the bytes by --inline-byte and --crossline-byte (data.inline_byte, data.crossline_byte)"
+NOT_INTERPRETED = "if nobody interpreted them, give them another value and name it by data.labels.unknown (--unknown)"
 
-log = logging.getLogger(__name__)
 
-
-def find_labels(folder: Path, lines: Lines, labels: Labels) -> dict[LineKey, Labelled]:
-    """Return the interpreted lines and their masks (samples, traces).
-
-    Raises:
-        ValueError: a file is no label of these lines, or of another size; the message names it.
-    """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+def find_labels(folder: Path, lines: Lines, labels: Labels, found: Checkup) -> dict[LineKey, Labelled]:
+    """Return the interpreted lines and their masks (samples, traces), and note in `found` what is wrong."""
     masks: dict[LineKey, Labelled] = {}
     sources: dict[LineKey, Path] = {}
     examples: dict[float, str] = {}
-    for path in files:
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        own = [one for one in masks_in(path, lines, labels, found) if one[1].known.any() or not is_segy(path)]
+        for key, mask, value in own:
+            if key in sources:
+                what = f"is a second label of {lines.name(key)}, beside {printable(sources[key])}"
+                found.add("error", what, "keep one", printable(path))
+                continue
+            masks[key], sources[key] = mask, path
+            if value is not None:
+                examples.setdefault(value, path.name)
+        if 2 * (n_empty := sum(not mask.salt.any() for _, mask, _ in own)) > len(own) > 1:
+            what = f"{n_empty} of {len(own)} lines have no salt at all"
+            found.add("warning", what, NOT_INTERPRETED, printable(path))
+    if len(examples) > 1:
+        found.add("warning", several_values(examples), NOT_INTERPRETED, *examples.values())
+    return masks
+
+
+def masks_in(
+    path: Path, lines: Lines, labels: Labels, found: Checkup
+) -> Iterator[tuple[LineKey, Labelled, float | None]]:
+    """Yield the lines in a file of labels, their masks, and the value of salt; note in `found` what is wrong."""
+    try:
         for key, values in labels_in(path, lines):
             try:
-                labelled = to_labels(values, labels)
+                yield key, to_labels(values, labels), salt_value(values, labels)
             except ValueError as error:
-                raise ValueError(f"{printable(path)}: {lines.name(key)} {error}") from None
-            if not labelled.known.any() and path.suffix.lower() in SEGY_SUFFIXES:
-                continue
-            if key in sources:
-                raise ValueError(f"{path} and {sources[key]} are both labels of {lines.name(key)}; keep one")
-            masks[key], sources[key] = labelled, path
-            if (value := salt_value(values, labels)) is not None:
-                examples.setdefault(value, path.name)
-    if len(examples) > 1:
-        log.warning(
-            "labels: %s (data.labels.unknown names that of pixels nobody interpreted)", several_values(examples)
-        )
-    return masks
+                name = f"{printable(path)}: {lines.name(key)}" if is_segy(path) else printable(path)
+                found.add("error", str(error), VALUES, name)
+    except ValueError as error:
+        reason = str(error).removeprefix(str(path)).lstrip(": ")
+        advice = BYTES if "data.inline_byte" in reason else "rename it, export it again, or move it away"
+        found.add("error", reason, advice, printable(path))
+
+
+def is_segy(path: Path) -> bool:
+    """Return whether a name is that of a SEG-Y file."""
+    return path.suffix.lower() in SEGY_SUFFIXES
 
 
 def labels_in(path: Path, lines: Lines) -> Iterator[tuple[LineKey, NDArray[Any]]]:
     """Yield the lines in a file of labels and their values (samples, traces): a SEG-Y has several, an image one."""
     suffix = path.suffix.lower()
-    if suffix in SEGY_SUFFIXES and path.stem not in lines.files:
+    if is_segy(path) and path.stem not in lines.files:
         yield from labels_of_survey(path, lines)
-    elif suffix in SEGY_SUFFIXES:
+    elif is_segy(path):
         key = alone(path.stem)
-        yield key, same_size(path, read_file(path), lines, key)
-    elif suffix in image.EXTENSIONS:
+        yield key, same_size(read_file(path), lines, key)
+    elif suffix in image.EXTENSIONS and suffix not in JPEG:
         key = key_of(path, lines)
-        try:
-            values = image.decode(path.name, path.read_bytes(), smallest=1, mask=True)
-        except ValueError as error:
-            raise ValueError(f"{printable(path)}: {error}") from None
-        yield key, same_size(path, values, lines, key)
+        yield key, same_size(image.decode(path.name, path.read_bytes(), smallest=1, mask=True), lines, key)
     else:
-        known = ", ".join((*SEGY_SUFFIXES, *image.EXTENSIONS))
-        raise ValueError(f"{printable(path)}: expected a label, which ends in {known}")
+        why = "is a JPEG, which changes the values of a mask" if suffix in JPEG else "is no label"
+        known = ", ".join((*SEGY_SUFFIXES, *(kind for kind in image.EXTENSIONS if kind not in JPEG)))
+        raise ValueError(f"{why}; expected a file that ends in {known}")
 
 
 def key_of(path: Path, lines: Lines) -> LineKey:
@@ -86,34 +102,33 @@ def key_of(path: Path, lines: Lines) -> LineKey:
     if not match or survey not in lines.surveys:
         known = ", ".join([*lines.surveys, *lines.files])
         raise ValueError(
-            f"{printable(path)}: its name means no line of {known}; expected inline_NUMBER or crossline_NUMBER, "
-            "with the survey's name before it if there are several, or the name of a 2-D line"
+            f"its name means no line of {known}; expected a name such as inline_1203, crossline_880, IL1203 or XL880, "
+            "with the survey's name and _ before it if there are several, or the name of a 2-D line"
         )
     assert survey is not None
     direction: Direction = "inline" if match["kind"].lower().startswith("i") else "crossline"
-    try:
-        row_of(lines.surveys[survey], direction, int(match["number"]))
-    except ValueError as error:
-        raise ValueError(f"{printable(path)}: {error}") from None
+    row_of(lines.surveys[survey], direction, int(match["number"]))  # raises an error if there is none
     return LineKey(survey, direction, int(match["number"]))
 
 
-def same_size(path: Path, values: NDArray[Any], lines: Lines, key: LineKey) -> NDArray[Any]:
+def same_size(values: NDArray[Any], lines: Lines, key: LineKey) -> NDArray[Any]:
     """Return labels (samples, traces); raise ValueError if they have another size than their line."""
     expected = lines.size(key)
     if values.shape != expected:
         found, wanted = (f"{size[0]} samples x {size[1]} traces" for size in (values.shape, expected))
-        raise ValueError(f"{printable(path)}: has {found}, expected {wanted}, as its line")
+        raise ValueError(f"has {found}, expected {wanted}, as its line")
     return values
 
 
 def labels_of_survey(path: Path, lines: Lines) -> Iterator[tuple[LineKey, NDArray[Any]]]:
     """Yield the inlines of which a SEG-Y of labels has traces; places without one are NaN."""
     name = path.stem if path.stem in lines.surveys else next(iter(lines.surveys), None)
+    if name is None:
+        open_survey(next(iter(lines.files.values())))  # says why it is no survey
     if name is None or (len(lines.surveys) > 1 and name != path.stem):
-        raise ValueError(f"{path}: expected the name of a survey: {', '.join(lines.surveys) or 'there is none'}")
+        raise ValueError(f"its name is that of no survey or line: {', '.join([*lines.surveys, *lines.files])}")
     survey = lines.surveys[name]
     layout, traces = places_of(path, survey)
     for row in np.flatnonzero((traces >= 0).any(axis=1)):
         number = int(survey.inlines[row])
-        yield LineKey(name, "inline", number), read_traces(layout, traces[row], keep_dead=True).T
+        yield LineKey(name, "inline", number), read_traces(layout, traces[row], keep_zeros=True).T

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
+OBLIQUE = "oblique"  # the direction of a file whose line runs through a survey along neither
 
 
 class Line(NamedTuple):
     """Where a tile lies in a survey."""
 
     survey: str
-    direction: str  # inline or crossline
+    direction: str  # inline, crossline or OBLIQUE
     number: int
     across: Numbers  # (W), the line number of the other direction at each trace, ascending
 
@@ -21,8 +22,13 @@ def block_folds(lines: list[Line], n_folds: int) -> Numbers:
     """Return the fold of each line (N): blocks of consecutive lines, of each direction and survey on its own.
 
     Raises:
-        ValueError: there are fewer lines than folds.
+        ValueError: there are fewer lines than folds, or a line runs obliquely through a survey.
     """
+    if odd := [line.survey for line in lines if line.direction == OBLIQUE]:
+        raise ValueError(
+            f"{odd[0]} runs obliquely through a survey of this folder: neighbours cannot be kept out of training; "
+            "remove its label or the survey's, or train without a score (data.n_folds=1)"
+        )
     folds, counts = np.full(len(lines), -1, dtype=np.int64), np.zeros(n_folds, dtype=np.int64)
     for place in dict.fromkeys((line.survey, line.direction) for line in lines):
         here = [i for i, line in enumerate(lines) if (line.survey, line.direction) == place]

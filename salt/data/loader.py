@@ -67,28 +67,39 @@ class TrainTiles(Dataset[Sample]):
         self.images, self.masks, self.depths, self.known = tiles.images, tiles.masks, tiles.depths, tiles.known
         self.augment, self.seed = augment, seed
         self.positions = tiles.crops(size, passes)
-        self.size, self.crop = size, Augment(crop_transforms(size))
+        self.size = size
+        self.crop, self.crop_smaller = (Augment(crop_transforms(size, smaller)) for smaller in (False, True))
+        # the sums over a line are as long as it is wide; a crop takes a small part of it
+        self.sums = [] if self.known is None else [known.sum(axis=0).cumsum() for known in self.known]
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, number, repeat = key
         again = (0, repeat) if repeat else ()  # new draws each time
         i = int(self.positions[number])
         image, mask = self.images[i], self.masks[i]
+        cropped = image.shape != self.size
         if self.known is not None:
-            mask = np.where(self.known[i], mask, np.uint8(NOT_KNOWN))
-        if image.shape != self.size:
-            if self.known is not None:
-                part = around_known(self.known[i], self.size, np.random.default_rng((*self.seed, *key)))
-                image, mask = image[part], mask[part]
-            image, mask = self.crop(image, mask, (*self.seed, epoch, number, 1, *again))  # 1: its own draws
+            known = self.known[i]
+            if cropped:
+                part = around_known(known, self.sums[i], self.size, np.random.default_rng((*self.seed, *key)))
+                image, mask, known = image[part], mask[part], known[part]
+            mask = np.where(known, mask, np.uint8(NOT_KNOWN))
+        if cropped:
+            is_smaller = any(side < least for side, least in zip(image.shape, self.size, strict=True))
+            crop = self.crop_smaller if is_smaller else self.crop
+            image, mask = crop(image, mask, (*self.seed, epoch, number, 1, *again))  # 1: its own draws
         image, mask = self.augment(image, mask, (*self.seed, epoch, number, *again))
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], float(self.depths[i]), i
 
 
-def around_known(known: NDArray[np.bool_], size: Size, rng: np.random.Generator) -> tuple[slice, slice]:
-    """Return a random part of an image (H W), at most as large as `size`, around a random pixel that is known."""
-    columns = known.sum(axis=0).cumsum()
-    x = int(np.searchsorted(columns, rng.integers(columns[-1]), side="right"))
+def around_known(
+    known: NDArray[np.bool_], sums: NDArray[np.int64], size: Size, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Return a random part of an image (H W), at most as large as `size`, around a random pixel that is known.
+
+    `sums` (W) counts the known pixels up to each column, with its own.
+    """
+    x = int(np.searchsorted(sums, rng.integers(sums[-1]), side="right"))
     y = int(rng.choice(np.flatnonzero(known[:, x])))
     starts = []
     for at, side, length in zip((y, x), size, known.shape, strict=True):

@@ -1,5 +1,6 @@
 """SEG-Y as training data: 2-D lines or 3-D surveys, and the lines that somebody interpreted."""
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,21 @@ from typing import Any
 import numpy as np
 
 from salt.data import line_labels
-from salt.data.amplitudes import Scaling
+from salt.data.amplitudes import Scaling, find_missing
 from salt.data.archive import Checkup, File, Part, in_threads
+from salt.data.image import Labelled
 from salt.data.source import AS_THEY_ARE, Source, as_npy
 from salt.data.survey_lines import LineKey, Lines, find_segy, open_lines
 from salt.data.tiles import Dataset, Tiles
 from salt.runs.stacks import as_stack
+from salt.survey.geometry import DIRECTIONS, Survey, describe_lines
+from salt.words import plural
 
 LABELS = ("labels", "masks")  # names of the folder
 N_SPREAD = 20  # lines of a survey from which its amplitudes are taken
 MOST_UNLABELLED = 200  # lines of a survey that count as images without a mask
+
+log = logging.getLogger(__name__)
 
 
 class Segy(Source):
@@ -45,7 +51,7 @@ class Segy(Source):
         """Read the interpreted lines; raise ValueError that names file, line or trace."""
         self.check()
         lines = self.open_files()
-        masks = line_labels.find_labels(self.labels(), lines, scaling.labels)
+        masks = self.find_labels(lines, scaling)
         if not masks:
             expected = "expected a SEG-Y of the same geometry, or images such as inline_1203.png"
             raise ValueError(f"{self.labels()} holds no label, {expected}")
@@ -58,7 +64,7 @@ class Segy(Source):
             tiles.depths,
             tiles.missing,
             as_stack([mask.known for mask in masks.values()]),
-            [lines.place(key) for key in masks] if lines.surveys else None,
+            [lines.place(key) for key in masks] if lines.surveys or lines.numbered else None,
         )
         return Dataset(train, make_tiles(lines, [], scaling), scaling.amplitudes.limits, interval=lines.interval())
 
@@ -66,7 +72,7 @@ class Segy(Source):
         """Return lines without a label, spread over the surveys."""
         other = Segy(place, self.inline_byte, self.crossline_byte)
         lines = other.open_files()
-        labelled = line_labels.find_labels(other.labels(), lines, scaling.labels) if other.labels().is_dir() else {}
+        labelled = other.find_labels(lines, scaling)
         keys = [key for key in lines.some(MOST_UNLABELLED) if key not in labelled]
         return make_tiles(lines, keys, with_range(scaling, lines))
 
@@ -74,19 +80,34 @@ class Segy(Source):
         """Return the interpreted lines as files of their amplitudes, and their masks."""
         try:
             lines = self.open_files()
-            masks = line_labels.find_labels(self.labels(), lines, scaling.labels)
         except ValueError as error:
-            found.add("error", str(error), "mend the data")
+            advice = line_labels.BYTES if "data.inline_byte" in str(error) else "export it again"
+            found.add("error", str(error), advice)
             return []
-        if not masks:
+        found.facts += [describe_survey(survey) for survey in lines.surveys.values()]
+        n_before = found.n_errors
+        masks = line_labels.find_labels(self.labels(), lines, scaling.labels, found)
+        if not masks and found.n_errors == n_before:
             found.add("error", f"{self.labels()} holds no label", "add an image such as inline_1203.png")
         names = {lines.name(key): key for key in masks}
         images = {name: File(f"{name}.npy", partial(line_as_npy, lines, key)) for name, key in names.items()}
         values = {
-            name: File(f"{name}.npy", partial(as_npy, np.where(mask.known, mask.salt, np.float32("nan"))))
-            for name, mask in zip(names, masks.values(), strict=True)
+            name: File(f"{name}.npy", partial(mask_as_npy, lines, key, masks[key], scaling.nodata))
+            for name, key in names.items()
         }
         return [Part("train", images, values)]
+
+    def find_labels(self, lines: Lines, scaling: Scaling) -> dict[LineKey, Labelled]:
+        """Return the masks of interpreted lines, and log warnings; raise ValueError that names a wrong file."""
+        found = Checkup()
+        masks = line_labels.find_labels(self.labels(), lines, scaling.labels, found)
+        for finding in sorted(found.findings.values(), key=lambda finding: finding.level):
+            if finding.level == "error":
+                n = sum(len(other.names) for other in found.findings.values() if other.level == "error") - 1
+                more = f" ({plural(n, 'more error')}: salt-data check lists them)" if n else ""
+                raise ValueError(f"{finding.names[0]}: {finding.what}{more}")
+            log.warning("%s: %s; %s", finding.names[0], finding.what, finding.advice)
+        return masks
 
     def labels(self) -> Path:
         """Return the folder of labels."""
@@ -94,9 +115,24 @@ class Segy(Source):
         return next((base / name for name in LABELS if (base / name).is_dir()), base / LABELS[0])
 
 
+def describe_survey(survey: Survey) -> str:
+    """Return in words which lines a survey has, and in which bytes of the trace headers they stand."""
+    inlines, crosslines = (
+        f"{direction}s {describe_lines(survey.lines(direction))} in bytes {byte}"
+        for direction, byte in zip(DIRECTIONS, survey.words, strict=True)
+    )
+    return f"{survey.path.name}: {inlines}, {crosslines}"
+
+
 def line_as_npy(lines: Lines, key: LineKey) -> bytes:
     """Return the amplitudes of a line in NumPy's format."""
     return as_npy(lines.read(key))
+
+
+def mask_as_npy(lines: Lines, key: LineKey, mask: Labelled, nodata: float | None) -> bytes:
+    """Return a mask in NumPy's format, with NaN where it or the amplitude is unknown."""
+    known = mask.known & ~find_missing(lines.read(key), nodata)
+    return as_npy(np.where(known, mask.salt, np.float32("nan")))
 
 
 def with_range(scaling: Scaling, lines: Lines) -> Scaling:

@@ -78,7 +78,7 @@ class Source:
         try:
             data = self.load(scaling)
         except ValueError as error:
-            found.add("error", str(error), "mend the data")
+            found.add("error", str(error), "mend the data, or the settings that the message names")
             return []
         masks = None if data.train.masks is None else as_files(data.train.ids, with_nan(data.train))
         test = [Part("test", as_files(data.test.ids, data.test.images))] if data.test.ids else []

@@ -1,20 +1,23 @@
 """The lines in SEG-Y files: of 3-D surveys, and files of one 2-D line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from salt.data.lines import Line
+from salt.data.lines import OBLIQUE, Line
 from salt.runs.stacks import Size
-from salt.survey.geometry import Direction, Survey, open_survey, open_volume
+from salt.survey.geometry import Direction, Survey, open_survey, open_volume, read_layout
 from salt.survey.layout import naming
-from salt.survey.line import SEGY_SUFFIXES, read_line, sample_interval
+from salt.survey.line import SEGY_SUFFIXES, numbers_of_line, read_line, sample_interval
 from salt.survey.read import read_line_of
 
-NEIGHBOURS = 100  # line numbers within which two files count as parts of one survey
+NEIGHBOURS = 1000  # line numbers within which two files count as parts of one survey; the largest data.gap
 
 
 class LineKey(NamedTuple):
@@ -42,7 +45,7 @@ class Lines:
         if key.direction is None:
             return key.survey
         name = f"{key.direction}_{key.number}"
-        return f"{key.survey}_{name}" if len(self.surveys) > 1 else name
+        return f"{key.survey}_{name}" if len(self.surveys) > 1 or name in self.files else name
 
     def read(self, key: LineKey) -> NDArray[np.floating[Any]]:
         """Return the amplitudes (samples, traces) of a line; NaN without a trace. Raise ValueError if there is none."""
@@ -58,13 +61,39 @@ class Lines:
         survey = self.surveys[key.survey]
         return survey.n_samples, len(survey.lines(other_direction(key.direction)))
 
+    @cached_property
+    def numbered(self) -> dict[str, Line]:
+        """The files of one line that are lines of a survey, as their headers say."""
+        found = {}
+        for name, path in self.files.items():
+            if (numbers := numbers_of_line(path)) is not None:
+                found[name] = Line(name, *numbers)
+        several = len({(line.direction, line.number) for line in found.values()}) > 1
+        return found if several or self.surveys or len(found) == 1 else {}  # one number for all means nothing
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """Of each file the first one of those that it touches or overlaps, directly or through others."""
+        boxes = {name: (survey.inlines, survey.crosslines) for name, survey in self.surveys.items()}
+        for name, line in self.numbered.items():
+            own = np.array([line.number])
+            boxes[name] = (own, line.across) if line.direction == "inline" else (line.across, own)
+        groups = {name: name for name in [*boxes, *self.files]}
+        for first, second in combinations(boxes, 2):
+            kept, merged = groups[first], groups[second]
+            if kept != merged and touch(boxes[first], boxes[second]):
+                groups = {name: kept if group == merged else group for name, group in groups.items()}
+        return groups
+
     def place(self, key: LineKey) -> Line:
-        """Return where a line lies; surveys that touch or overlap have one name."""
-        if key.direction is None:
-            return Line(key.survey, "inline", 0, np.arange(self.size(key)[1]))
-        across = self.surveys[key.survey].lines(other_direction(key.direction))
-        group = next(name for name, survey in self.surveys.items() if touch(survey, self.surveys[key.survey]))
-        return Line(group, key.direction, key.number, across)
+        """Return where a line lies; files that touch or overlap are parts of one survey."""
+        if key.direction is not None:
+            across = self.surveys[key.survey].lines(other_direction(key.direction))
+            return Line(self.groups[key.survey], key.direction, key.number, across)
+        if key.survey in self.numbered:
+            return self.numbered[key.survey]._replace(survey=self.groups[key.survey])
+        oblique = any(lies_in(self.files[key.survey], survey) for survey in self.surveys.values())
+        return Line(key.survey, OBLIQUE if oblique else "inline", 0, np.arange(self.size(key)[1]))
 
     def interval(self) -> float | None:
         """Return the interval between samples, in ms, if all files have the same."""
@@ -86,10 +115,19 @@ def other_direction(direction: Direction) -> Direction:
     return "crossline" if direction == "inline" else "inline"
 
 
-def touch(first: Survey, second: Survey) -> bool:
-    """Return whether two surveys overlap or lie so near to each other that their lines are neighbours."""
-    pairs = ((first.inlines, second.inlines), (first.crosslines, second.crosslines))
-    return all(a[0] - NEIGHBOURS <= b[-1] and b[0] - NEIGHBOURS <= a[-1] for a, b in pairs)
+def touch(first: Sequence[NDArray[np.int64]], second: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether inlines and crosslines of two files overlap, or are so near that lines are neighbours."""
+    pairs = zip(first, second, strict=True)
+    return all(a.min() - NEIGHBOURS <= b.max() and b.min() - NEIGHBOURS <= a.max() for a, b in pairs)
+
+
+def lies_in(path: Path, survey: Survey) -> bool:
+    """Return whether the trace headers of a file name lines of a survey alone; raise ValueError if it is no SEG-Y."""
+    numbers = read_layout(path).numbers(dict.fromkeys(survey.words, "i4"))
+    return all(
+        np.isin(numbers[word], lines).all()
+        for word, lines in zip(survey.words, (survey.inlines, survey.crosslines), strict=True)
+    )
 
 
 def find_segy(root: Path) -> list[Path]:
@@ -105,6 +143,8 @@ def open_lines(root: Path, inline_byte: int | None, crossline_byte: int | None) 
     surveys: dict[str, Survey] = {}
     files: dict[str, Path] = {}
     for path in find_segy(root):
+        if path.stem in surveys or path.stem in files:
+            raise ValueError(f"{path}: another SEG-Y file of this folder has the same name; rename one")
         named = inline_byte is not None or crossline_byte is not None
         survey = open_survey(path, inline_byte, crossline_byte) if named else open_volume(path)
         if survey is None:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from salt.config import Labels
+from salt.data.image import to_labels
 from salt.data.lines import distance_to
 from salt.data.load import load_data_of_run
 from salt.data.segy import Segy
@@ -40,6 +42,7 @@ def score_truth(model: Model, truth: Path, root: str | None = None, most: int = 
     name, survey = next(iter(lines.surveys.items()))
     answers = open_truth(truth, survey)
     trained = load_data_of_run(model.ensemble.first.directory, config, root).train.lines or []
+    trained = [line for line in trained if line.survey == lines.groups[name]]  # no 2-D line elsewhere
     inlines, crosslines = (
         np.unique(np.array([line.number for line in trained if line.direction == way], dtype=np.int64))
         for way in ("inline", "crossline")
@@ -67,10 +70,15 @@ def score_line(model: Model, lines: Lines, key: LineKey, truth: Survey, columns:
     """Return voxels of true, found and common salt, and the IoU, of some traces (X) of an inline."""
     grey = model.scaling(lines.read(key))
     probability: NDArray[np.float32] = model.predict_grey([grey]).mean[0]
-    values = read_line_of(truth, "inline", key.number, keep_dead=True)
-    known = np.isfinite(values) & ~grey.missing & columns
-    labels = values != 0
-    salt, found = labels & known, is_salt(probability, model.threshold) & known
+    labels = Labels(salt=None, unknown=model.ensemble.first.config.data.labels.unknown)  # salt may have another value
+    try:
+        right = to_labels(read_line_of(truth, "inline", key.number, keep_zeros=True), labels)
+    except ValueError as error:
+        reason = f"inline {key.number} {str(error).partition('; ')[0]}"
+        marks = "the run's data.labels.unknown and NaN mark unknown voxels"
+        raise ValueError(f"--truth {truth.path}: {reason}; {marks}") from None
+    known = right.known & ~grey.missing & columns
+    salt, found = (right.salt > 0) & known, is_salt(probability, model.threshold) & known
     common, union = int((salt & found).sum()), int((salt | found).sum())
     iou = common / union if union else 1.0
     return {"salt": int(salt.sum()), "found": int(found.sum()), "common": common, "iou": iou}

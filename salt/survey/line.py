@@ -24,6 +24,7 @@ from salt.survey.layout import (
 SEGY_SUFFIXES = (".sgy", ".segy")
 CONVERTED = 1000  # traces converted at once
 CDP, OFFSET = 21, 37  # where these numbers begin in a trace header
+NUMBERED = ((189, 193), (9, CDP))  # bytes of inline and crossline in files of one line: revision 1, before it
 SURVEY, SHOTS = "3-D survey", "set of shots"
 GRIDS = (  # two numbers that give the place of a trace if they fill a grid, and the bytes where they begin
     (SURVEY, "inlines", 189, "crosslines", 193),
@@ -55,6 +56,25 @@ def read_line(path: Path) -> NDArray[np.floating[Any]]:
     amplitudes = np.concatenate([from_ibm(part) for part in parts])
     fits = np.abs(amplitudes).max() <= np.finfo(np.float32).max
     return (amplitudes.astype(np.float32) if fits else amplitudes).T
+
+
+def numbers_of_line(path: Path) -> tuple[str, int, NDArray[np.int64]] | None:
+    """Return which line of a survey a file is, by its headers, and the number of the other direction at each trace.
+
+    That is: inline or crossline, its number, and the crosslines or inlines (traces). Return None if in no usual words
+    one number, which is not 0, stands beside different ones.
+
+    Raises:
+        ValueError: the file is no sound SEG-Y.
+        OSError: it cannot be read.
+    """
+    numbers = find_layout(path).numbers(dict.fromkeys((byte for pair in NUMBERED for byte in pair), "i4"))
+    for inline, crossline in NUMBERED:
+        for direction, own, other in (("inline", inline, crossline), ("crossline", crossline, inline)):
+            first, others = int(numbers[own][0]), numbers[other]
+            if first and (numbers[own] == first).all() and 2 * count_different(others) > len(others) > 1:
+                return direction, first, others.astype(np.int64)
+    return None
 
 
 def sample_interval(path: Path) -> float | None:

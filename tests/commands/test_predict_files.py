@@ -1,6 +1,9 @@
 """salt-predict: files of every format, of any size, resumed and with damaged ones among them."""
 
+import io
+import re
 import shutil
+from contextlib import redirect_stderr
 
 import cv2
 import numpy as np
@@ -56,6 +59,9 @@ def test_every_format(finished, folder, tmp_path):
     out = tmp_path / "out"
     ended = predict(finished, folder, "--out", out)
     assert ended.returncode == 0, ended.stderr
+    first, last = ended.stderr.splitlines()
+    assert re.fullmatch("predicting with torch on cpu in float32, [1-9] lanes?", first)
+    assert re.fullmatch("5 files in [0-9]+ s", last)
     model = salt.load(finished / "runs/a", "cpu")
     table = pd.read_csv(out / "masks.csv", index_col="id", keep_default_na=False)["rle_mask"]
     assert list(table.index) == list("abcde")
@@ -69,6 +75,22 @@ def test_every_format(finished, folder, tmp_path):
         assert np.array_equal(mask != 0, model.mask(files.read_amplitudes(path)))
         assert np.array_equal(rle.decode(table[path.stem], mask.shape), mask != 0)
         assert cv2.imread(str(places["overlay"])).shape == (*mask.shape, 3)
+
+
+def test_lines_above_the_progress_bar_of_a_terminal_are_whole(finished, folder, tmp_path):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+
+    def main():
+        with redirect_stderr(terminal):
+            command.main()
+
+    assert run(finished, "runs/a", "--device", "cpu", folder, "--out", tmp_path / "out", main=main).returncode == 0
+    printed = terminal.getvalue().replace("\r", "\n").split("\n")
+    how = "predicting with torch on cpu in float32, [1-9] lanes?"
+    assert sum(bool(re.fullmatch(how, line)) for line in printed) == 1
+    assert any(line.startswith("salt-predict: 100%") for line in printed)
+    assert [line for line in printed if line.strip()][-1].startswith("5 files in ")
 
 
 def test_segy_keeps_its_headers(finished, folder, tmp_path):

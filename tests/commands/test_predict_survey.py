@@ -1,5 +1,6 @@
 """salt-predict with a 3-D survey: options, parts, refusals, and files and surveys together."""
 
+import re
 import shutil
 
 import cv2
@@ -45,6 +46,9 @@ def test_command_and_python_write_the_same(finished, cube, tmp_path):
         *("--as", "int8", "--lines", "inline=11:15", "--smallest-body", "5"),
     )
     assert ended.returncode == 0, ended.stderr
+    assert re.search(
+        r"(^|\n)predicting with torch on cpu in float32, \d lanes?\n.*1 file in \d+ s\n$", ended.stderr, re.S
+    )
     names = ["cube_spread.sgy", "cube_bodies.csv", "cube_horizons.txt", "cube_probability.sgy"]
     assert ended.stdout == f"{tmp_path / 'a'}: {', '.join(names)}\n"
     assert sorted(contents(tmp_path / "a")) == sorted([*names, "cube_survey.json"])

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from conftest import options, raw_config
 
 from salt.build import build
+from salt.data.augment import Augment, crop_transforms
 from salt.data.loader import Draws, EpochBatches, TrainTiles, train_loader
 from salt.data.mix import CutMix, MixUp
 from salt.data.tiles import Tiles
@@ -286,3 +289,36 @@ def test_an_epoch_has_a_share_of_the_empty_tiles_and_each_has_others(share):
 def test_an_epoch_of_less_than_a_batch_is_refused():
     with pytest.raises(ValueError, match=r"trainer.batch_size=8 is more than the 6 training tiles of an epoch"):
         EpochBatches(Draws(np.arange(10), np.arange(4), 0.0), 8, (0, 0))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 200), (200, 65), (300, 500)])
+def test_a_crop_of_a_larger_image_needs_no_padding(shape):
+    """The same bytes as with the padding that only a smaller image needs."""
+    rng, (plain, padding) = np.random.default_rng(0), (Augment(crop_transforms((64, 64), s)) for s in (False, True))
+    image, mask = rng.integers(0, 255, (2, *shape), dtype=np.uint8)
+    for seed in range(20):
+        for one, other in zip(plain(image, mask, (0, seed)), padding(image, mask, (0, seed)), strict=True):
+            assert one.shape == (64, 64) and np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("partly", [True, False])
+def test_a_crop_does_not_touch_the_rest_of_a_large_image(partly, monkeypatch):
+    shape = (2000, 3000)
+    known = np.zeros((1, *shape), bool)
+    known[:, 700:1400, 1000:1900] = True
+    large = np.zeros((1, *shape), np.uint8)
+    all_of_it = Tiles(["a"], large, large, np.zeros(1), None, known if partly else None)
+    made = TrainTiles(all_of_it, Augment([]), (0, 0), (64, 64))
+    made[0, 0, 0]
+    monkeypatch.setattr(cv2, "copyMakeBorder", None)  # its copies of the whole image are not traced
+    tracemalloc.start()
+    for number in range(10):
+        image, mask, _, _ = made[0, number, 0]
+        assert image.shape == mask.shape == (1, 64, 64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+    small = np.full((1, 40, 50), 7, np.uint8)
+    monkeypatch.undo()
+    padded = TrainTiles(Tiles(["a"], small, small % 2, np.zeros(1)), Augment([]), (0, 0), (64, 64))[0, 0, 0]
+    assert padded[0].shape == (1, 64, 64) and (padded[0] == 7).all() and (padded[1] == 1).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.segy import CODES, IMAGE, LINES, TYPES, segy, to_ibm
 
-from salt.survey.line import read_line, write_like
+from salt.survey.line import numbers_of_line, read_line, write_like
 
 segyio = pytest.importorskip("segyio")
 
@@ -216,3 +216,19 @@ def test_every_other_byte_is_kept(save, code, order, texts):
     with segyio.open(str(out), ignore_geometry=True, endian=ORDERS[order]) as file:
         np.testing.assert_array_equal(file.trace.raw[:].T, probability)
         assert int(file.format) == 5 and file.ext_headers == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("kind", "direction", "number", "byte"),
+    [("an inline", "inline", 7, "crossline"), ("a crossline", "crossline", 7, "inline")],
+)
+def test_the_headers_of_an_extracted_line_say_which_it_is(save, kind, direction, number, byte):
+    before = {"record": LINES[kind]["inline"], "cdp": LINES[kind]["crossline"]}  # revision 1
+    for headers in (LINES[kind], before):
+        found = numbers_of_line(save(segy(IMAGE, headers=headers)))
+        assert found[:2] == (direction, number) and found[2].tolist() == [LINES[kind][byte](i) for i in range(84)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LINES if kind not in ("an inline", "a crossline")])
+def test_the_headers_of_other_lines_say_nothing(save, kind):
+    assert numbers_of_line(save(segy(IMAGE, headers=LINES[kind]))) is None
