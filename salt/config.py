@@ -203,7 +203,8 @@ class Trainer(Section):
         ge=0, le=1, description="share of the training tiles without salt that an epoch uses; each epoch draws others"
     )
     predict_batch_size: int | None = Field(
-        ge=1, description="tiles predicted at once; null: batch_size, on a GPU four times as many"
+        ge=1,
+        description="tiles predicted at once; null: at most 8 in each lane of a CPU, on a GPU four times batch_size",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         description="number format of the computation; auto: the one that the device computes fastest"

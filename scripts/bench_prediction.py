@@ -18,10 +18,9 @@ from salt.data.windows import OVERLAP, Windows
 from salt.inference.choose import load_engine
 from salt.inference.engine import Engine, to_float
 from salt.inference.predict import Predictor
-from salt.machine.device import choose_runtime
+from salt.machine.device import Runtime, choose_runtime
 from salt.machine.lanes import in_lanes
 from salt.models.segmenter import Segmenter
-from salt.runs.stacks import Size
 from salt.runs.weights import save_weights
 
 N_NETWORKS = 5
@@ -39,12 +38,12 @@ def prediction(bench: Bench) -> dict[str, Row]:
         models = [build_network(config, runtime).model.eval() for _ in files]
         engine = load_engine(config, files, runtime)
         sides: dict[str, Callable[[], object]] = {
-            "plain": lambda: plain(models, image, config.data.size, runtime.predict_batch_size),
+            "plain": lambda: plain(config, models, image, runtime),
             "torch": lambda: whole(engine, image),
             "torch_engine": lambda: windows_alone(engine, image),
         }
         if find_spec("monai"):
-            sides["monai"] = lambda: by_monai(models, image, config.data.size, runtime.predict_batch_size)
+            sides["monai"] = lambda: by_monai(config, models, image, runtime)
         if find_spec("openvino"):
             trainer = config.trainer.model_copy(update={"engine": "openvino"})
             fast = config.model_copy(update={"trainer": trainer.model_copy(update={"tta": False})})
@@ -93,29 +92,31 @@ def windows_alone(engine: Engine, image: NDArray[np.uint8]) -> None:
 
 
 @torch.no_grad()
-def plain(models: list[Segmenter], image: NDArray[np.uint8], tile: Size, batch_size: int) -> None:
+def plain(config: RunConfig, models: list[Segmenter], image: NDArray[np.uint8], runtime: Runtime) -> None:
     """One network after the other, windows that overlap by half, all threads on each batch: Salt before its lanes."""
-    windows = Windows(image[None], np.array([0]), tile, 0.5)
+    windows, batch_size = Windows(image[None], np.array([0]), config.data.size, 0.5), config.trainer.batch_size
     for model in models:
         for start in range(0, len(windows), batch_size):
             cut = windows.cut(start, min(start + batch_size, len(windows)))[0]
             x, depths = to_float(torch.from_numpy(cut)[:, None]), torch.zeros(len(cut))
-            ((model(x, depths).logits.sigmoid() + model(x.flip(-1), depths).logits.sigmoid().flip(-1)) / 2).numpy()
+            with runtime.autocast():
+                mirrored(model, x, depths).numpy()
+
+
+def mirrored(model: Segmenter, x: Tensor, depths: Tensor) -> Tensor:
+    """The mean probability of a batch and its mirror image."""
+    both = [model(x, depths).logits, model(x.flip(-1), depths).logits.flip(-1)]
+    return (both[0].float().sigmoid() + both[1].float().sigmoid()) / 2
 
 
 @torch.no_grad()
-def by_monai(models: list[Segmenter], image: NDArray[np.uint8], tile: Size, batch_size: int) -> None:
+def by_monai(config: RunConfig, models: list[Segmenter], image: NDArray[np.uint8], runtime: Runtime) -> None:
     """Predict an image with MONAI's sliding windows: Gaussian weights, as much overlap as Salt's."""
     from monai.inferers import sliding_window_inference
 
     def mean(x: Tensor) -> Tensor:
-        depths = torch.zeros(len(x))
-        return torch.stack(
-            [
-                (model(x, depths).logits.sigmoid() + model(x.flip(-1), depths).logits.sigmoid().flip(-1)) / 2
-                for model in models
-            ]
-        ).mean(dim=0)
+        with runtime.autocast():
+            return torch.stack([mirrored(model, x, torch.zeros(len(x))) for model in models]).mean(dim=0)
 
     x = to_float(torch.from_numpy(image)[None, None])
-    sliding_window_inference(x, tile, batch_size, mean, overlap=OVERLAP, mode="gaussian")
+    sliding_window_inference(x, config.data.size, config.trainer.batch_size, mean, overlap=OVERLAP, mode="gaussian")

@@ -63,9 +63,10 @@ def test_every_tile_once_in_any_batches_and_lanes(tiny, tiles, batch_size, lanes
         assert set(model.calls) == ({batch_size} if one_batch_size else {min(batch_size, 23), last})
 
 
-@pytest.mark.parametrize(("setting", "size"), [("null", 4), ("7", 7)])
+@pytest.mark.parametrize(("setting", "size"), [("null", 4), ("null trainer.batch_size=32", 8), ("7", 7)])
 def test_the_batch_size_on_a_cpu(tiny, setting, size):
-    assert choose_runtime(tiny(f"trainer.predict_batch_size={setting}").trainer).predict_batch_size == size
+    settings = f"trainer.predict_batch_size={setting}".split()
+    assert choose_runtime(tiny(*settings).trainer).predict_batch_size == size
 
 
 def test_the_mean_over_files_of_weights(tiny, tiles, tmp_path):

@@ -58,7 +58,7 @@ def test_processes_take_the_gpu_of_their_number_and_predict_their_share(two_gpus
     for device in ("auto", "cuda"):
         runtime = chosen(f"trainer.device={device}")
         assert runtime.device == torch.device("cuda:1") and runtime.predict_batch_size == 4 * 16
-    assert chosen("trainer.device=cpu").predict_batch_size == 16
+    assert chosen("trainer.device=cpu").predict_batch_size == 8
     assert chosen("trainer.predict_batch_size=7").predict_batch_size == 7
     with pytest.raises(ValueError, match=r"trainer.device=cuda:0: 2 processes need a GPU each, expected auto or cuda"):
         chosen("trainer.device=cuda:0")
