@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,43 +26,55 @@ from salt.runs.weights import save_weights
 
 N_NETWORKS = 5
 RECIPE = ["experiment=cpu", "encoder.weights=null"]
-LINE = (600, 1500)  # samples and traces; MONAI has no batches that fill its last rows better
+LINE = (600, 1500)  # samples and traces
+N_TILES = 400
 
 
 def prediction(bench: Bench) -> dict[str, Row]:
-    """Whole lines, mirrored: as salt-predict does by default, with --fast, and without Salt."""
+    """A whole line, and tiles, mirrored: as salt-predict does by default, with --fast, and without Salt."""
     config = composed(RECIPE)
     runtime = choose_runtime(config.trainer)
-    image = np.random.default_rng(0).integers(0, 256, LINE, dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, LINE, dtype=np.uint8)[None]
+    tiles = bench.data.test.images[:N_TILES]
+    models = [build_network(config, runtime).model.eval() for _ in range(N_NETWORKS)]
     with tempfile.TemporaryDirectory() as name:
         files = [save_network(config, Path(name) / f"{i}.safetensors") for i in range(N_NETWORKS)]
-        models = [build_network(config, runtime).model.eval() for _ in files]
-        engine = load_engine(config, files, runtime)
-        sides: dict[str, Callable[[], object]] = {
-            "plain": lambda: plain(config, models, image, runtime),
-            "torch": lambda: whole(engine, image),
-            "torch_engine": lambda: windows_alone(engine, image),
-        }
-        if find_spec("monai"):
-            sides["monai"] = lambda: by_monai(config, models, image, runtime)
+        engines = {"torch": load_engine(config, files, runtime)}
         if find_spec("openvino"):
-            trainer = config.trainer.model_copy(update={"engine": "openvino"})
-            fast = config.model_copy(update={"trainer": trainer.model_copy(update={"tta": False})})
-            openvino = load_engine(config.model_copy(update={"trainer": trainer}), files, runtime)
-            once = load_engine(fast, files, runtime)
-            sides["openvino"] = lambda: whole(openvino, image)
-            sides["openvino_engine"] = lambda: windows_alone(openvino, image)
-            sides["fast"] = lambda: whole(once, image)
-        seconds = in_turn(min(bench.rounds, 3), warm_up=False, **sides)
-    rows = {"line_torch": judged(compared(seconds, "torch", "plain"), "ratio", 2.5)}
-    rows["line_torch_engine"] = judged(compared(seconds, "torch", "torch_engine"), "ratio", 0.9)
-    if "openvino" in sides:
-        rows["line_openvino"] = judged(compared(seconds, "openvino", "plain"), "ratio", 4)
-        rows["line_openvino_engine"] = judged(compared(seconds, "openvino", "openvino_engine"), "ratio", 0.9)
-        rows["line_fast"] = judged(compared(seconds, "fast", "plain"), "ratio", 8)
-    if "monai" in sides:
-        rows["line_monai"] = compared(seconds, "openvino" if "openvino" in sides else "torch", "monai")
+            engines["openvino"] = load_engine(with_openvino(config, mirror=True), files, runtime)
+            engines["fast"] = load_engine(with_openvino(config, mirror=False), files, runtime)
+    sides: dict[str, Callable[[], object]] = {"plain": lambda: plain(config, models, image, runtime)}
+    if find_spec("monai"):
+        sides["monai"] = lambda: by_monai(config, models, image, runtime)
+    for kind, engine in engines.items():
+        sides[kind] = partial(whole, engine, image)
+        sides[f"{kind}_engine"] = partial(windows_alone, engine, image)
+    seconds = in_turn(min(bench.rounds, 3), warm_up=False, **sides)
+    on_tiles: dict[str, Callable[[], object]] = {"plain": lambda: plain(config, models, tiles, runtime)}
+    on_tiles |= {kind: partial(whole, engine, tiles) for kind, engine in engines.items()}
+    return rows_of(seconds, in_turn(min(bench.rounds, 3), warm_up=False, **on_tiles))
+
+
+def rows_of(line: dict[str, list[float]], tiles: dict[str, list[float]]) -> dict[str, Row]:
+    """The rows of the page, from the seconds of each side on a line and on tiles."""
+    rows = {}
+    for kind, target in (("torch", 2.5), ("openvino", 4), ("fast", 8)):
+        if kind in line:
+            rows[f"line_{kind}"] = judged(compared(line, kind, "plain"), "ratio", target)
+            rows[f"line_{kind}_engine"] = judged(compared(line, kind, f"{kind}_engine"), "ratio", 0.9)
+    best = "openvino" if "openvino" in line else "torch"
+    if "monai" in line:
+        rows["line_monai"] = compared(line, best, "monai")
+    for kind in tiles.keys() - {"plain", "fast"}:
+        row = compared(tiles, kind, "plain", N_TILES, N_TILES)
+        rows[f"tiles_{kind}"] = judged(row, "ratio", 2) if kind == best else row
     return rows
+
+
+def with_openvino(config: RunConfig, mirror: bool) -> RunConfig:
+    """The same settings with OpenVINO as engine."""
+    trainer = config.trainer.model_copy(update={"engine": "openvino", "tta": mirror})
+    return config.model_copy(update={"trainer": trainer})
 
 
 def save_network(config: RunConfig, file: Path) -> Path:
@@ -70,19 +83,16 @@ def save_network(config: RunConfig, file: Path) -> Path:
     return file
 
 
-def tiles_of(image: NDArray[np.uint8]) -> Tiles:
-    """The image as the only one of a data set."""
-    return Tiles(["line"], image[None], None, np.zeros(1))
-
-
-def whole(engine: Engine, image: NDArray[np.uint8]) -> None:
-    """Predict an image as salt-predict does, without reading and writing."""
-    Predictor(engine, "line").predict(tiles_of(image), np.array([0]), progress=False)
+def whole(engine: Engine, images: NDArray[np.uint8]) -> None:
+    """Predict images (N H W) as salt-predict does, without reading and writing."""
+    n = len(images)
+    tiles = Tiles([str(i) for i in range(n)], images, None, np.zeros(n))
+    Predictor(engine, "line").predict(tiles, np.arange(n), progress=False)
 
 
 def windows_alone(engine: Engine, image: NDArray[np.uint8]) -> None:
-    """Run the engine on the windows of an image that are cut before, in as many lanes; keep nothing."""
-    windows = Windows(image[None], np.array([0]), engine.size, OVERLAP)
+    """Run the engine on the windows of an image (1 H W) that are cut before, in as many lanes; keep nothing."""
+    windows = Windows(image, np.array([0]), engine.size, OVERLAP)
     size = engine.runtime.predict_batch_size
     batch = windows.cut(0, size)[0]
     depths = np.zeros(size, dtype=np.float32)
@@ -92,9 +102,9 @@ def windows_alone(engine: Engine, image: NDArray[np.uint8]) -> None:
 
 
 @torch.no_grad()
-def plain(config: RunConfig, models: list[Segmenter], image: NDArray[np.uint8], runtime: Runtime) -> None:
+def plain(config: RunConfig, models: list[Segmenter], images: NDArray[np.uint8], runtime: Runtime) -> None:
     """One network after the other, windows that overlap by half, all threads on each batch: Salt before its lanes."""
-    windows, batch_size = Windows(image[None], np.array([0]), config.data.size, 0.5), config.trainer.batch_size
+    windows, batch_size = Windows(images, np.arange(len(images)), config.data.size, 0.5), config.trainer.batch_size
     for model in models:
         for start in range(0, len(windows), batch_size):
             cut = windows.cut(start, min(start + batch_size, len(windows)))[0]
@@ -118,5 +128,5 @@ def by_monai(config: RunConfig, models: list[Segmenter], image: NDArray[np.uint8
         with runtime.autocast():
             return torch.stack([mirrored(model, x, torch.zeros(len(x))) for model in models]).mean(dim=0)
 
-    x = to_float(torch.from_numpy(image)[None, None])
+    x = to_float(torch.from_numpy(image)[None])
     sliding_window_inference(x, config.data.size, config.trainer.batch_size, mean, overlap=OVERLAP, mode="gaussian")
