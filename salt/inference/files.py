@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from salt.data import image
 from salt.paths import id_of, is_utf8
-from salt.runs.files import write_atomic
+from salt.runs.files import LONGER, write_atomic
 from salt.survey.line import SEGY_SUFFIXES, read_line, sample_interval, write_like
 
 OUTLINE = (0, 140, 255)  # orange, in OpenCV's order of colours
 INPUT_SUFFIXES = (*image.EXTENSIONS, *SEGY_SUFFIXES)
-SPARE = 20  # bytes by which the name of a temporary file is longer
 
 
 def read_amplitudes(path: Path) -> NDArray[Any]:
@@ -56,7 +55,7 @@ def check_result_names(path: Path, folder: Path) -> None:
         raise ValueError("its name is not UTF-8; rename it")
     if "\r" in path.name:
         raise ValueError("its name holds a carriage return; rename it")
-    length = max(len(os.fsencode(result.name)) for result in result_paths(path, folder).values()) + SPARE
+    length = max(len(os.fsencode(result.name)) for result in result_paths(path, folder).values()) + LONGER
     if length > (limit := os.pathconf(folder, "PC_NAME_MAX")):
         raise ValueError(f"its name is {length - limit} bytes too long for the names of the results; shorten it")
 

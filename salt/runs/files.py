@@ -32,14 +32,20 @@ BROKEN = (
 # Errors of a file system that lacks a call, such as NFS without its lock service or Lustre without flock
 NOT_SUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 STALE = 24 * 3600.0  # seconds since the last change of a temporary file that another machine has given up
+LONGER = 26  # bytes by which the name of a temporary file may be longer
 TAKE_OVER = 15.0  # seconds in which loader workers may outlive a dead process and hold its lock
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a file its name, whatever had it. For `write_atomic`."""
+    os.replace(temporary, path)
 
 
 def write_atomic(
     path: Path,
     write: Callable[[Path], object],
     spare: Path | None = None,
-    put: Callable[[Path, Path], None] = os.replace,
+    put: Callable[[Path, Path], None] = put_in_place,
     clean: bool = True,
 ) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step; the old one becomes `spare`.
@@ -146,13 +152,13 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def write_text(path: Path, text: str, put: Callable[[Path, Path], None] = os.replace) -> None:
+def write_text(path: Path, text: str, put: Callable[[Path, Path], None] = put_in_place) -> None:
     """Write a text file atomically."""
     content = as_text(text).encode("utf-8", "backslashreplace")  # a path in it may be no UTF-8
     write_atomic(path, lambda temporary: temporary.write_bytes(content), put=put)
 
 
-def write_json(path: Path, content: dict[str, Any], put: Callable[[Path, Path], None] = os.replace) -> None:
+def write_json(path: Path, content: dict[str, Any], put: Callable[[Path, Path], None] = put_in_place) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", put)
 

@@ -47,7 +47,7 @@ def test_names_that_cannot_be_fail_alone(finished, folder, tmp_path):
     (folder / "sound.png").write_bytes(PNG)
     (folder / "._sound.png").write_bytes(b"\0\5\x16\7")  # of macOS
     (folder / ".png").write_bytes(PNG)
-    longest = "n" * (os.pathconf(folder, "PC_NAME_MAX") - len("_probability.png") - 20)
+    longest = "n" * (os.pathconf(folder, "PC_NAME_MAX") - len("_probability.png") - 26)
     faults = {f"{longest}x.png": "1 bytes too long for the names of the results", "a\rb.png": "a carriage return"}
     for name in (f"{longest}.png", *faults):
         (folder / name).write_bytes(PNG)
