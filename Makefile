@@ -12,7 +12,7 @@ MESSAGE ?=
 OPTION ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ablation test slow faults gpu check dist wheel try wheels site docs costs evidence bench data train sweep submit report clean
+.PHONY: help setup demo ablation test slow exhaustive faults gpu check dist wheel try wheels site docs costs evidence bench data train sweep submit report clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -36,6 +36,9 @@ test: setup  ## run the tests (no network, no GPU); some of them with TESTS="tes
 
 slow: setup  ## the longest tests, which make test leaves out
 	$(BIN)/python -m pytest -n 2 -m "slow and not faults and not gpu"
+
+exhaustive: setup  ## all cases of the tests that run one case in seven otherwise (half an hour on 2 cores)
+	$(BIN)/python -m pytest -n 2 -m "battery and not gpu" --exhaustive
 
 faults: setup  ## the long form of the fault suite: kill, signals, full disks, damaged files (5 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 -m faults

@@ -215,6 +215,7 @@ LOOPS += [["deep-supervision=multiscale", "augment=mixup"]]
 
 @pytest.mark.parametrize("overrides", LOOPS, ids=" ".join)
 @pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.battery
 def test_a_training_step_waits_for_nothing(mixed_precision, monkeypatch, overrides, dtype):
     config = check_config(raw_config(*TINY, *overrides))
     model = build.build_model(config)

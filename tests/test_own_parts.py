@@ -104,6 +104,7 @@ class Demanding(torch.nn.Module):
         (Demanding(), "Demanding.*, got TypeError: .*weights"),
     ],
 )
+@pytest.mark.battery
 def test_an_own_loss_that_is_none_is_named_before_anything_is_written(tiny, tmp_path, monkeypatch, wrap, loss, found):
     monkeypatch.setattr(build, "build_loss", lambda config: taking_known(wrap(loss)))
     with pytest.raises(ValueError, match=rf"^loss: {found}"):

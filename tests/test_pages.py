@@ -46,6 +46,7 @@ def test_a_key_without_explanation_is_named(configs):
 
 
 @pytest.mark.parametrize("group", [group.name for group in GROUPS])
+@pytest.mark.battery
 def test_settings_page_has_every_key_of_every_option(group):
     known = set(
         re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs" / "settings.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -93,6 +93,7 @@ def config_of(row: dict[str, str]):
 
 @pytest.mark.parametrize("row", runs(), ids=lambda row: ",".join(row.values()))
 @pytest.mark.slow
+@pytest.mark.battery
 def test_every_pair_trains(row, tmp_path):
     config = config_of(row)
     torch.manual_seed(0)
@@ -122,6 +123,7 @@ def test_every_pair_trains(row, tmp_path):
 
 
 @pytest.mark.parametrize("pair", REFUSED, ids=lambda pair: ",".join(o for _, o in pair))
+@pytest.mark.battery
 def test_the_other_pairs_are_refused_with_a_message(pair):
     row = dict(pair)
     decoder = [] if "decoder" in row else ["decoder=tiramisu"]  # so that the other choice is what is wrong

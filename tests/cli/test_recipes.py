@@ -63,6 +63,7 @@ def test_another_loss_has_its_own_settings_and_those_that_it_shares(option):
 
 @pytest.mark.parametrize("recipe", ["demo", "toy", "cpu_scratch"])
 @pytest.mark.parametrize("option", [option for option in options("encoder") if option != "any"])
+@pytest.mark.battery
 def test_random_weights_survive_another_encoder(recipe, option):
     encoder = raw_config(f"experiment={recipe}", f"encoder={option}")["encoder"]
     assert encoder == yaml.safe_load((CONFIGS / f"encoder/{option}.yaml").read_text("utf-8")) | {"weights": None}

@@ -99,6 +99,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("option", "path", "value"), SETTINGS, ids=lambda part: str(part))
+@pytest.mark.battery
 def test_every_setting_changes_something(option, path, value):
     def outcome(new):
         node = raw_config(f"augment={option}")["augment"]

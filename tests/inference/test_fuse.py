@@ -39,6 +39,7 @@ def norms(model):
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=" ".join)
 @torch.no_grad()
+@pytest.mark.battery
 def test_logits_stay_the_same(settings):
     small = [] if settings[0].startswith("encoder") else ["encoder=resnet18", "encoder.weights=null"]
     small = [] if settings == ["decoder=tiramisu"] else small  # brings its own encoder

@@ -47,6 +47,7 @@ signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(("group", "option"), [pytest.param(*given, marks=pytest.mark.slow) for given in SETTINGS])
+@pytest.mark.battery
 def test_every_network_predicts_what_it_does_in_torch(tmp_path, group, option):
     config, model = built(overrides_of(group, option))
     shake(model)

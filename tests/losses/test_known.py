@@ -72,6 +72,7 @@ def test_without_a_known_pixel_value_and_gradient_are_zero(loss):
     assert value == 0 and not gradient.any()
 
 
+@pytest.mark.battery
 def test_half_precision_and_the_compiler(loss):
     (logits, masks), known = example(n=3, size=12), some_known()
     torch._dynamo.reset()

@@ -81,6 +81,7 @@ def test_every_option_counts_half_precision_logits_in_float32(loss):
         assert math.isclose(loss(logits, masks.half()).item(), exact, rel_tol=1e-6)
 
 
+@pytest.mark.battery
 def test_every_option_survives_the_compiler(loss):
     torch._dynamo.reset()
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")

@@ -28,6 +28,7 @@ def test_every_encoder_option(option):
         *((name, "stride1") for name in ("tu-efficientnet_b0", "tu-tf_efficientnet_lite0")),
     ],
 )
+@pytest.mark.battery
 def test_any_encoder_and_stem_in_every_decoder(name, stem, decoder):
     _, model = built(
         [
@@ -95,6 +96,7 @@ def test_the_network_sees_grey_levels_at_the_encoders_scale_or_a_chosen_one(over
 
 @pytest.mark.parametrize("size", [101, 104, 128, 160])
 @pytest.mark.parametrize("decoder", options("decoder"))
+@pytest.mark.battery
 def test_sizes_of_the_input(size, decoder):
     _, model = built([*overrides_of("decoder", decoder), "data.tile=[101,101]", f"input.size={size}"])
     assert model.eval()(*batch(model)[:2]).logits.shape == (2, 1, 101, 101)

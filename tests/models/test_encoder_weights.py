@@ -134,6 +134,7 @@ def fill_statistics(network):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.battery
 def test_a_file_of_each_family_gives_what_smp_makes_of_it(tmp_path, name):
     colour = fill_statistics(get_encoder(name, in_channels=3, weights=None))
     torch.save(colour.state_dict(), tmp_path / "w.pth")
@@ -146,6 +147,7 @@ def test_a_file_of_each_family_gives_what_smp_makes_of_it(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "in_channels"), [*((name, 1) for name in TIMM), ("resnet18", 2), ("resnet18", 4), ("convnext_atto", 5)]
 )
+@pytest.mark.battery
 def test_timms_checkpoint_of_a_whole_network_gives_what_timm_makes_of_it(tmp_path, name, in_channels):
     file = tmp_path / "w.pth"
     torch.save(fill_statistics(timm.create_model(name)).state_dict(), file)  # with its classifier

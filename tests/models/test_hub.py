@@ -101,6 +101,7 @@ def weights_of(name):
 
 @pytest.mark.parametrize("name", ["resnet18", "tu-resnet18"])
 @pytest.mark.parametrize("kind", ["silent", "closed", "gateway", "nonsense", "offline"])
+@pytest.mark.battery
 def test_without_a_network_it_is_one_message_at_once(endpoint, served, silent, monkeypatch, capfd, name, kind):
     served.status = 503
     place = {"silent": silent, "closed": closed_port(), "gateway": served.place, "nonsense": "nonsense"}

@@ -49,6 +49,7 @@ def test_shapes_and_a_gradient_on_every_parameter(case):
     pytest.fail(f"no gradient ever reaches {sorted(idle)}")
 
 
+@pytest.mark.battery
 def test_empty_masks_and_one_tile_in_eval(case):
     config, model = copy.deepcopy(case)
     images, depths, masks = batch(model)
@@ -139,6 +140,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("group", "option", "key"), SETTINGS, ids=lambda part: str(part))
+@pytest.mark.battery
 def test_every_setting_changes_something(group, option, key):
     overrides, section = overrides_of(group, option), group.replace("-", "_")
     plain = plain_fingerprint(tuple(overrides))

@@ -122,6 +122,7 @@ DAMAGE = ["fold_1/metrics.csv", "environment.json", "oof.npz", "test.npz", "subm
 
 @pytest.mark.parametrize("content", [b"", b"{\x00", b"id,epoch\nx"])
 @pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.battery
 def test_a_damaged_file_costs_its_part_alone(copy, synthetic_root, name, content):
     (copy.path / name).write_bytes(content)
     if name == "environment.json":
