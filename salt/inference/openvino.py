@@ -137,12 +137,17 @@ class Graph(nn.Module):
 
     def __init__(self, engine: TorchEngine):
         super().__init__()
-        self.engine = engine
+        self.mirror = engine.mirror
+        self.engine = TorchEngine(engine.networks, engine.size, engine.runtime, mirror=False)
         self.networks = nn.ModuleList(engine.networks)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor, depths: Tensor) -> Tensor:
         """Return K probabilities (K N h w); see `TorchEngine.probabilities`."""
-        return self.engine.probabilities(images, depths)
+        if not self.mirror:
+            return self.engine.probabilities(images, depths)
+        n = images.shape[0]  # the mirror images are in the same batch, so that the weights are read once
+        both = self.engine.probabilities(torch.cat([images, images.flip(-1)]), torch.cat([depths, depths]))
+        return (both[:, :n] + both[:, n:].flip(-1)) / 2
 
 
 def convert(engine: TorchEngine, graph: Path) -> None:
