@@ -18,7 +18,6 @@ from salt.runs.files import sync_folder, temporary_beside, write_text
 from salt.scoring.metrics import is_salt
 from salt.survey.geometry import Survey
 from salt.survey.write import SurveyWriter, required_bytes
-from salt.words import plural
 
 Volume = NDArray[np.float32]  # (inlines, crosslines, samples)
 LONGEST_ROW = 80  # bytes of a row of the horizons, about
@@ -66,7 +65,7 @@ def write_survey_results(
         with ExitStack() as stack:
             kinds = [kind for kind in ("probability", "spread") if kind in results]
             segy = [stack.enter_context(SurveyWriter(survey, parts[kind], options.as_int8)) for kind in kinds]
-            table = stack.enter_context(Horizons(survey, parts["horizons"], options.smallest_body))
+            table = stack.enter_context(Horizons(survey, parts["horizons"]))
             bar = stack.enter_context(tqdm(total=len(survey.inlines), desc="results", unit="line", disable=None))
             for block, prediction in read_all(scratch, blocks, inlines, options):
                 for writer, values in zip(segy, prediction, strict=False):  # without spread its place is None
@@ -103,11 +102,10 @@ def read_all(
 
 
 class Horizons:
-    """The file of horizons: a remark, the names of the columns, and a row for each trace with salt."""
+    """The file of horizons: the names of the columns, and a row for each trace with salt."""
 
-    def __init__(self, survey: Survey, path: Path, smallest: int) -> None:
+    def __init__(self, survey: Survey, path: Path) -> None:
         self.survey, self.file = survey, path.open("w", encoding="utf-8", newline="")
-        self.file.write(f"# bodies of at least {plural(smallest, 'voxel')}\n")
 
     def add(self, block: LineBlock, salt: NDArray[np.bool_]) -> None:
         """Write the rows of some inlines (I X S); the first ones come first."""

@@ -110,7 +110,7 @@ def test_line_numbers_in_bytes_that_are_named(finished, tmp_path):
     path.write_bytes(with_holes(volume(words=(25, 233))).content())
     bytes_of = ["--inline-byte", "25", "--crossline-byte", "233"]
     assert predict(finished, path, "--out", tmp_path / "a", *bytes_of).returncode == 0
-    table = pd.read_csv(tmp_path / "a/odd_horizons.txt", comment="#")
+    table = pd.read_csv(tmp_path / "a/odd_horizons.txt")
     assert list(table.columns) == ["inline", "crossline", "x", "y", "top", "base"]
     assert (tmp_path / "a/odd_probability.sgy").stat().st_size == path.stat().st_size
     assert "name both" in predict(finished, path, "--out", tmp_path / "b", *bytes_of[:2]).stderr

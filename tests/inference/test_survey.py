@@ -448,7 +448,7 @@ def test_horizons_are_the_first_and_last_salt_of_each_trace(model, tmp_path, kin
     x, y = rng.integers(-(10**6), 10**6, (2, len(made.places)))
     made.headers = {181: x, 185: y, 71: scales, 109: np.full(len(made.places), 200)}
     results = model.predict_survey(saved(tmp_path / "cube.sgy", made), tmp_path)
-    table = pd.read_csv(results["horizons"], comment="#")
+    table = pd.read_csv(results["horizons"])
     salt_of = np.float64(traces_of(results["probability"])) > model.threshold
     expected, seen = [], set()
     for i, place in enumerate(made.places.tolist()):
@@ -459,7 +459,6 @@ def test_horizons_are_the_first_and_last_salt_of_each_trace(model, tmp_path, kin
         seen.add(tuple(place))
     assert list(table.columns) == ["inline", "crossline", "x", "y", "top", "base"] and len(expected) > 20
     np.testing.assert_allclose(table.to_numpy(), sorted(expected))
-    assert results["horizons"].read_text().splitlines()[0] == "# bodies of at least 1 voxel"
 
 
 def test_bodies_are_those_of_the_whole_cube(model, tmp_path):
@@ -487,10 +486,10 @@ def test_bodies_are_those_of_the_whole_cube(model, tmp_path):
         [inlines[i], crosslines[x], 4 * salt_of[i, x].argmax(), 4 * (39 - salt_of[i, x, ::-1].argmax())]
         for i, x in np.argwhere(salt_of.any(axis=2)).tolist()
     ]
-    horizons = pd.read_csv(large["horizons"], comment="#")
+    horizons = pd.read_csv(large["horizons"])
     assert horizons.drop(columns=["x", "y"]).to_numpy().tolist() == rows
-    assert large["horizons"].read_text().startswith("# bodies of at least 20 voxels\ninline,crossline,x,y,top,base\n")
-    all_horizons = pd.read_csv(results["horizons"], comment="#")
+    assert large["horizons"].read_text().startswith("inline,crossline,x,y,top,base\n")
+    all_horizons = pd.read_csv(results["horizons"])
     assert not all_horizons.equals(horizons), "no body was small"
 
 
@@ -583,7 +582,7 @@ def test_coordinates_are_read_for_the_traces_of_a_block(model, tmp_path, monkeyp
     monkeypatch.setattr(Survey, "coordinates", lambda self, n: lengths.append(len(n)) or original(self, n))
     results = model.predict_survey(saved(tmp_path / "cube.sgy", noise(MADE["full"])), tmp_path)
     assert len(lengths) == 3 and max(lengths) <= 27
-    assert sum(lengths) == len(pd.read_csv(results["horizons"], comment="#"))
+    assert sum(lengths) == len(pd.read_csv(results["horizons"]))
 
 
 def test_no_block_is_kept_after_its_prediction(model):
