@@ -14,7 +14,7 @@ import torch
 from bench_page import page
 from bench_parts import inference, loading, lovasz, run_lengths, score
 from bench_prediction import prediction
-from bench_runs import command_line, growth, memory
+from bench_runs import command_line, growth, line_memory, memory
 from bench_setup import NETWORK, Bench, Row, composed
 from bench_training import autocast, compiled, gpu, training
 from joblib import cpu_count
@@ -34,6 +34,7 @@ ROWS: dict[str, Callable[[Bench], dict[str, Row]]] = {
     "prediction": prediction,
     "loading": loading,
     "memory": memory,
+    "line_memory": line_memory,
     "growth": growth,
     "command_line": command_line,
     "gpu": gpu,

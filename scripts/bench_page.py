@@ -104,6 +104,8 @@ LINES = {
     "tiles_openvino": ("the same with OpenVINO", rate, "plain loop"),
     "loading": ("reading, checking and decoding {tiles} tiles with masks", duration, ""),
     "memory": ("largest memory of a training process, from start to submission", size, ""),
+    "line_memory_2": ("largest memory of `salt-predict`, a line of 3000x10000 floats (120 MB), two networks", size, ""),
+    "line_memory_5": ("the same with five networks", size, ""),
     "help": ("`salt-train --help`", duration, ""),
     "cfg_job": ("`salt-train --cfg job`", duration, ""),
     "completion": ("a TAB completion", duration, ""),

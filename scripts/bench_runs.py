@@ -8,10 +8,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from bench_setup import SMALL, Bench, Row, in_turn, judged
 
 from salt.data.synthetic import Synthetic
 from salt.data.tgs import read_dataset
+
+LONG_LINE = (3000, 10_000)  # samples and traces
 
 # A process's peak counts from its parent's size on, so a small process has to start the one that is measured.
 WATCH = """
@@ -54,6 +57,19 @@ def memory(bench: Bench) -> dict[str, Row]:
             "folds=[0]",
         )
         return {"memory": judged(watched(command, Path(folder)), "gigabytes", 4, at_least=False)}
+
+
+def line_memory(bench: Bench) -> dict[str, Row]:
+    """The largest memory of salt-predict on a long line, with two and with five small networks."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder) / "line.npy", np.random.default_rng(0).normal(size=LONG_LINE).astype(np.float32))
+        for n in (2, 5):
+            made = ["data=synthetic", "data.n_train=60", "data.n_test=2", f"data.n_folds={n}", f"name={n}"]
+            watched(salt_train(*SMALL, *made, "trainer.epochs=1"), Path(folder))
+            command = [sys.executable, "-m", "salt.commands.predict", f"runs/{n}", "line.npy", "--out", f"out{n}"]
+            rows[f"line_memory_{n}"] = watched(command, Path(folder))
+    return rows
 
 
 def growth(bench: Bench) -> dict[str, Row]:
