@@ -23,6 +23,7 @@ from salt.machine.device import explain_out_of_memory, free_memory_afterwards
 from salt.out_of_fold import write_scores
 from salt.preflight.checks import check_weights, preflight
 from salt.preflight.plan import log_estimate
+from salt.preflight.start import delete_run
 from salt.reporting.figures import write_curves
 from salt.reporting.page import REPORT, write_report_page
 from salt.runs.ensemble import Ensemble, Member
@@ -53,6 +54,7 @@ def run(config: RunConfig, path: Path, launch: Launch = ALONE) -> float | None:
         log_estimate(job)
         distributed.leave()
         return None
+    delete_run(job.directory, config)  # only now: a setting that is refused costs no finished fold
     claim_directory(job)
     with job.directory.record_failure():
         for fold in job.config.fold_list:

@@ -79,7 +79,7 @@ def run(cfg: DictConfig) -> float | None:
         from salt.cli.start import describe_start
         from salt.job import Launch
 
-        with log_to(None if config.dry_run else path / "train.log", name_of_point()), device_of_point() as device:
+        with log_to(config, path, name_of_point()), device_of_point() as device:
             log_choices()
             in_parts = HydraConfig.get().callbacks["sweep"].in_parts
             return crossval.run(config, path, Launch(device, in_parts, Sweep.points_left(), describe_start(cfg)))

@@ -54,7 +54,7 @@ def run_composed(cfg: DictConfig) -> Path:
     from salt import crossval  # imports torch
     from salt.job import Launch
 
-    with interrupt.handle_signals(), log_to(None if config.dry_run else path / "train.log"):
+    with interrupt.handle_signals(), log_to(config, path):
         log_choices()
         crossval.run(config, path, Launch(start=describe_start(cfg)))
     return path

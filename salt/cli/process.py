@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,9 @@ from salt.machine import distributed, interrupt
 from salt.overrides import typed_words
 from salt.paths import as_text
 from salt.runs.files import locked
+
+if TYPE_CHECKING:
+    from salt.config import RunConfig
 
 log = logging.getLogger("salt")
 
@@ -132,11 +136,25 @@ def forget_variables(error: BaseException | None) -> None:
 
 
 class RunLog(logging.FileHandler):
-    """Write train.log; keep records in memory until the run directory exists, so that a refused run makes none."""
+    """Write train.log; keep records in memory until the run directory exists, so that a refused run makes none.
 
-    def __init__(self, file: Path):
+    With `restart` they also wait until the run that is there, if any, is deleted.
+    """
+
+    def __init__(self, file: Path, restart: bool):
         super().__init__(file, delay=True, encoding="utf-8", errors="backslashreplace")
         self.waiting: list[logging.LogRecord] = []
+        self.replaced = self.time_of_run() if restart else None
+
+    def time_of_run(self) -> int | None:
+        """Return when the config of the run in the directory was written, in nanoseconds, or None without a run."""
+        file = Path(self.baseFilename).with_name("config.yaml")
+        return file.stat().st_mtime_ns if file.exists() else None
+
+    def may_write(self) -> bool:
+        """Return whether the run directory exists and belongs to this run."""
+        there = Path(self.baseFilename).parent.is_dir()
+        return there and (self.replaced is None or self.replaced != self.time_of_run())
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a line with its paths in UTF-8, as in the run's other files."""
@@ -145,13 +163,16 @@ class RunLog(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, after those that waited for the directory."""
         self.waiting.append(record)
-        while self.waiting and Path(self.baseFilename).parent.is_dir():
+        while self.waiting and self.may_write():
             super().emit(self.waiting.pop(0))
 
 
 @contextmanager
-def log_to(file: Path | None, prefix: str = "") -> Iterator[None]:
-    """Within this context, log to `file`, and above the progress bars, where each line starts with `prefix`."""
+def log_to(config: "RunConfig", path: Path, prefix: str = "") -> Iterator[None]:
+    """Within this context, log above the progress bars, where each line starts with `prefix`, and to train.log.
+
+    A dry run has no train.log.
+    """
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     if not distributed.is_main():
@@ -159,8 +180,8 @@ def log_to(file: Path | None, prefix: str = "") -> Iterator[None]:
         yield
         return
     handlers: dict[logging.Handler, str] = {logging.StreamHandler(sys.stdout): prefix.replace("%", "%%")}
-    if file is not None:
-        handlers[RunLog(file)] = ""
+    if not config.dry_run:
+        handlers[RunLog(path / "train.log", bool(config.restart))] = ""
     for handler, start in handlers.items():
         handler.setFormatter(logging.Formatter(f"%(asctime)s {start}%(message)s", "%H:%M:%S"))
         log.addHandler(handler)

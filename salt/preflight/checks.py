@@ -37,11 +37,13 @@ def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     runtime = choose_runtime(config.trainer, launch.device)
     distributed.join(runtime.device.type == "cuda")
     directory = RunDir(path)
-    begin = directory.folds_to_begin(config.fold_list)
+    # a run that restart will delete does not matter: until then, look where there is none
+    before = RunDir(path / "none") if config.restart and directory.is_begun() else directory
+    begin = before.folds_to_begin(config.fold_list)
     n_parameters = try_parts(config if begin and config.init is None else build.without_weights(config))
     data = load_data(config)
     config = fill_from_data(config, data)
-    if config.semi_supervised.share and directory.unfinished(config.fold_list):
+    if config.semi_supervised.share and before.unfinished(config.fold_list):
         labelled = with_labels(load_unlabelled(config, data), Path(str(config.data.pseudo)))
         data = dataclasses.replace(data, unlabelled=labelled)
     check_takes_known(config, data)
@@ -49,8 +51,8 @@ def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     unlabelled = None if data.unlabelled is None else data.unlabelled.digest
     digests = Digests(data.digest(), data.train.digest(), digest_of_weights(config, begin), unlabelled)
     job = Job(config, data, folds, directory, runtime, build_network(config, runtime), launch, digests)
-    directory.check(config.model_dump(mode="json", by_alias=True), digests)
-    check_same_folds(path / "folds.csv", data.train.ids, folds, config.data.n_folds)
+    before.check(config.model_dump(mode="json", by_alias=True), digests)
+    check_same_folds(before.path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(job, begin)
     check_pseudo_labels(job, begin)
     log_plan(job, n_parameters)

@@ -13,15 +13,16 @@ from salt.runs.rundir import RunDir
 def check_start(config: RunConfig, path: Path) -> None:
     """Raise ValueError if a file that a setting names is missing, or the run directory is not free for this config."""
     directory, data, encoder = RunDir(path), config.data, config.encoder
+    replaced = config.restart and directory.is_begun()
     source_of(data).check()
     if data.folds not in (None, *FOLD_KINDS):
         expected = f"; expected {', '.join(FOLD_KINDS)}, or a file with the columns id,fold"
         check_file("data.folds", Path(data.folds), expected)
     if data.mosaic is not None:
         check_file("data.mosaic", Path(data.mosaic), "; expected a table of salt-data mosaic, or null")
-    if not config.restart:
+    if not replaced:
         directory.check(config.model_dump(mode="json", by_alias=True))
-    if config.restart or directory.folds_to_begin(config.fold_list):
+    if replaced or directory.folds_to_begin(config.fold_list):
         if config.init is not None and not Path(config.init).is_file():  # a bundle is one file
             check_file("init", Path(config.init, "config.yaml"), "; expected a run directory, a bundle, or null")
         elif encoder.name and encoder.weights not in (None, "imagenet"):
@@ -29,20 +30,20 @@ def check_start(config: RunConfig, path: Path) -> None:
             check_file("encoder.weights", Path(encoder.weights), expected)
         if data.pseudo is not None:
             check_file("data.pseudo", Path(data.pseudo), "; expected a file of salt-pseudo, or null")
-    if config.restart:
-        delete_run(directory, config)  # after all other checks, so that a typo costs no run
-        directory.check(config.model_dump(mode="json", by_alias=True))
+    if replaced:
+        check_restart(directory, config)
     directory.check_free(config.fold_list)
 
 
-def delete_run(directory: RunDir, config: RunConfig) -> None:
-    """Print what a run directory holds, and delete it; raise ValueError if a finished fold or a process forbids it."""
+def check_restart(directory: RunDir, config: RunConfig) -> None:
+    """Raise ValueError if restart may not delete a run: it has finished folds, is at work, or holds what this reads."""
     path = directory.path
-    if not directory.is_begun():  # nothing to delete, or no run
-        return
     if config.dry_run or distributed.world_size() > 1:
         raise ValueError("restart deletes a run: expected neither dry_run=true nor torchrun with it")
-    for key, given in (("init", config.init), ("data.pseudo", config.data.pseudo)):
+    data, encoder = config.data, config.encoder
+    read = {"init": config.init, "encoder.weights": encoder.weights}
+    read |= {f"data.{key}": getattr(data, key) for key in ("root", "folds", "mosaic", "unlabelled", "pseudo")}
+    for key, given in read.items():
         if given is not None and Path(given).resolve().is_relative_to(path.resolve()):
             raise ValueError(f"{key}={given} lies in {path}, which restart would delete; choose another name=...")
     folds = sorted(path.glob("fold_*"))
@@ -51,6 +52,14 @@ def delete_run(directory: RunDir, config: RunConfig) -> None:
     finished = [fold.name for fold in folds if (fold / "done").exists()]
     if finished and config.restart != "finished":
         raise ValueError(f"{path} has finished folds ({', '.join(finished)}); restart=finished deletes them too")
+
+
+def delete_run(directory: RunDir, config: RunConfig) -> None:
+    """Print what the run directory that `restart` replaces holds, and delete it; raise as `check_restart`."""
+    if not config.restart or not directory.is_begun() or distributed.world_size() > 1:  # nothing to delete, or no run
+        return
+    check_restart(directory, config)  # again: another process may have finished a fold since
+    path = directory.path
     for entry in sorted(path.iterdir()):
         size = sum(file.stat().st_size for file in [entry, *entry.rglob("*")] if file.is_file())
         print(f"deleting {entry} ({size / 1e6:.1f} MB)")

@@ -20,6 +20,8 @@ def test_finished_folds_are_deleted_only_if_asked_for(run, tmp_path):
     again = run("restart=finished", "seed=1", "folds=[0]")
     assert again.returncode == 0 and f"deleting {folder / 'fold_1'}" in again.stdout
     assert (folder / "fold_0" / "model.safetensors").read_bytes() != before and not (folder / "fold_1").exists()
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert log.count("options: ") == log.count("fold 0: epoch 2") == 1  # all of the new run, and nothing of the old one
 
 
 def test_an_unfinished_run_is_deleted(run, tmp_path):
@@ -40,12 +42,20 @@ def test_an_unfinished_run_is_deleted(run, tmp_path):
         (["restart=finished", "init=runs/a"], "init"),
         (["restart=finished", "init=nowhere"], "init"),
         (["restart=finished", "data.mosaic=nowhere.csv"], "data.mosaic"),
+        (["restart=finished", "data.folds=runs/a/folds.csv"], "data.folds"),
+        (["restart=finished", "encoder.name=resnet43"], "resnet43"),
+        (["restart=finished", "+loss.phi=1"], "phi"),
+        (["restart=finished", "data.root=runs"], "runs"),
+        (["restart=finished", "data.root=runs/a/data"], "lies in"),
+        (["restart=finished", "trainer.batch_size=900"], "training tiles"),
     ],
 )
 def test_nothing_is_deleted_by_mistake(run, tmp_path, words, message):
+    log = (tmp_path / "runs" / "a" / "train.log").read_bytes()
     refused = run(*words)
     assert refused.returncode == 1 and message in refused.stderr
     assert (tmp_path / "runs" / "a" / "fold_1" / "done").exists()
+    assert (tmp_path / "runs" / "a" / "train.log").read_bytes() == log
 
 
 def test_a_folder_that_is_no_run_stays(run, tmp_path):
