@@ -37,10 +37,10 @@ def write_scores(job: Job) -> dict[str, Any]:
         sizes = sizes_of(probabilities[here])
         probabilities[here] = read_fold_predictions(directory.fold_path(fold), ids[here].tolist(), sizes)
     tiles.empty_unseen(probabilities, index, config.data.constant_tiles)
-    known = known_sections(config.data, tiles.ids)
-    sections = None if known is None else known[index]
-    masks, seen = tiles.masks[index], tiles.known_at(index)
-    result = score_out_of_fold(probabilities, masks, folds, sections, config.data.fold_seed, seen)
+    numbers = known_sections(config.data, tiles.ids)
+    sections = None if numbers is None else numbers[index]
+    masks, known = tiles.masks[index], tiles.known_at(index)
+    result = score_out_of_fold(probabilities, masks, folds, sections, seed=config.data.fold_seed, known=known)
     for row in result.summary["folds"]:
         row |= read_timing(directory.fold_path(row["fold"]))
     score = result.summary | {"partial": bool(missing), "missing_folds": missing}
