@@ -21,7 +21,7 @@ from salt.job import Job
 from salt.machine import distributed
 from salt.machine.device import explain_out_of_memory, seed_all
 from salt.runs.rundir import RunDir
-from salt.training.setup import epoch_batches, labelled_tiles, make_crops, make_fold, make_state, training_tiles
+from salt.training.setup import all_labelled_tiles, all_tiles, epoch_batches, make_crops, make_fold, make_state
 from salt.training.step import train_step
 from salt.words import duration, plural
 
@@ -35,7 +35,7 @@ def log_plan(job: Job, n_parameters: int) -> None:
     """Log the data, the network, the device, and the folds and steps to train."""
     config, data, runtime = job.config, job.data, job.runtime
     empty = (data.train.coverage == 0).mean()
-    steps = [len(epoch_batches(job, fold, labelled_tiles(job, fold))) for fold in config.fold_list]
+    steps = [len(epoch_batches(job, fold, all_labelled_tiles(job, fold))) for fold in config.fold_list]
     log.info(
         "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
         *(config.data.root, len(data.train.ids), 100 * empty, data.train.constant.sum(), len(data.test.ids)),
@@ -76,7 +76,7 @@ def estimate_seconds(job: Job, todo: list[int]) -> float:
         return 0.0
     one = todo[0]
     config, data = job.config, job.data
-    tiles = training_tiles(job, one)
+    tiles = all_tiles(job, one)
     with tempfile.TemporaryDirectory() as empty:
         trial = smaller(job, Path(empty))
         dataset = make_crops(trial, one, tiles)
@@ -97,7 +97,7 @@ def estimate_seconds(job: Job, todo: list[int]) -> float:
 
     step = fastest(train) / trial.config.trainer.batch_size
     predicted = fastest(validate) / trial.runtime.predict_batch_size
-    n_trained = len(epoch_batches(job, one, labelled_tiles(job, one))) * config.trainer.batch_size
+    n_trained = len(epoch_batches(job, one, all_labelled_tiles(job, one))) * config.trainer.batch_size
     n_held_out = len(Windows(data.train.images, job.held_out(one), config.data.size))
     n_test = len(Windows(data.test.images, np.arange(len(data.test.ids)), config.data.size))
     n_validations = math.ceil(config.trainer.epochs / config.trainer.validate_every)

@@ -38,14 +38,14 @@ from salt.training.averaging import recompute_norms
 from salt.training.loggers import spread, tiles_picture
 from salt.training.schedule import after_epoch, snapshot_epochs
 from salt.training.setup import (
+    all_labelled_tiles,
+    all_tiles,
     epoch_batches,
-    labelled_tiles,
     make_crops,
     make_fold,
     make_state,
     snapshot_files,
     training_positions,
-    training_tiles,
 )
 from salt.training.step import HELP, Ahead, Epoch, EpochRow, Fold, FoldState, read_outcome, train_step
 from salt.words import duration
@@ -66,7 +66,7 @@ def train_fold(job: Job, number: int) -> list[Path]:
         Interrupted: a signal asked for it; the state is saved.
     """
     config, n_epochs = job.config, job.config.trainer.epochs
-    tiles = training_tiles(job, number)
+    tiles = all_tiles(job, number)
     dataset = make_crops(job, number, tiles)
     batches = epoch_batches(job, number, tiles)  # which tiles, in another order each epoch
     loader = train_loader(dataset, batches, job.runtime.workers, pin_memory=job.runtime.device.type == "cuda")
@@ -223,7 +223,7 @@ def use_average(fold: Fold, state: FoldState) -> Iterator[None]:
 def clean_batches(fold: Fold) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images and depths of the training tiles without augmentation, in full batches."""
     job, size = fold.job, fold.job.config.trainer.batch_size
-    tiles = labelled_tiles(job, fold.number)
+    tiles = all_labelled_tiles(job, fold.number)
     windows = Windows(tiles.images, training_positions(job, fold.number, tiles), job.network.model.tile)
     for begin in range(0, len(windows) // size * size, size):
         images, at = windows.cut(begin, begin + size)

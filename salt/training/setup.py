@@ -165,9 +165,9 @@ def freeze_unused(model: Segmenter, loss: nn.Module, runtime: Runtime) -> None:
         own.requires_grad_(tried.grad is not None)
 
 
-def training_tiles(job: Job, number: int) -> Tiles:
-    """Return the tiles with masks of all folds (see `labelled_tiles`), then those with pseudo-labels for this fold."""
-    tiles = labelled_tiles(job, number)
+def all_tiles(job: Job, number: int) -> Tiles:
+    """Return all tiles of a fold, with those held out: `all_labelled_tiles`, then those with pseudo-labels for it."""
+    tiles = all_labelled_tiles(job, number)
     if job.data.unlabelled is None:
         return tiles
     added = job.data.unlabelled.for_training(number, job.config.semi_supervised.least)
@@ -184,8 +184,8 @@ def make_crops(job: Job, number: int, tiles: Tiles) -> TrainTiles:
     return TrainTiles(tiles, build.build_augment(config), (config.seed, number), config.data.size, config.data.passes)
 
 
-def labelled_tiles(job: Job, number: int) -> Tiles:
-    """Return the tiles with masks of all folds; what is too near to a held-out line of this fold is unknown."""
+def all_labelled_tiles(job: Job, number: int) -> Tiles:
+    """Return all tiles with masks, with those held out; what is too near to a held-out line of this fold is unknown."""
     tiles = job.data.train
     if tiles.lines is None:
         return tiles

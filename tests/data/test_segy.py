@@ -16,7 +16,7 @@ from salt.data.doctor import check_data
 from salt.data.folds import NEVER, assign_folds
 from salt.data.lines import block_folds, distances, parts_to_train
 from salt.data.load import load_data
-from salt.training.setup import labelled_tiles, training_positions
+from salt.training.setup import all_labelled_tiles, training_positions
 
 SIZES = {"inlines": range(100, 140), "crosslines": range(200, 240), "n_samples": 40}
 SMALL = {"inlines": range(100, 106), "crosslines": range(200, 240), "n_samples": 40}
@@ -436,7 +436,7 @@ def fold_of(folder, number, *overrides):
     data = load_data(settings)
     folds = assign_folds(settings, data.train)
     job = SimpleNamespace(data=data, folds=folds, config=settings)
-    tiles = labelled_tiles(job, number)
+    tiles = all_labelled_tiles(job, number)
     trained = training_positions(job, number, tiles)
     known = [tiles.known[i].all(axis=0) if tiles.known is not None else np.ones(40, bool) for i in trained]
     return dict(zip(data.train.ids, folds.tolist(), strict=True)), dict(
