@@ -264,11 +264,11 @@ def epoch_line(state: FoldState, ahead: Ahead) -> str:
 def time_left(state: FoldState, ahead: Ahead) -> str:
     """Return how long the fold, the run and the sweep will still take, by the mean time of the epochs so far."""
     each = state.clock.seconds / state.epoch
-    fold, whole = each * (state.epochs - state.epoch), each * state.epochs
-    run = fold + whole * ahead.in_run
-    text = f"{duration(fold)} left"
+    fold_seconds, whole = each * (state.epochs - state.epoch), each * state.epochs
+    run_seconds = fold_seconds + whole * ahead.in_run
+    text = f"{duration(fold_seconds)} left"
     if ahead.in_run:
-        text += f", {duration(run)} for all folds"
+        text += f", {duration(run_seconds)} for all folds"
     if ahead.in_sweep:
-        text += f", {duration(run + whole * ahead.in_sweep)} for the sweep"
+        text += f", {duration(run_seconds + whole * ahead.in_sweep)} for the sweep"
     return text
