@@ -68,7 +68,7 @@ def score_counted(counts: Counts, sizes: Ints, chosen: Ints, folds: Ints, sectio
         "threshold": threshold,
         "n": len(folds),
         "map_all_empty": float((truth == 0).mean()),
-        "folds": [summarise_fold(table[folds == f], at_half[folds == f], int(f)) for f in np.unique(folds)],
+        "folds": [summarise_fold(int(f), table, at_half, at_used) for f in np.unique(folds)],
         "gains": {"threshold": gain},
     }
     return OutOfFold(table, summary | measure_spread(table, sections))
@@ -144,13 +144,13 @@ def measure_spread(table: pd.DataFrame, sections: Ints | None) -> dict[str, Any]
     }
 
 
-def summarise_fold(table: pd.DataFrame, at_half: Floats, fold: int) -> dict[str, Any]:
-    """Return the numbers of one fold."""
-    with_salt = table["iou"][table["coverage"] > 0]
+def summarise_fold(fold: int, table: pd.DataFrame, at_half: Floats, at_used: Counts) -> dict[str, Any]:
+    """Return the numbers of one fold, from the table, the scores at 0.5 and the counts (each N) of all folds."""
+    here = (table["fold"] == fold).to_numpy()
     return {
         "fold": fold,
-        "map": float(table["score"].mean()),
-        "map_at_0.5": float(at_half.mean()),
-        "iou": float(with_salt.mean()) if len(with_salt) else None,
-        "n": len(table),
+        "map": float(table["score"][here].mean()),
+        "map_at_0.5": float(at_half[here].mean()),
+        "iou": metrics.mean_metrics(*(count[here] for count in at_used))["iou"],
+        "n": int(here.sum()),
     }
