@@ -55,7 +55,7 @@ def preflight(config: RunConfig, path: Path, launch: Launch = ALONE) -> Job:
     check_same_folds(before.path / "folds.csv", data.train.ids, folds, config.data.n_folds)
     check_first_weights(job, begin)
     check_pseudo_labels(job, begin)
-    log_plan(job, n_parameters)
+    log_plan(job, n_parameters, steps=check_batches(job))
     return job
 
 
@@ -121,6 +121,15 @@ def check_shares(config: RunConfig) -> None:
             f"trainer.batch_size={config.trainer.batch_size} with semi_supervised.share={config.semi_supervised.share} "
             f"has {n} tiles without a mask in each batch, expected a multiple of {processes}"
         )
+
+
+def check_batches(job: Job) -> list[int]:
+    """Return the steps of an epoch of each fold; raise ValueError if a batch is too large or cannot be shared evenly.
+
+    It also raises ValueError if data.gap leaves a fold no line to train on.
+    """
+    folds = job.config.fold_list
+    return [len(setup.epoch_batches(job, fold, setup.all_labelled_tiles(job, fold))) for fold in folds]
 
 
 def try_parts(config: RunConfig) -> int:

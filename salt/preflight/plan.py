@@ -31,11 +31,10 @@ LONG_ON_CPU = 5e12  # parameters times tiles trained on: 2 cores take 6 hours an
 TRIAL_TILES = 8  # on a CPU: the time grows with their number, and a whole batch may take long
 
 
-def log_plan(job: Job, n_parameters: int) -> None:
-    """Log the data, the network, the device, and the folds and steps to train."""
+def log_plan(job: Job, n_parameters: int, steps: list[int]) -> None:
+    """Log the data, the network, the device, and the folds to train, each with its `steps` of an epoch."""
     config, data, runtime = job.config, job.data, job.runtime
     empty = (data.train.coverage == 0).mean()
-    steps = [len(epoch_batches(job, fold, all_labelled_tiles(job, fold))) for fold in config.fold_list]
     log.info(
         "%s: %d train tiles (%.0f %% without salt, %d constant), %d test tiles",
         *(config.data.root, len(data.train.ids), 100 * empty, data.train.constant.sum(), len(data.test.ids)),
