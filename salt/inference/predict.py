@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from salt.data.tiles import Tiles
 from salt.data.windows import OVERLAP, Windows
 from salt.inference.engine import Engine
 from salt.machine import distributed
-from salt.machine.device import is_out_of_memory
+from salt.machine.device import raise_out_of_memory
 from salt.machine.lanes import in_lanes
 from salt.runs.stacks import Stack, empty_stack
 
@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predicts images of any size with an engine. `title` names the bar and starts the messages."""
+    """Predicts images of any size with an engine. `title` names the work in the bar and in messages."""
 
     engine: Engine
     title: str
@@ -106,19 +106,12 @@ class Predictor:
         mean = values.mean(axis=0, keepdims=True)
         return np.concatenate([mean, values]) if each else mean
 
-    @contextmanager
-    def explain_memory(self) -> Iterator[None]:
+    def explain_memory(self) -> AbstractContextManager[None]:
         """Within this context, raise ValueError if the GPU's memory does not suffice."""
-        try:
-            yield
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ValueError(
-                f"{self.title}: out of GPU memory with batches of {self.engine.runtime.predict_batch_size} tiles: "
-                f"{str(error).splitlines()[0]} Lower trainer.predict_batch_size; the same command resumes "
-                "(commands that predict: --batch-size)."
-            ) from error
+        return raise_out_of_memory(
+            f"with batches of {self.engine.runtime.predict_batch_size} tiles ({self.title})",
+            "Lower trainer.predict_batch_size; the same command resumes (commands that predict: --batch-size).",
+        )
 
 
 def join_windows(windows: Windows, parts: Iterable[NDArray[np.float32]], spread: bool) -> Prediction:
