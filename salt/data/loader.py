@@ -137,7 +137,7 @@ class EpochBatches(Sampler[list[Key]]):
             n = group.world_size
             raise ValueError(f"trainer.batch_size={batch_size}, expected a multiple of the {n} processes")
         assert 0 <= draws.n_pseudo < batch_size and draws.n_pseudo % group.world_size == 0
-        self.draws, self.batch_size, self.seed, self.group = draws, batch_size - draws.n_pseudo, seed, group
+        self.draws, self.n_labelled, self.seed, self.group = draws, batch_size - draws.n_pseudo, seed, group
         self.epoch, self.first = 0, 0
         self.n_left_out = round((1 - draws.empty_share) * len(draws.empty))
         if not len(self):
@@ -145,7 +145,7 @@ class EpochBatches(Sampler[list[Key]]):
             raise ValueError(f"trainer.batch_size={batch_size} is more than the {n_tiles} training tiles of an epoch")
 
     def __len__(self) -> int:
-        return (len(self.draws.positions) - self.n_left_out) // self.batch_size
+        return (len(self.draws.positions) - self.n_left_out) // self.n_labelled
 
     @property
     def repeats(self) -> int:
@@ -163,7 +163,7 @@ class EpochBatches(Sampler[list[Key]]):
         pseudo = rng.permutation(draws.pseudo).tolist()
         pseudo_keys = [(self.epoch, i, repeat) for repeat in range(self.repeats) for i in pseudo]
         for step in range(self.first, len(self)):
-            pairs = (keys, self.batch_size), (pseudo_keys, draws.n_pseudo)
+            pairs = (keys, self.n_labelled), (pseudo_keys, draws.n_pseudo)
             parts = [part[step * n : (step + 1) * n] for part, n in pairs]
             yield [key for part in parts for key in part[self.group.rank :: self.group.world_size]]
 
