@@ -80,9 +80,9 @@ class Predictor:
                 yield join_windows(windows, chain([first], rest), spread)
 
     def predict_windows(
-        self, tiles: Tiles, windows: Windows, progress: bool, each: bool
+        self, tiles: Tiles, windows: Windows, progress: bool, spread: bool
     ) -> Iterator[NDArray[np.float32]]:
-        """Yield the probabilities (C M h w) of all windows, batch by batch: their mean, and with `each` all of them."""
+        """Yield the probabilities (C M h w) of all windows, batch by batch (see `predict_batch`)."""
         starts = range(0, len(windows), self.engine.runtime.predict_batch_size)
         hidden = distributed.tqdm_disable() if progress else True
         with (
@@ -90,13 +90,13 @@ class Predictor:
             tqdm(total=len(windows), desc=self.title, unit="tile", disable=hidden, leave=False) as bar,
         ):
             for values in in_lanes(
-                lambda start: self.predict_batch(tiles, windows, start, each), starts, self.engine.runtime.lanes
+                lambda start: self.predict_batch(tiles, windows, start, spread), starts, self.engine.runtime.lanes
             ):
                 yield values
                 bar.update(values.shape[1])
 
-    def predict_batch(self, tiles: Tiles, windows: Windows, start: int, each: bool) -> NDArray[np.float32]:
-        """Return the probabilities (C M h w) of a batch: their mean, and with `each` those of all networks too."""
+    def predict_batch(self, tiles: Tiles, windows: Windows, start: int, spread: bool) -> NDArray[np.float32]:
+        """Return the probabilities (C M h w) of a batch: their mean, and with `spread` those of all networks too."""
         images, at = windows.cut(start, min(start + self.engine.runtime.predict_batch_size, len(windows)))
         values = self.engine(images, tiles.depths[at].astype(np.float32))
         if not np.isfinite(values).all():
@@ -104,7 +104,7 @@ class Predictor:
                 f"{self.title}: the network gives probabilities that are NaN; trainer.precision=fp32 may help"
             )
         mean = values.mean(axis=0, keepdims=True)
-        return np.concatenate([mean, values]) if each else mean
+        return np.concatenate([mean, values]) if spread else mean
 
     def explain_memory(self) -> AbstractContextManager[None]:
         """Within this context, raise ValueError if the GPU's memory does not suffice."""
