@@ -1,7 +1,8 @@
 """What a fold trains with (`Fold`; checkpoints keep `FoldState`), one training step, and its outcome.
 
 A step whose loss or gradient is not finite is skipped: optimizer and batch norm stay as they were, while average and
-learning rate take their step. More than MAX_SKIPPED of them in an epoch end the run.
+learning rate take their step. If only the gradient's norm overflows, the optimizer takes its step too, and batch norm
+alone is restored. More than MAX_SKIPPED skipped steps in an epoch, or no other, end the run.
 Step and outcome stay on the device, so that a GPU never waits for the CPU within a step. (Under torchrun it waits at
 each batch norm, where the processes exchange their sums.)
 """
@@ -171,7 +172,7 @@ def train_step(fold: Fold, state: FoldState, batch: Batch) -> Tensor:
 
 
 def read_outcome(state: FoldState, index: Tensor, outcome: AsyncScalars, ids: list[str]) -> bool:
-    """Keep a step's loss or count it as skipped; return whether to stop. Raise ValueError above MAX_SKIPPED."""
+    """Keep a step's loss or count it as skipped; return whether to stop. Raise ValueError if too many were."""
     loss, norm, stop = outcome.read()
     if math.isfinite(loss) and math.isfinite(norm):
         state.current.losses.append(loss)
@@ -180,10 +181,12 @@ def read_outcome(state: FoldState, index: Tensor, outcome: AsyncScalars, ids: li
     batch = [ids[i] for share in distributed.all_gather(index.tolist()) for i in share]  # all ranks skip together
     found = f"loss {loss}, gradient norm {norm} in epoch {state.epoch + 1}; tiles of the batch: {', '.join(batch)}"
     log.warning("skipped a step: %s", found)
-    # float16 begins with a large scale and halves it at each skipped step; a short epoch may end before it fits
-    searches = state.scaler.get_scale() > 1
-    none_left = state.current.skipped == state.steps_per_epoch and not searches
-    if state.current.skipped > MAX_SKIPPED or none_left:
+    # float16 halves a large first scale at each skipped step: until it fits, a short epoch may skip all its steps, but
+    # no epoch more than MAX_SKIPPED
+    searches_scale = state.scaler.get_scale() > 1
+    skipped_all = state.current.skipped == state.steps_per_epoch
+    is_hopeless = state.current.skipped > MAX_SKIPPED or (skipped_all and not searches_scale)
+    if is_hopeless:
         raise ValueError(
             f"In {state.current.skipped} steps of this epoch the loss or gradient was not finite, the last: {found}. "
             f"The last checkpoint is kept. {HELP}"
