@@ -56,12 +56,21 @@ def fill_from_data(config: RunConfig, data: Dataset) -> RunConfig:
     if config.input.channels == "depth_z" and data.has_no_depths:
         absent = f"images of {config.data.root} have no depth (depths.csv)"
         raise ValueError(f"input.channels=depth_z: {absent}; expected image or depth")
-    node, tile, amplitudes = config.input.node(), config.data.tile, config.data.amplitudes
+    tile, amplitudes = config.data.tile, config.data.amplitudes
     if tile is None:
-        tile = list(tile_size(sizes_of(data.train.images), largest=node.get("resize", node["size"])))
+        tile = list(tile_size(sizes_of(data.train.images), largest=largest_tile(config)))
     if data.limits is not None:
         amplitudes = amplitudes.model_copy(update={"range": list(data.limits)})
     return config.model_copy(update={"data": config.data.model_copy(update={"tile": tile, "amplitudes": amplitudes})})
+
+
+def largest_tile(config: RunConfig) -> int:
+    """Return the side of the largest tile that the input takes, in pixels; raise ValueError if no setting says it."""
+    node = config.input.node()
+    size: int | None = node.get("resize", node.get("size"))
+    if size is None:
+        raise ValueError("input.size: is missing; expected a number of pixels, or data.tile=[height,width]")
+    return size
 
 
 def load_data_of_run(directory: RunDir, config: RunConfig, root: str | None) -> Dataset:

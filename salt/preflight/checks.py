@@ -13,7 +13,7 @@ from salt import build
 from salt.build import build_network
 from salt.config import RunConfig
 from salt.data.folds import assign_folds, check_same_folds
-from salt.data.load import digest_of_folds, fill_from_data, load_data, load_unlabelled, with_labels
+from salt.data.load import digest_of_folds, fill_from_data, largest_tile, load_data, load_unlabelled, with_labels
 from salt.data.tiles import Dataset
 from salt.job import ALONE, Job, Launch
 from salt.losses.combine import set_progress, simple_losses
@@ -157,7 +157,7 @@ def with_tile(config: RunConfig) -> RunConfig:
     """Return settings with a tile size; if it is unknown before the data is read, the largest that the input takes."""
     if config.data.tile is not None:
         return config
-    size = config.input.node().get("resize", config.input.node()["size"])
+    size = largest_tile(config)
     return config.model_copy(update={"data": config.data.model_copy(update={"tile": [size, size]})})
 
 

@@ -10,7 +10,7 @@ from conftest import SIZES, TINY, raw_config, salt, write_folder
 
 from salt.config import check_config
 from salt.data import rle
-from salt.data.load import fill_from_data, load_data
+from salt.data.load import fill_from_data, largest_tile, load_data
 from salt.runs.stacks import read_probabilities
 
 
@@ -53,6 +53,13 @@ def test_the_tables_are_read_where_they_are_there(folder):
 def test_a_depth_that_is_missing_is_named(folder):
     with pytest.raises(ValueError, match=r"input.channels=depth_z: .*own have no depth"):
         fill_from_data(config(folder, "input.channels=depth_z"), load_data(config(folder)))
+
+
+def test_the_input_says_how_large_a_tile_may_be(tiny):
+    assert largest_tile(tiny("input.size=110")) == 110
+    assert largest_tile(tiny("input=resize_pad_256", "input.resize=105", "input.size=128")) == 105
+    with pytest.raises(ValueError, match=r"^input.size: .*data.tile"):
+        largest_tile(tiny("~input.size"))  # a class of one's own may do without
 
 
 @pytest.mark.parametrize(("per", "images"), [("image", [[0, 255], [0, 255]]), ("survey", [[0, 128], [128, 255]])])
