@@ -103,12 +103,35 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 
 def fill(state: FoldState, content: dict[str, Any], file: Path) -> None:
     """Put a checkpoint into a state; with another batch size the schedule starts at the same part of the epochs."""
-    same_steps = content["steps_per_epoch"] == state.steps_per_epoch
-    if not same_steps:
-        done = content["epoch"] * content["steps_per_epoch"] + content["current"]["steps"]
-        advance(state.schedule, done * state.steps_per_epoch // content["steps_per_epoch"])
+    before = content["steps_per_epoch"]
+    # a schedule by steps then has other steps than in the checkpoint; Plateau counts epochs
+    moved = before != state.steps_per_epoch and not isinstance(state.schedule, Plateau)
+    if moved:  # before the optimizer is filled: some schedules compute a rate from the one before
+        done = content["epoch"] * before + content["current"]["steps"]
+        advance(state.schedule, rescale(done, before, state.steps_per_epoch))
+    fill_parts(state, content, file, kept={"schedule"} if moved else set())
+    if moved:
+        set_rates(state)
+    state.epoch, state.rows, state.clock = content["epoch"], content["rows"], Clock(**content["clock"])
+    state.current = Epoch(**content["current"])
+    state.current.steps = rescale(state.current.steps, before, state.steps_per_epoch)
+
+
+def rescale(steps: int, before: int, now: int) -> int:
+    """Return how many steps do the same part of an epoch, if it had `before` steps and has `now`."""
+    return steps * now // before
+
+
+def set_rates(state: FoldState) -> None:
+    """Give the optimizer the learning rates of the schedule."""
+    for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+
+
+def fill_parts(state: FoldState, content: dict[str, Any], file: Path, kept: set[str]) -> None:
+    """Load the parts of a checkpoint, except those `kept` as they are; raise ValueError if one is of another run."""
     for name, part in state.parts().items():
-        if name == "schedule" and not same_steps and not isinstance(part, Plateau):
+        if name in kept:
             continue
         if name == "scaler" and content[name].get("scale") == 1:  # of a number format that needs no scale (step.py)
             continue
@@ -121,13 +144,6 @@ def fill(state: FoldState, content: dict[str, Any], file: Path) -> None:
         if other is not None:
             raise ValueError(f"{file} cannot be used, its {name} is of another run: {other}")
     match_layout(state.optimizer)
-    if not same_steps and not isinstance(state.schedule, Plateau):
-        for group, rate in zip(state.optimizer.param_groups, state.schedule.get_last_lr(), strict=True):
-            group["lr"] = rate
-    state.epoch, state.rows, state.clock = content["epoch"], content["rows"], Clock(**content["clock"])
-    state.current = Epoch(**content["current"])
-    if not same_steps:
-        state.current.steps = state.current.steps * state.steps_per_epoch // content["steps_per_epoch"]
 
 
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
