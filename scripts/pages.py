@@ -20,7 +20,7 @@ Every option of a network and its training. Choose one with `group=option`, and 
 ([settings.md](settings.md)) with `group.setting=value`. `make docs` writes this page from the headers of the YAML files
 in `configs/` and from [costs.csv](costs.csv), which `make costs` measures.
 
-- *parameters*: of the whole network, in millions
+- *parameters*: of the whole network, in millions; a sentence about an encoder gives those of the encoder alone
 - *multiply-adds*: of its prediction for one tile, in billions
 - *step*: time of a training step (augmentation, forward, loss, backward, optimizer, average) relative to the baseline,
   measured alternately with it, median of 5. It varies by about a tenth between measurements, and more between kinds
