@@ -6,21 +6,11 @@ import sys
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import salt
 from salt.cli import recipes
-from salt.cli.process import (
-    device_of_point,
-    end_with_message,
-    join_others,
-    limit_threads,
-    log_choices,
-    log_to,
-    name_of_point,
-    options_first,
-)
+from salt.cli.process import end_with_message, join_others, limit_threads, options_first, run_logged
 from salt.cli.sweep import Sweep, run_directory, typed_config
 from salt.machine.pipes import current_folder, make_steady, outlive_readers, steady_output
 from salt.overrides import CONFIGS, REFUSED, check_quotes, explain, hydra_raises
@@ -75,14 +65,7 @@ def run(cfg: DictConfig) -> float | None:
         limit_threads()
         if not config.dry_run:
             outlive_readers()
-        from salt import crossval  # imports torch
-        from salt.cli.start import describe_start
-        from salt.job import Launch
-
-        with log_to(config, path, name_of_point()), device_of_point() as device:
-            log_choices()
-            in_parts = HydraConfig.get().callbacks["sweep"].in_parts
-            return crossval.run(config, path, Launch(device, in_parts, Sweep.points_left(), describe_start(cfg)))
+        return run_logged(cfg, config, path)  # imports torch
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from salt.cli import recipes
-from salt.cli.process import log_choices, log_to
-from salt.cli.start import describe_start
+from salt.cli.process import run_logged
 from salt.cli.sweep import check_folder, typed_config
 from salt.machine import interrupt
 from salt.overrides import CONFIGS, REFUSED, check_overrides, check_quotes, explain, hydra_raises, parse
@@ -51,10 +50,6 @@ def run_composed(cfg: DictConfig) -> Path:
     from salt.preflight.start import check_start
 
     check_start(config, path)
-    from salt import crossval  # imports torch
-    from salt.job import Launch
-
-    with interrupt.handle_signals(), log_to(config, path):
-        log_choices()
-        crossval.run(config, path, Launch(start=describe_start(cfg)))
+    with interrupt.handle_signals():
+        run_logged(cfg, config, path)
     return path

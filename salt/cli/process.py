@@ -14,6 +14,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
 from salt.cli.sweep import Sweep
 from salt.machine import distributed, interrupt
@@ -165,6 +166,19 @@ class RunLog(logging.FileHandler):
         self.waiting.append(record)
         while self.waiting and self.may_write():
             super().emit(self.waiting.pop(0))
+
+
+def run_logged(cfg: DictConfig, config: "RunConfig", path: Path) -> float | None:
+    """Run what `check_start` has let pass, with its log; return the out-of-fold score. It imports torch."""
+    from salt import crossval
+    from salt.cli.start import describe_start
+    from salt.job import Launch
+
+    with log_to(config, path, name_of_point()), device_of_point() as device:
+        log_choices()
+        in_parts = HydraConfig.get().callbacks["sweep"].in_parts
+        points_left = Sweep.points_left() if is_point() else 0
+        return crossval.run(config, path, Launch(device, in_parts, points_left, describe_start(cfg)))
 
 
 @contextmanager
