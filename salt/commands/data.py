@@ -1,20 +1,24 @@
-"""The command `salt-data`: check a data set, find its sections, download Kaggle's archive, or make up data."""
+"""The command `salt-data`: check a data set, draw a line of a survey, find sections, download or make up data."""
 
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from salt.commands.common import finite_number, make_parser, messages
+from salt.commands.common import check_new, finite_number, make_parser, messages
 from salt.config import Labels
 from salt.data import kaggle
 from salt.data.doctor import check_data, checkup_report
-from salt.data.synthetic import write_lines
+from salt.data.segy import draw_line
+from salt.data.synthetic import png, write_lines
+from salt.runs.files import write_atomic
 from salt.sections import checked
+from salt.survey.geometry import Direction
 
 
 def make_data_parser() -> ArgumentParser:
-    """Return the parser of the five commands."""
-    parser = make_parser("salt-data", "Check, map, download or make up data.")
+    """Return the parser of the six commands."""
+    parser = make_parser("salt-data", "Check, draw, map, download or make up data.")
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="read every table, image and mask, and list all problems")
     placing = commands.add_parser("mosaic", help="find which tiles are neighbours, by their borders")
@@ -26,8 +30,13 @@ def make_data_parser() -> ArgumentParser:
     checking.add_argument("--nodata", type=finite_number, metavar="VALUE", help=nodata)
     checking.add_argument("--salt", type=finite_number, metavar="VALUE", help="value of salt in masks, if several")
     checking.add_argument("--unknown", type=finite_number, metavar="VALUE", help="value of pixels nobody interpreted")
-    checking.add_argument("--inline-byte", type=int, metavar="BYTE", help="of SEG-Y trace headers: the inline number")
-    checking.add_argument("--crossline-byte", type=int, metavar="BYTE", help="where the crossline number begins")
+    drawing = commands.add_parser("image", help="draw a line of a SEG-Y survey, to paint its mask on")
+    drawing.add_argument("survey", type=Path, metavar="SURVEY.sgy", help="a 3-D survey")
+    drawing.add_argument("line", metavar="LINE", help="inline=NUMBER or crossline=NUMBER")
+    drawing.add_argument("out", type=Path, metavar="OUT.png", help="a new file")
+    for command in (checking, drawing):
+        command.add_argument("--inline-byte", type=int, metavar="BYTE", help="of trace headers: the inline number")
+        command.add_argument("--crossline-byte", type=int, metavar="BYTE", help="where the crossline number begins")
     placing.add_argument("--out", type=Path, metavar="FILE", help="default: DATA/mosaic.csv, or beside the zip")
     fetching = commands.add_parser("download", help="download Kaggle's archive with the command kaggle")
     fetching.add_argument("folder", type=Path, nargs="?", default=Path("data/tgs"), help="default: data/tgs")
@@ -70,6 +79,19 @@ def make_volume(arguments: Namespace) -> str:
     return f"{found}; interpreted inlines: {labels}\nTo train on them: salt-train {settings_needed}"
 
 
+def write_image(arguments: Namespace) -> str:
+    """Write a line of a survey as a grey PNG, and say how to paint on it; raise ValueError if OUT exists."""
+    match = re.fullmatch(r"(inline|crossline)=(-?\d+)", arguments.line)
+    if match is None:
+        raise ValueError(f"LINE {arguments.line}: expected inline=NUMBER or crossline=NUMBER")
+    check_new("OUT", arguments.out, ".png")
+    direction: Direction = "inline" if match[1] == "inline" else "crossline"
+    image = draw_line(arguments.survey, direction, int(match[2]), (arguments.inline_byte, arguments.crossline_byte))
+    write_atomic(arguments.out, lambda temporary: temporary.write_bytes(png(image)))
+    mask = f"labels/{match[1]}_{match[2]}.png"
+    return f"{arguments.out}: {image.shape[0]} samples x {image.shape[1]} traces; save the mask alone as {mask}"
+
+
 def main() -> None:
     """Do what the first word says; exit with code 1 if a run would refuse the data."""
     with messages("salt-data"):
@@ -82,6 +104,8 @@ def main() -> None:
                 print(checkup_report(found))
                 if found.n_errors:
                     sys.exit(1)
+            case "image":
+                print(write_image(arguments))
             case "mosaic":
                 from salt.neighbours.mosaic import write_mosaic  # imports scipy and OpenCV
 

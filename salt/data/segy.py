@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from salt.data import line_labels
-from salt.data.amplitudes import Scaling, find_missing
+from salt.data.amplitudes import BY_IMAGE, Scaling, find_missing
 from salt.data.archive import Checkup, File, Part, in_threads
 from salt.data.image import Labelled
 from salt.data.source import AS_THEY_ARE, Source, as_npy
 from salt.data.survey_lines import LineKey, Lines, find_segy, open_lines
 from salt.data.tiles import Dataset, Tiles
 from salt.runs.stacks import as_stack
-from salt.survey.geometry import DIRECTIONS, Survey, describe_lines
+from salt.survey.geometry import DIRECTIONS, Direction, Survey, describe_lines, open_survey
 from salt.words import plural
 
 LABELS = ("labels", "masks")  # names of the folder
@@ -113,6 +114,20 @@ class Segy(Source):
         """Return the folder of labels."""
         base = self.root.parent if self.root.is_file() else self.root
         return next((base / name for name in LABELS if (base / name).is_dir()), base / LABELS[0])
+
+
+def draw_line(
+    path: Path, direction: Direction, number: int, line_bytes: tuple[int | None, int | None] = (None, None)
+) -> NDArray[np.uint8]:
+    """Return a line of a survey (samples, traces) to paint a mask on: as training scales it, 0 without an amplitude.
+
+    Raises:
+        ValueError: the file is no survey, has no such line, or its amplitudes cannot be scaled.
+    """
+    lines = Lines({path.stem: open_survey(path, *line_bytes)}, {})
+    by_survey = Scaling(BY_IMAGE.model_copy(update={"per": "survey"}))
+    grey = with_range(by_survey, lines)(lines.read(LineKey(path.stem, direction, number)))
+    return np.where(grey.missing, np.uint8(0), grey.levels)
 
 
 def describe_survey(survey: Survey) -> str:

@@ -290,6 +290,41 @@ def test_a_mask_volume_of_mostly_empty_lines_is_a_warning(own, caplog):
         assert ("data.labels.unknown" in caplog.text) == warned
 
 
+@pytest.mark.parametrize("line", ["inline=102", "crossline=-33"])
+def test_a_mask_painted_on_the_picture_of_a_line_is_accepted(tmp_path, line):
+    bytes_of = ("--inline-byte", "25", "--crossline-byte", "233")
+    made = volume(SMALL["inlines"], range(-40, 0), 40, words=(25, 233))
+    made = chosen(made, np.r_[0:85, 90:240])  # five traces are missing
+    salt_at = write_survey(tmp_path, made)
+    drawn = salt(tmp_path, "image", "survey.sgy", line, "line.png", *bytes_of, main=data_command.main)
+    assert drawn.returncode == 0, drawn.stderr
+    at = (2, slice(None)) if line == "inline=102" else (slice(None), 7)
+    missing, salt_here = np.isnan(made.cube()[2][at].T), salt_at[at].T
+    image = cv2.imread(str(tmp_path / "line.png"), cv2.IMREAD_UNCHANGED)
+    assert image.dtype == np.uint8 and not image[missing].any() and missing.any()
+    mask = np.zeros_like(image)
+    mask[salt_here], mask[30:] = 255, 128
+    write_label(tmp_path, line.replace("=", "_"), mask)
+    settings = "data.labels.unknown=128", "data.inline_byte=25", "data.crossline_byte=233"
+    train = load_data(config(tmp_path, *settings)).train
+    assert np.array_equal(train.images[0][~missing], image[~missing]) and len(np.unique(image)) > 50
+    known = ~missing & (np.arange(40) < 30)[:, None]
+    assert np.array_equal(train.known[0], known) and np.array_equal(train.masks[0], salt_here & known)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "message"),
+    [
+        ("inline=103", "survey.sgy", "OUT survey.sgy: expected a name that ends in .png"),
+        ("103", "new.png", "LINE 103: expected inline=NUMBER or crossline=NUMBER"),
+        ("inline=7", "new.png", "survey.sgy has no inline 7: its inlines are 100 to 105"),
+    ],
+)
+def test_a_picture_of_no_line_is_refused(own, line, name, message):
+    ended = salt(own[0], "image", "survey.sgy", line, name, main=data_command.main)
+    assert ended.returncode == 1 and message in ended.stderr and not (own[0] / "new.png").exists()
+
+
 def check(folder, *words):
     """What `salt-data check` ends with, and its table."""
     ended = salt(folder, "check", ".", *words, main=data_command.main)

@@ -1,6 +1,7 @@
 """A survey predicted from file to file: against images, whole cubes, and itself after a kill and in parts."""
 
 import dataclasses
+import doctest
 import os
 import resource
 import shutil
@@ -31,6 +32,7 @@ from salt.survey.geometry import Survey, open_survey
 
 segyio = pytest.importorskip("segyio")
 
+DOCS = Path(__file__).parents[2] / "docs"
 CLOSE = 2e-4  # windows in other batches
 KINDS = ("full", "shuffled", "holes, by crosslines", "reversed", "negative", "uneven steps", "one sample")
 KINDS += ("duplicates and holes, by crosslines", "before revision 1")
@@ -509,6 +511,21 @@ def test_bodies_of_blocks_are_those_of_the_whole(size, share):
         np.testing.assert_array_equal(found, (counts >= smallest)[labels])
         voxels = bodies.merged[:, 0]
         assert sorted(voxels[voxels >= smallest].tolist()) == sorted(counts[1:][counts[1:] >= smallest].tolist())
+
+
+def test_the_page_shows_how_other_libraries_read_the_results(model, tmp_path, monkeypatch):
+    made = noise(with_holes(volume()), 40)
+    results = model.predict_survey(saved(tmp_path / "survey.sgy", made), tmp_path / "result")
+    shutil.copytree(model.ensemble.path, tmp_path / "runs/survey")
+    monkeypatch.chdir(tmp_path)
+    page = doctest.DocTestParser().get_doctest((DOCS / "survey.md").read_text(), {}, "survey.md", None, None)
+    assert len(page.examples) > 10 and not doctest.DocTestRunner().run(page, clear_globs=False).failed
+    cube, top, (inlines, crosslines, _) = page.globs["cube"], page.globs["top"], made.cube()
+    assert np.array_equal(at_places(made, cube), traces_of(results["probability"]))
+    assert np.isnan(cube).all(axis=2).sum() == cube.shape[0] * cube.shape[1] - len(made.places) > 0
+    expected = np.where(page.globs["mask"].any(axis=2), 4.0 * page.globs["mask"].argmax(axis=2), np.nan)
+    assert np.array_equal(top.reindex(index=inlines, columns=crosslines), expected, equal_nan=True)
+    assert page.globs["top_ms"].tolist() == page.globs["horizons"]["top"].tolist() and np.isfinite(expected).any()
 
 
 def test_an_array_is_predicted_as_the_survey(model, tmp_path):
