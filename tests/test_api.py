@@ -31,6 +31,7 @@ def run(folder):
         return salt.fit([*TINY, "name=a"])
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_bytes_of_the_command_also_the_second_in_a_process(run, folder, monkeypatch):
     monkeypatch.chdir(folder)
     again = salt.fit([*TINY, "name=again"])

@@ -67,6 +67,7 @@ def with_another_mask(folder, name, out):
     return everything(out)
 
 
+@pytest.mark.slow
 def test_a_mask_cannot_change_the_predictions_of_its_own_tile(trained, tmp_path):
     name = next(name for name in held_out(trained, 0) if name != "d")  # d has no salt
     other = with_another_mask(trained, name, tmp_path)

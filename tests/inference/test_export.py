@@ -125,6 +125,7 @@ def test_networks_that_pad_as_tensorflow_have_no_sizes_to_compute(tiny):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_network_that_sees_the_depth_takes_it(tiny, kind):
     model = Exported([build.build_model(tiny("input.channels=depth_z")).eval()], tta=True, constant_is_empty=False)
     image = torch.randint(0, 256, (2, 1, 101, 101), dtype=torch.uint8)

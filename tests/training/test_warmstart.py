@@ -91,6 +91,7 @@ def test_data_without_a_shared_image_begins_with_any_fold(finished, tmp_path):
     assert own.others == seen.images and not set(own.images) & set(seen.images)
 
 
+@pytest.mark.slow
 def test_images_that_a_network_saw_before_count(finished, synthetic_root):
     assert salt(finished, *TINY, *other_data(finished), "trainer.epochs=1", "init=runs/a", "name=i").returncode == 0
     ended = salt(finished, *TINY, f"data.root={synthetic_root}", "init=runs/i", "name=j")
@@ -99,6 +100,7 @@ def test_images_that_a_network_saw_before_count(finished, synthetic_root):
     assert f"it shares {n} images with this run, so its folds must be the same" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_record_its_images_needs_the_same_folds(finished, synthetic_root):
     shutil.copytree(finished / "runs/a", finished / "runs/older")
     (finished / "runs/older/data.json").unlink()
