@@ -92,9 +92,9 @@ def test_a_crash_of_openvino_leaves_torch(finished, tmp_path, monkeypatch, caplo
 
 
 def test_other_probabilities_leave_torch(finished, monkeypatch, caplog):
-    for difference in (0.02, np.nan):
+    for difference, rounding in ((0.02, 0.0), (0.02, 0.009), (np.nan, 0.1)):
         caplog.clear()
-        answer = {"size": [101, 101], "difference": difference}
+        answer = {"size": [101, 101], "difference": difference, "rounding": rounding}
         monkeypatch.setattr(openvino, "ask_other_process", lambda folder, answer=answer: answer)
         assert engine_of(salt.load(finished / "runs" / "a", device="cpu", engine="auto")) == "torch"
         assert "differ from torch's" in caplog.text
