@@ -52,11 +52,11 @@ def prediction(bench: Bench) -> dict[str, Row]:
     seconds = in_turn(min(bench.rounds, 3), warm_up=False, **sides)
     on_tiles: dict[str, Callable[[], object]] = {"plain": lambda: plain(config, models, tiles, runtime)}
     on_tiles |= {kind: partial(whole, engine, tiles) for kind, engine in engines.items()}
-    return rows_of(seconds, in_turn(min(bench.rounds, 3), warm_up=False, **on_tiles))
+    return rows_of(seconds, in_turn(min(bench.rounds, 3), warm_up=False, **on_tiles), len(tiles))
 
 
-def rows_of(line: dict[str, list[float]], tiles: dict[str, list[float]]) -> dict[str, Row]:
-    """The rows of the page, from the seconds of each side on a line and on tiles."""
+def rows_of(line: dict[str, list[float]], tiles: dict[str, list[float]], n_tiles: int) -> dict[str, Row]:
+    """The rows of the page, from the seconds of each side on a line and on some tiles."""
     rows = {}
     for kind, target in (("torch", 2.5), ("openvino", 4), ("fast", 8)):
         if kind in line:
@@ -66,7 +66,7 @@ def rows_of(line: dict[str, list[float]], tiles: dict[str, list[float]]) -> dict
     if "monai" in line:
         rows["line_monai"] = compared(line, best, "monai")
     for kind in tiles.keys() - {"plain", "fast"}:
-        row = compared(tiles, kind, "plain", N_TILES, N_TILES)
+        row = compared(tiles, kind, "plain", n_tiles, n_tiles)
         rows[f"tiles_{kind}"] = judged(row, "ratio", 2) if kind == best else row
     return rows
 

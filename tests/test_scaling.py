@@ -69,7 +69,16 @@ def together(overrides, tmp_path_factory):
 def test_two_processes_train_one_fold(together, sequential, synthetic_root):
     path, said = together
     assert sorted(str(f.relative_to(path)) for f in path.rglob("*") if f.is_file() and f.suffix != ".lock") == sorted(
-        [*RESULTS, "config.yaml", "environment.json", "local.json", "score.json", "submission.json", "test.npz"]
+        [
+            *RESULTS,
+            "config.yaml",
+            "data.json",
+            "environment.json",
+            "local.json",
+            "score.json",
+            "submission.json",
+            "test.npz",
+        ]
         + [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("done", "metrics.png", "timing.json")]
         + ["train.log"]
     )
