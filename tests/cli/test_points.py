@@ -37,6 +37,7 @@ def checked(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.battery
 @pytest.mark.parametrize("ablation", options("ablation"))
 @pytest.mark.parametrize("recipe", options("experiment"))
 def test_every_recipe_with_every_ablation(tmp_path, checked, recipe, ablation):
