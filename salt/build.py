@@ -7,8 +7,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
-from salt.components import build as build
-from salt.components import get_target as get_target
+from salt.components import build_part, get_target
 from salt.config import RunConfig, Stages
 from salt.data.augment import Augment
 from salt.losses.known import taking_known
@@ -27,7 +26,7 @@ def factory(group: str, component: Component, *without: str) -> Callable[[int], 
     """Return a function that builds the component's module for a number of channels."""
     node = component.node(*without)
     get_target(group, node["_target_"])  # finds a misspelt class even if no stage uses it
-    return lambda channels: build(group, node, channels=channels)
+    return lambda channels: build_part(group, node, channels=channels)
 
 
 def build_model(config: RunConfig) -> Segmenter:
@@ -39,14 +38,14 @@ def build_model(config: RunConfig) -> Segmenter:
     gate = build_gate(config)
     encoder = build_encoder(config, gate, channels.n_channels)
     gates = {"gate": gate, "gated_stages": stages(config.attention.decoder)}
-    decoder = build("decoder", config.decoder.node(), encoder_channels=encoder.channels, **gates)
+    decoder = build_part("decoder", config.decoder.node(), encoder_channels=encoder.channels, **gates)
     deepest = None if isinstance(encoder, NoEncoder) else encoder.channels[-1]
     context = get_target("deep-supervision", config.deep_supervision.target).n_context
-    head = build("hypercolumn", config.hypercolumn.node(), channels=decoder.channels, context=context)
-    window = build("input", config.input.node("channels", "mean", "std"), tile=config.data.tile)
+    head = build_part("hypercolumn", config.hypercolumn.node(), channels=decoder.channels, context=context)
+    window = build_part("input", config.input.node("channels", "mean", "std"), tile=config.data.tile)
     center = build_center(config, deepest)
     sizes = {"deepest": deepest, "channels": decoder.channels, "width": head.width}
-    supervision = build("deep-supervision", config.deep_supervision.node(), **sizes)
+    supervision = build_part("deep-supervision", config.deep_supervision.node(), **sizes)
     return Segmenter(channels, window, encoder, center, decoder, head, supervision)
 
 
@@ -89,7 +88,7 @@ def stages(setting: Stages) -> list[int] | None:
 
 def build_loss(config: RunConfig) -> nn.Module:
     """Build the segmentation loss; one without the argument `known` refuses unknown pixels when it is called."""
-    loss = build("loss", config.loss.node())
+    loss = build_part("loss", config.loss.node())
     if not isinstance(loss, nn.Module):
         raise ValueError(f"loss: expected {config.loss.target} to be a torch.nn.Module, it is {type(loss).__name__}")
     return taking_known(loss)
@@ -97,7 +96,7 @@ def build_loss(config: RunConfig) -> nn.Module:
 
 def build_augment(config: RunConfig) -> Augment:
     """Build the augmentation of one training tile."""
-    return build("augment", config.augment.node())
+    return build_part("augment", config.augment.node())
 
 
 @dataclass(frozen=True)

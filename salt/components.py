@@ -1,4 +1,4 @@
-"""Build an object from a node of the config; its class may be a user's own. This needs no torch."""
+"""Build a part of a run from its node of the config; its class may be a user's own. This needs no torch."""
 
 import inspect
 import logging
@@ -15,7 +15,7 @@ from salt.words import did_you_mean
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL + 1)  # get_object logs the error that it raises
 
 
-def build(group: str, node: dict[str, Any], **runtime: Any) -> Any:
+def build_part(group: str, node: dict[str, Any], **runtime: Any) -> Any:
     """Build the object of a node, with arguments known at run time; raise ValueError with group, class and cause."""
     check_settings(group, node)
     try:

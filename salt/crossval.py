@@ -23,7 +23,7 @@ from salt.machine.device import explain_out_of_memory, free_memory_afterwards
 from salt.out_of_fold import write_scores
 from salt.preflight.checks import check_weights, preflight
 from salt.preflight.plan import log_estimate
-from salt.preflight.start import delete_run
+from salt.preflight.restart import delete_run
 from salt.reporting.figures import write_curves
 from salt.reporting.page import REPORT, write_report_page
 from salt.runs.ensemble import Ensemble, Member

@@ -59,9 +59,9 @@ def run(cfg: DictConfig) -> float | None:
     with end_with_message(path):
         join_others()
         config = typed_config(cfg)
-        from salt.preflight.start import check_start  # no torch yet, which takes seconds to import
+        from salt.preflight.before_torch import check_before_torch  # no torch yet, which takes seconds to import
 
-        check_start(config, path)
+        check_before_torch(config, path)
         limit_threads()
         if not config.dry_run:
             outlive_readers()

@@ -17,8 +17,8 @@ from salt.data import rle
 from salt.data.tgs import read_dataset
 from salt.data.windows import Windows
 from salt.inference.choose import load_engine
-from salt.inference.engine import to_float
 from salt.inference.predict import Predictor
+from salt.models.inputs import to_float
 from salt.runs.weights import save_weights
 from salt.scoring import metrics
 

@@ -17,10 +17,11 @@ from salt.config import RunConfig
 from salt.data.tiles import Tiles
 from salt.data.windows import OVERLAP, Windows
 from salt.inference.choose import load_engine
-from salt.inference.engine import Engine, to_float
+from salt.inference.engine import Engine
 from salt.inference.predict import Predictor
 from salt.machine.device import Runtime, choose_runtime
 from salt.machine.lanes import in_lanes
+from salt.models.inputs import to_float
 from salt.models.segmenter import Segmenter
 from salt.runs.weights import save_weights
 

@@ -19,14 +19,14 @@ from salt.config import RunConfig, check_config
 from salt.data.loader import Draws, EpochBatches, TrainTiles, train_loader
 from salt.data.tiles import Dataset
 from salt.data.windows import Windows
-from salt.inference.engine import to_float
 from salt.job import Job
 from salt.machine.device import choose_runtime
+from salt.models.inputs import to_float
 from salt.runs.rundir import RunDir
 from salt.train import CONFIGS
 from salt.training.fold import train_epoch
 from salt.training.setup import make_fold, make_state
-from salt.training.step import Epoch, Fold, FoldState
+from salt.training.state import Epoch, Fold, FoldState
 
 Row = dict[str, Any]
 # the same network as smp.Unet("resnet34", decoder_attention_type="scse")

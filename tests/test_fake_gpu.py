@@ -23,7 +23,8 @@ from salt.machine import device as runtime_module
 from salt.machine.device import Runtime, choose_runtime, missing_compiler
 from salt.training import setup
 from salt.training.setup import build_scaler
-from salt.training.step import FoldState, train_step
+from salt.training.state import FoldState
+from salt.training.step import train_step
 
 GROUPS = ("input", "encoder", "attention", "center", "decoder", "hypercolumn", "deep-supervision", "loss")
 PARTS = [[f"{group}={option}"] for group in GROUPS for option in options(group) if option not in ("any", "none")]

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch.encoders import get_encoder
 
 from salt import build, crossval
-from salt.build import get_target
+from salt.components import get_target
 from salt.losses.combine import StepChange, WeightedSum
 from salt.losses.known import taking_known
 from salt.losses.pixel import BCE

@@ -47,9 +47,9 @@ def run_composed(cfg: DictConfig) -> Path:
     path = Path(cfg.hydra.run.dir).absolute()
     config = typed_config(cfg)
     check_folder(path, with_points=False)
-    from salt.preflight.start import check_start
+    from salt.preflight.before_torch import check_before_torch
 
-    check_start(config, path)
+    check_before_torch(config, path)
     with interrupt.handle_signals():
         run_logged(cfg, config, path)
     return path

@@ -169,9 +169,9 @@ class RunLog(logging.FileHandler):
 
 
 def run_logged(cfg: DictConfig, config: "RunConfig", path: Path) -> float | None:
-    """Run what `check_start` has let pass, with its log; return the out-of-fold score. It imports torch."""
+    """Run what `check_before_torch` has let pass, with its log; return the out-of-fold score. It imports torch."""
     from salt import crossval
-    from salt.cli.start import describe_start
+    from salt.cli.reproduce import describe_start
     from salt.job import Launch
 
     with log_to(config, path, name_of_point()), device_of_point() as device:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from salt.components import build, get_target
+from salt.components import build_part, get_target
 from salt.config import Data
 from salt.data.amplitudes import BY_IMAGE, Scaling
 from salt.data.archive import Checkup, File, Part
@@ -117,7 +117,7 @@ def as_npy(pixels: Any) -> bytes:
 def source_of(data: Data, root: str | None = None) -> Source:
     """Return the source that the settings name, at their place or another `root`; raise ValueError if it is none."""
     source_class(data.target)
-    return build("data", data.source() if root is None else data.source() | {"root": root})
+    return build_part("data", data.source() if root is None else data.source() | {"root": root})
 
 
 def source_class(target: str) -> type[Source]:
@@ -143,6 +143,6 @@ def find_source(root: Path, options: Path | None = None) -> Source:
             continue
         kind = source_class(target)
         if kind.recognises(root):
-            return build("data", {"_target_": target, "root": str(root)})
+            return build_part("data", {"_target_": target, "root": str(root)})
         wanted.append(kind.wanted)
     raise ValueError(f"{root} holds no data set, expected {', or '.join(dict.fromkeys(wanted))}")

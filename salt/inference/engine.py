@@ -13,6 +13,7 @@ from salt.build import Forward, Network, build_network, compiled
 from salt.config import RunConfig
 from salt.inference.fuse import fold_batch_norms
 from salt.machine.device import Runtime
+from salt.models.inputs import to_float
 from salt.models.segmenter import Segmenter
 from salt.runs.stacks import Size
 from salt.runs.weights import load_weights
@@ -59,11 +60,6 @@ class TorchEngine:
                 part = (part + network(mirrored, depths).logits.float().sigmoid().flip(-1)) / 2
             parts.append(part[:, 0])
         return torch.stack(parts)
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Scale grey values (N 1 H W, uint8) to [0, 1]."""
-    return images.float() / 255
 
 
 def engine_of(network: Network, runtime: Runtime) -> TorchEngine:

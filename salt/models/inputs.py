@@ -11,6 +11,11 @@ DEEPEST = 1000.0  # feet; the survey depths of the challenge are 51 to 959
 N_CHANNELS = {"image": 1, "depth": 3, "depth_z": 4}
 
 
+def to_float(images: Tensor) -> Tensor:
+    """Scale grey values (N 1 H W, uint8) to [0, 1]."""
+    return images.float() / 255
+
+
 class Channels(nn.Module):
     """The network's channels of a tile: the grey image as (image - mean) / std, or with depth.
 

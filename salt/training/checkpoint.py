@@ -19,7 +19,7 @@ from salt.machine.distributed import is_main
 from salt.runs.files import BROKEN, first_line, rename, write_atomic, write_text
 from salt.runs.weights import describe_mismatch
 from salt.training.schedule import Plateau
-from salt.training.step import PARTS, Clock, Epoch, FoldState
+from salt.training.state import PARTS, Clock, Epoch, FoldState
 
 log = logging.getLogger(__name__)
 

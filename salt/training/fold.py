@@ -22,12 +22,13 @@ from tqdm.auto import tqdm
 from salt.data.loader import Batch, train_loader
 from salt.data.windows import Windows
 from salt.inference.choose import load_engine
-from salt.inference.engine import engine_of, to_float
+from salt.inference.engine import engine_of
 from salt.inference.predict import Predictor
 from salt.job import Job
 from salt.losses.combine import set_progress
 from salt.machine import distributed, interrupt
 from salt.machine.device import AsyncScalars, peak_memory, seed_all
+from salt.models.inputs import to_float
 from salt.runs.files import write_json
 from salt.runs.rundir import snapshot_file
 from salt.runs.stacks import as_float16, save_stack
@@ -47,7 +48,8 @@ from salt.training.setup import (
     snapshot_files,
     training_positions,
 )
-from salt.training.step import HELP, Ahead, Epoch, EpochRow, Fold, FoldState, read_outcome, train_step
+from salt.training.state import Ahead, Epoch, EpochRow, Fold, FoldState
+from salt.training.step import HELP, read_outcome, train_step
 from salt.words import duration
 
 log = logging.getLogger(__name__)

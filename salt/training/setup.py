@@ -14,7 +14,8 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from salt import build
-from salt.build import Forward, Network, get_target
+from salt.build import Forward, Network
+from salt.components import build_part, get_target
 from salt.config import RunConfig
 from salt.data.lines import parts_to_train
 from salt.data.load import join_tiles
@@ -32,7 +33,7 @@ from salt.training import checkpoint
 from salt.training.averaging import Averaging
 from salt.training.loggers import NoLogger, SafeLogger
 from salt.training.schedule import snapshot_epochs
-from salt.training.step import Ahead, Fold, FoldState, NormBackup
+from salt.training.state import Ahead, Fold, FoldState, NormBackup
 from salt.training.warmstart import first_weights
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
     node = config.optimizer.node("encoder_lr_scale")
     # one pass over the weights; and the device itself skips a step without a finite gradient, so the CPU need not wait
     fused = "fused" in inspect.signature(get_target("optimizer", node["_target_"])).parameters
-    optimizer: Optimizer = build.build("optimizer", {"fused": True} | node if fused else node, params=groups)
+    optimizer: Optimizer = build_part("optimizer", {"fused": True} | node if fused else node, params=groups)
     if isinstance(optimizer, SGD):
         # torch allocates the momentum in the first step; if a fused optimizer skips that, it would be undefined
         for group in optimizer.param_groups:
@@ -126,17 +127,17 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
 def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
     """Return the schedule of the learning rate, whose step() is called after each training step."""
     steps = {"epochs": config.trainer.epochs, "steps_per_epoch": steps_per_epoch}
-    return build.build("schedule", config.schedule.node(), optimizer=optimizer, **steps)
+    return build_part("schedule", config.schedule.node(), optimizer=optimizer, **steps)
 
 
 def build_averaging(config: RunConfig, model: nn.Module) -> Averaging:
     """Return the averaged copy of the network, whose weights are the result."""
-    return build.build("averaging", config.averaging.node(), model=model)
+    return build_part("averaging", config.averaging.node(), model=model)
 
 
 def build_logger(config: RunConfig) -> SafeLogger:
     """Return the logger of rank 0, and one that does nothing on the other ranks."""
-    return SafeLogger(build.build("logger", config.logger.node()) if distributed.is_main() else NoLogger())
+    return SafeLogger(build_part("logger", config.logger.node()) if distributed.is_main() else NoLogger())
 
 
 def build_scaler(runtime: Runtime) -> torch.amp.GradScaler:

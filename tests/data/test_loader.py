@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import options, raw_config
 
-from salt.build import build
+from salt.components import build_part
 from salt.data.augment import Augment, crop_transforms
 from salt.data.loader import Draws, EpochBatches, TrainTiles, train_loader
 from salt.data.mix import CutMix, MixUp
@@ -29,7 +29,7 @@ def tiles(n=10):
 
 @pytest.fixture(params=options("augment"))
 def augment(request):
-    return build("augment", raw_config(f"augment={request.param}")["augment"])
+    return build_part("augment", raw_config(f"augment={request.param}")["augment"])
 
 
 def test_every_option_keeps_shape_type_and_values(augment):
@@ -62,7 +62,7 @@ def test_the_seed_alone_decides(augment):
 
 def test_transforms_draw_independently():
     flips = [{"_target_": f"albumentations.{name}Flip", "p": 0.5} for name in ("Horizontal", "Vertical")]
-    both = build("augment", {"_target_": "salt.data.augment.Augment", "transforms": flips})
+    both = build_part("augment", {"_target_": "salt.data.augment.Augment", "transforms": flips})
     image = np.arange(4, dtype=np.uint8).reshape(2, 2)
     seen = {both(image, image, (i,))[0].tobytes() for i in range(40)}
     assert len(seen) == 4
@@ -77,7 +77,7 @@ def test_a_misspelt_argument_is_refused():
         pytest.warns(UserWarning, match="probability"),
         pytest.raises(ValueError, match="augment: cannot build"),
     ):
-        build("augment", node)
+        build_part("augment", node)
 
 
 def leaves(node, path=()):
@@ -107,7 +107,7 @@ def test_every_setting_changes_something(option, path, value):
         for key in path[:-1]:
             part = part[key]
         part[path[-1]] = new
-        made = build("augment", node)
+        made = build_part("augment", node)
         seed_all(0)
         images, masks = tiles(24)
         noise = np.random.default_rng(1).integers(0, 10, images.shape).astype(np.uint8)
@@ -172,7 +172,7 @@ def test_the_seed_decides_how_tiles_are_mixed(kind):
 
 def batches_of(workers, epochs=(0, 1), option="light"):
     images, masks = tiles(12)
-    augment = build("augment", raw_config(f"augment={option}")["augment"])
+    augment = build_part("augment", raw_config(f"augment={option}")["augment"])
     sampler = EpochBatches(Draws(np.arange(2, 12)), 4, seed=(0, 1))
     data = Tiles([f"{i:010x}" for i in range(12)], images, masks, np.arange(12.0))
     loader = train_loader(TrainTiles(data, augment, (0, 1), data.images.shape[1:]), sampler, workers, pin_memory=False)
@@ -207,7 +207,7 @@ def test_processes_must_share_a_batch_evenly():
 
 def test_one_worker_process_is_kept_from_epoch_to_epoch_and_none_is_not():
     images, masks = tiles()
-    augment = build("augment", raw_config("augment=none")["augment"])
+    augment = build_part("augment", raw_config("augment=none")["augment"])
     data = TrainTiles(
         Tiles([str(i) for i in range(10)], images, masks, np.zeros(10)), augment, (0, 0), images.shape[1:]
     )

@@ -6,7 +6,7 @@ from conftest import options
 from test_losses import PROGRESS, example, node
 from torch import nn
 
-from salt.build import build
+from salt.components import build_part
 from salt.losses.combine import StepChange, WeightedSum, set_progress, simple_losses
 from salt.losses.known import taking_known
 from salt.losses.lovasz import LovaszHinge, LovaszSymmetric
@@ -17,7 +17,7 @@ from salt.losses.region import Dice
 @pytest.fixture(params=[(o, p) for o in options("loss") for p in PROGRESS], ids=str)
 def loss(request):
     option, progress = request.param
-    loss = build("loss", node(option))
+    loss = build_part("loss", node(option))
     set_progress(loss, progress)
     return loss
 

@@ -10,7 +10,7 @@ import torch
 from conftest import options, raw_config
 from hydra.utils import get_object
 
-from salt.build import build
+from salt.components import build_part
 from salt.losses.combine import LinearChange, StepChange, WeightedSum, set_progress
 from salt.losses.lovasz import LovaszHinge, LovaszSymmetric
 from salt.losses.pixel import BCE, OHEM, BootstrappedCE, Focal
@@ -40,7 +40,7 @@ def node(option):
 
 @pytest.fixture(params=options("loss"))
 def loss(request):
-    return build("loss", node(request.param))
+    return build_part("loss", node(request.param))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -133,7 +133,7 @@ def variant(part, path, value):
     for other in other_values(value):
         try:
             if other != value:
-                return build("loss", changed(part, path, other))
+                return build_part("loss", changed(part, path, other))
         except ValueError:
             continue
     raise AssertionError(f"{path}={value}: no other value is accepted")
@@ -150,7 +150,7 @@ def values_of(loss):
 
 @pytest.mark.parametrize("option", options("loss"))
 def test_every_setting_of_every_option_changes_the_loss(option):
-    before = values_of(build("loss", node(option)))
+    before = values_of(build_part("loss", node(option)))
     for path, value in settings_of(node(option)):
         after = values_of(variant(node(option), path, value))
         assert after != pytest.approx(before, rel=1e-4), f"{option}: {path}={value} has no effect"
@@ -158,7 +158,7 @@ def test_every_setting_of_every_option_changes_the_loss(option):
 
 @pytest.mark.parametrize("option", [o for o in options("loss") if "losses" not in node(o) and "first" not in node(o)])
 def test_a_loss_without_settings_is_that_of_its_yaml(option):
-    assert values_of(get_object(node(option)["_target_"])()) == values_of(build("loss", node(option)))
+    assert values_of(get_object(node(option)["_target_"])()) == values_of(build_part("loss", node(option)))
 
 
 @pytest.mark.parametrize(

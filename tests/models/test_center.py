@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import CONFIGS, options, raw_config
 from helpers.centers import ACTIVATIONS, maps, shake, unit
 
-from salt.build import build
+from salt.components import build_part
 from salt.models.center import ASPP, FPA, DBlock
 from salt.models.ocnet import AspOC, BaseOC, PyramidOC, SelfAttention, same_cell
 
@@ -20,7 +20,7 @@ def make(request):
     node = raw_config(f"center={request.param}")["center"]
     if "width" in node:
         node["width"] = 16  # as narrow as the maps below
-    return lambda channels: build("center", node, channels=channels)
+    return lambda channels: build_part("center", node, channels=channels)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -99,7 +99,7 @@ def test_attention_by_loops(height, width, size, shared, activation):
 def test_every_attention_of_a_block_has_the_queries_that_are_chosen(option):
     def attentions(shared):
         node = raw_config(f"center={option}")["center"] | {"width": 16, "shared": shared}
-        return [m for m in build("center", node, channels=8).modules() if isinstance(m, SelfAttention)]
+        return [m for m in build_part("center", node, channels=8).modules() if isinstance(m, SelfAttention)]
 
     assert all(attention.query is None for attention in attentions(True))
     for attention in attentions(False):
@@ -214,7 +214,7 @@ def test_the_header_says_what_a_narrow_width_saves(option):
         (256, "{} M with width=256"),
         (128, "{} M with width=128"),
     ):
-        n = sum(p.numel() for p in build("center", node | {"width": width}, channels=512).parameters())
+        n = sum(p.numel() for p in build_part("center", node | {"width": width}, channels=512).parameters())
         assert text.format(f"{n / 1e6:.1f}") in " ".join(header.replace("\n#", " ").split())
 
 

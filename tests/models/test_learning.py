@@ -5,7 +5,7 @@ import torch
 from conftest import options, raw_config
 from helpers.centers import maps
 
-from salt.build import build
+from salt.components import build_part
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from salt.build import build
 def test_every_part_learns_from_its_own_start(option, changes):
     node = raw_config(f"center={option}")["center"] | changes
     torch.manual_seed(0)
-    center = build("center", node | ({"width": 16} if "width" in node else {}), channels=8).train()
+    center = build_part("center", node | ({"width": 16} if "width" in node else {}), channels=8).train()
     idle = dict(center.named_parameters())
     for seed in range(10):
         if not idle:

@@ -9,7 +9,7 @@ from conftest import options, raw_config
 from helpers.networks import BASE, SMALL_UNET, batch, built, maps
 from torch._subclasses import FakeTensorMode
 
-from salt.build import build
+from salt.components import build_part
 from salt.losses.combine import set_progress
 from salt.losses.pixel import BCE
 from salt.models.heads import Hypercolumn, LastStage
@@ -81,7 +81,7 @@ def nonempty(n_heads):
 
 @functools.cache
 def run_loss(option):
-    loss = build("loss", raw_config(f"loss={option}")["loss"])
+    loss = build_part("loss", raw_config(f"loss={option}")["loss"])
     set_progress(loss, 0.5)
     return loss
 

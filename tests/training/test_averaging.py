@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import flat, options, perturbed, raw_config
 
-from salt.build import build
+from salt.components import build_part
 from salt.training.averaging import EMA, SWA, Last, recompute_norms
 
 
@@ -99,7 +99,7 @@ def test_every_setting_changes_something_and_bad_ones_are_refused(option):
     node = raw_config(f"averaging={option}")["averaging"]
 
     def result(**changed):
-        return trajectory(lambda m: build("averaging", node | changed, model=m))
+        return trajectory(lambda m: build_part("averaging", node | changed, model=m))
 
     for key, value in flat(node).items():
         if key != "_target_":

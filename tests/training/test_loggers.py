@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY
 from conftest import salt as command
 
-from salt import build
+from salt.components import build_part
 from salt.runs.rundir import differences
 from salt.runs.stacks import as_stack
 from salt.training import checkpoint, loggers
@@ -94,7 +94,7 @@ def test_a_missing_package_is_told_before_the_run_begins(synthetic_root, tmp_pat
 
 def test_a_wrong_mode_is_refused(tiny):
     with pytest.raises(ValueError, match="mode='of', expected offline or online"):
-        build.build("logger", tiny("logger=wandb", "logger.mode=of").logger.node())
+        build_part("logger", tiny("logger=wandb", "logger.mode=of").logger.node())
 
 
 @pytest.fixture(scope="module")

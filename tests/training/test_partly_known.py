@@ -12,8 +12,8 @@ from helpers.jobs import make_job
 from salt import build
 from salt.data.load import load_data
 from salt.data.loader import TrainTiles, collate
-from salt.inference.engine import to_float
 from salt.machine.device import seed_all
+from salt.models.inputs import to_float
 from salt.training.setup import make_fold, make_state
 from salt.training.step import train_step
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from conftest import flat, options, perturbed, raw_config
 
-from salt.build import build
+from salt.components import build_part
 from salt.training import schedule
-from salt.training.step import Epoch
+from salt.training.state import Epoch
 
 
 def rates(make, n_steps, **settings):
@@ -80,7 +80,7 @@ def test_plateau_ignores_an_epoch_whose_steps_were_all_skipped():
 def example(option, **settings):
     node = raw_config(f"schedule={option}")["schedule"] | settings
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    made, result = build("schedule", node, optimizer=optimizer, epochs=12, steps_per_epoch=10), []
+    made, result = build_part("schedule", node, optimizer=optimizer, epochs=12, steps_per_epoch=10), []
     for _ in range(12):
         for _ in range(10):
             result.append(made.get_last_lr()[0])

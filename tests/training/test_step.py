@@ -12,7 +12,8 @@ from salt.data.loader import Batch
 from salt.machine import distributed
 from salt.machine.device import choose_runtime
 from salt.training.setup import build_scaler, make_fold, make_state
-from salt.training.step import MAX_SKIPPED, NormBackup, read_outcome, train_step
+from salt.training.state import NormBackup
+from salt.training.step import MAX_SKIPPED, read_outcome, train_step
 
 
 class Training:

@@ -13,8 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from salt.cli import start
-from salt.cli.start import describe_start, python_path, settle, without_path
+from salt.cli import reproduce
+from salt.cli.reproduce import describe_start, python_path, settle, without_path
 from salt.overrides import CONFIGS, as_word
 from salt.runs.environment import VARIABLES
 
@@ -153,7 +153,7 @@ def test_numbers_of_threads_and_set_variables_come_first(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    monkeypatch.setattr(start, "thread_variables", lambda: {"OMP_NUM_THREADS": "5"})
+    monkeypatch.setattr(reproduce, "thread_variables", lambda: {"OMP_NUM_THREADS": "5"})
     found = describe_start(composed(monkeypatch, "data.root=/d"))
     assert found.command == "OMP_NUM_THREADS=5 ATEN_CPU_CAPABILITY=avx2 salt-train data.root=/d"
 
