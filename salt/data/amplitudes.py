@@ -11,7 +11,7 @@ from salt.config import TWO_VALUES, Amplitudes, Data, Labels
 Range = tuple[float, float]  # amplitudes that become the grey values 0 and 255
 FEW_LEVELS = 8  # grey levels; an image that has fewer shows next to nothing
 N_SAMPLED = 10_000  # pixels of each image from which the survey's percentiles are taken
-ROWS = 256  # that are scaled at once
+ROWS = 256  # that are scaled or counted at once
 BULK = 0.95  # share of the pixels that these levels hold
 BY_IMAGE = Amplitudes(per="image", percentiles=[1, 99], range=None)  # as configs/train.yaml
 
@@ -52,7 +52,9 @@ class Scaling:
         low, high = limits or find_range(known, self.amplitudes.pair)
         if not np.isfinite(high - low):
             raise ValueError(f"has amplitudes from {low:g} to {high:g}, which are too far apart to scale")
-        return Grey(to_grey(pixels, (low, high), missing), missing, find_outlier(known))
+        outlier = find_outlier(known)
+        del known  # as large as the image
+        return Grey(to_grey(pixels, (low, high), missing), missing, outlier)
 
     def common_to(self, volume: NDArray[Any]) -> "Scaling":
         """Return a scaling by one range for all images of a volume; raise ValueError if it cannot be scaled.
@@ -78,7 +80,11 @@ class Scaling:
         return self.by(find_range(np.concatenate(samples), self.amplitudes.pair))
 
     def split(self, pixels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-        """Return which pixels (H W) are missing, and the other amplitudes (N); raise ValueError if one is infinite."""
+        """Return which pixels (H W) are missing, and a copy of the other amplitudes (N).
+
+        Raises:
+            ValueError: an amplitude is infinite.
+        """
         missing = find_missing(pixels, self.nodata)
         known = np.asarray(pixels)[~missing]
         if known.dtype.kind == "f" and not np.isfinite(known).all():
@@ -107,7 +113,7 @@ def sample_type(samples: NDArray[Any]) -> str:
 
 
 def find_range(known: NDArray[Any], percentiles: Range) -> Range:
-    """Return the amplitudes at two percentiles, or 0 and 1 if there is no amplitude at all."""
+    """Return the amplitudes at two percentiles, or 0 and 1 if there is no amplitude at all; reorder `known` (N)."""
     if not known.size:
         return 0.0, 1.0
     low, high = (exact_percentile(known, q / 100) for q in percentiles)
@@ -115,11 +121,12 @@ def find_range(known: NDArray[Any], percentiles: Range) -> Range:
 
 
 def exact_percentile(known: NDArray[Any], share: float) -> float:
-    """Return what `np.percentile` does of the numbers as float64, without converting them all."""
+    """Return what `np.percentile` does of the numbers as float64, without a copy of them; reorder `known` (N)."""
     at = share * (known.size - 1)
     below = min(int(at), known.size - 1)
     ranks = [below, min(below + 1, known.size - 1)]
-    low, high = np.partition(known, ranks)[ranks].astype(np.float64).tolist()
+    known.partition(ranks)
+    low, high = known[ranks].astype(np.float64).tolist()
     part, difference = at - below, high - low
     return low + difference * part if part < 0.5 else high - difference * (1 - part)
 
@@ -163,10 +170,10 @@ def find_outlier(known: NDArray[Any]) -> float | None:
     if known.dtype in (np.uint8, np.int8, np.bool_) or not known.size:
         return None
     extremes = known.min(), known.max()
-    inner = known[(known != extremes[0]) & (known != extremes[1])]
-    if not inner.size:
+    low = float(known.min(where=known > extremes[0], initial=extremes[1]))  # of the others; no copy of them is made
+    high = float(known.max(where=known < extremes[1], initial=extremes[0]))
+    if low > high:  # there are no others
         return None
-    low, high = float(inner.min()), float(inner.max())
     for extreme in map(float, extremes):
         if max(low - extreme, extreme - high) > high - low > 0:
             return extreme
@@ -175,7 +182,10 @@ def find_outlier(known: NDArray[Any]) -> float | None:
 
 def has_few_levels(grey: Grey) -> bool:
     """Return whether two or more, but fewer than `FEW_LEVELS` grey levels hold nearly all known pixels."""
-    counts = np.bincount(grey.levels[~grey.missing])
+    counts = np.zeros(256, dtype=np.int64)
+    for start in range(0, len(grey.levels), ROWS):  # bincount takes eight times the memory
+        rows = slice(start, start + ROWS)
+        counts += np.bincount(grey.levels[rows][~grey.missing[rows]], minlength=256)
     if np.count_nonzero(counts) < 2:
         return False
     bulk = np.cumsum(np.sort(counts)[::-1])

@@ -1,12 +1,14 @@
 """Amplitudes as grey values, missing pixels, and values that may mark some."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from salt.config import Amplitudes
-from salt.data.amplitudes import Grey, Scaling, exact_percentile, find_missing, find_outlier, has_few_levels
+from salt.data.amplitudes import Grey, Scaling, exact_percentile, find_missing, find_outlier, has_few_levels, remarks
 
 RNG = np.random.default_rng(0)
 NORMAL = RNG.standard_normal((60, 50)).astype(np.float32)
@@ -124,3 +126,13 @@ def test_few_grey_levels():
     assert has_few_levels(Grey(levels[:, :70], none[:, :70])) and not has_few_levels(Grey(levels, none))
     mostly_missing = np.concatenate([levels, np.full((99, levels.size), 3, np.uint8)])  # these have one level
     assert not has_few_levels(Grey(mostly_missing, np.arange(100)[:, None].repeat(levels.size, 1) > 0))
+
+
+def test_scaling_takes_little_memory():
+    """Beside the image: a copy of its amplitudes, and a few bytes for each pixel; once it took three copies."""
+    pixels = np.random.default_rng(0).normal(size=(4000, 500)).astype(np.float32)
+    tracemalloc.start()
+    remarks(scaling()(pixels))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2 * pixels.nbytes
